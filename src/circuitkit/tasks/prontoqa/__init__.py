@@ -1,0 +1,9 @@
+"""PrOntoQA-OOD: deductions over a fictional ontology, their proofs, and a judge of proofs.
+
+Sources: Saparov et al. 2023 (the six rules and the language); Hsiao & Dutta 2025, arXiv 2502.15120 (prompts).
+"""
+
+from circuitkit.tasks.prontoqa.language import words
+from circuitkit.tasks.prontoqa.questions import ONE_HOP_RULES, RULES, Example, generate, sample
+
+__all__ = ["ONE_HOP_RULES", "RULES", "Example", "generate", "sample", "words"]

@@ -1,0 +1,157 @@
+"""One deduction for each of the six rules: what is given, what is to be shown, and the proof.
+
+The chains of several hops alternate the rule with implication elimination, as in the source (Saparov et al.
+2023): a proof of h hops has 2h+1 sentences for implication elimination, 4h-1 for conjunction introduction,
+3h-1 for conjunction elimination and for disjunction introduction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from random import Random
+
+from circuitkit.tasks.prontoqa.language import (
+    CONCEPTS,
+    ENTITIES,
+    PROPERTY_FAMILIES,
+    Quantifier,
+    alternatives,
+    either_rule,
+    fact,
+    phrase,
+    rule,
+)
+
+
+@dataclass(frozen=True)
+class Deduction:
+    """Rules and facts as sentences, a statement, and the proof's paragraphs; `chain` holds its concepts."""
+
+    rules: list[str]
+    facts: list[str]
+    statement: str
+    proof: list[list[str]]
+    chain: list[str]
+
+
+class Draw:
+    """Names, concepts and properties drawn without repetition for one question."""
+
+    def __init__(self, random: Random) -> None:
+        self.random = random
+        self.entity = random.choice(ENTITIES)
+        self._concepts = random.sample(CONCEPTS, len(CONCEPTS))
+        # One property a family, so that no two drawn properties exclude each other.
+        self._properties = [random.choice(family) for family in PROPERTY_FAMILIES]
+        random.shuffle(self._properties)
+
+    def concept(self) -> str:
+        """Return a concept not drawn before."""
+        return self._concepts.pop()
+
+    def property(self) -> str:
+        """Return a property of a family not drawn from before."""
+        return self._properties.pop()
+
+    def quantifier(self) -> Quantifier:
+        """Return plural half of the time, else each or every."""
+        return "plural" if self.random.random() < 0.5 else self.random.choice(("each", "every"))
+
+    def coin(self) -> bool:
+        """Return True half of the time."""
+        return self.random.random() < 0.5
+
+
+def _implication(draw: Draw, hops: int, truth: bool) -> Deduction:
+    name, chain = draw.entity, [draw.concept() for _ in range(hops)]
+    last, negated = draw.property(), draw.coin()
+    rules = [rule([a], [b], draw.quantifier()) for a, b in zip(chain, chain[1:], strict=False)]
+    rules.append(rule([chain[-1]], [last], draw.quantifier(), negated))
+    given = fact(name, phrase([chain[0]]))
+    shown = [*(fact(name, phrase([c])) for c in chain[1:]), fact(name, last, negated)]
+    proof = [given]
+    for applied, step in zip(rules, shown, strict=True):
+        proof += [applied, step]
+    return Deduction(rules, [given], fact(name, last, negated == truth), [proof], chain)
+
+
+def _conjunction_introduction(draw: Draw, hops: int, truth: bool) -> Deduction:
+    name = draw.entity
+    chain, properties = [draw.concept() for _ in range(hops)], [draw.property() for _ in range(hops)]
+    given = fact(name, phrase([chain[0]]))
+    rules, facts, proof = [], [given], [given]
+    for hop, (concept, prop) in enumerate(zip(chain, properties, strict=True)):
+        held = fact(name, prop, negated=hop == hops - 1 and not truth)
+        facts.append(held)
+        proof += [held, fact(name, phrase([prop, concept]))]
+        if hop < hops - 1:
+            rules.append(rule([prop, concept], [chain[hop + 1]], draw.quantifier()))
+            proof += [rules[-1], fact(name, phrase([chain[hop + 1]]))]
+    draw.random.shuffle(facts)
+    return Deduction(rules, facts, fact(name, phrase([properties[-1], chain[-1]])), [proof], chain)
+
+
+def _conjunction_elimination(draw: Draw, hops: int, truth: bool) -> Deduction:
+    name = draw.entity
+    chain, properties = [draw.concept() for _ in range(hops)], [draw.property() for _ in range(hops)]
+    given = fact(name, phrase([properties[0], chain[0]]))
+    rules, proof = [], [given]
+    for hop, concept in enumerate(chain):
+        proof.append(fact(name, phrase([concept])))
+        if hop < hops - 1:
+            both = [properties[hop + 1], chain[hop + 1]]
+            rules.append(rule([concept], both, draw.quantifier()))
+            proof += [rules[-1], fact(name, phrase(both))]
+    return Deduction(rules, [given], fact(name, phrase([chain[-1]]), negated=not truth), [proof], chain)
+
+
+def _disjunction_introduction(draw: Draw, hops: int, truth: bool) -> Deduction:
+    name = draw.entity
+    chain, properties = [draw.concept() for _ in range(hops)], [draw.property() for _ in range(hops)]
+    given = fact(name, phrase([chain[0]]), negated=hops == 1 and not truth)
+    rules, proof = [], [given]
+    for hop, (concept, prop) in enumerate(zip(chain, properties, strict=True)):
+        proof.append(fact(name, alternatives([prop, concept])))
+        if hop < hops - 1:
+            negated = hop == hops - 2 and not truth
+            rules.append(either_rule([prop, concept], [chain[hop + 1]], negated))
+            proof += [rules[-1], fact(name, phrase([chain[hop + 1]]), negated)]
+    return Deduction(rules, [given], fact(name, alternatives([properties[-1], chain[-1]])), [proof], chain)
+
+
+def _disjunction_elimination(draw: Draw, hops: int, truth: bool) -> Deduction:
+    name, cases, end = draw.entity, [draw.concept(), draw.concept()], draw.concept()
+    rules = [rule([case], [end], draw.quantifier()) for case in cases]
+    given, reached = fact(name, alternatives(cases)), fact(name, phrase([end]))
+    proof = [
+        [f"Assume {fact(name, phrase([case]))}", applied, reached]
+        for case, applied in zip(cases, rules, strict=True)
+    ]
+    proof.append([f"Since {given.removesuffix('.')}, {reached}"])
+    return Deduction(rules, [given], fact(name, phrase([end]), negated=not truth), proof, [*cases, end])
+
+
+def _contradiction(draw: Draw, hops: int, truth: bool) -> Deduction:
+    name, cases, end = draw.entity, [draw.concept(), draw.concept()], draw.concept()
+    applied, either = either_rule(cases, [end]), fact(name, alternatives(cases))
+    reached, given = fact(name, phrase([end])), fact(name, phrase([end]), negated=True)
+    proof, denied = [], []
+    for case in reversed(cases):
+        denied.append(fact(name, phrase([case]), negated=True))
+        assumed = f"Assume {fact(name, phrase([case]))}"
+        proof.append([assumed, either, applied, reached, f"This contradicts with {given}", denied[-1]])
+    statement = " and ".join(sentence.removesuffix(".") for sentence in denied) + "."
+    proof.append([statement])
+    return Deduction([applied], [given], statement if truth else either, proof, [*cases, end])
+
+
+DEDUCTIONS: dict[str, Callable[[Draw, int, bool], Deduction]] = {
+    "implication_elimination": _implication,
+    "conjunction_introduction": _conjunction_introduction,
+    "conjunction_elimination": _conjunction_elimination,
+    "disjunction_introduction": _disjunction_introduction,
+    "disjunction_elimination": _disjunction_elimination,
+    "proof_by_contradiction": _contradiction,
+}
+"""The deduction of each rule from a draw, a number of hops, and whether its statement holds."""
