@@ -1,7 +1,7 @@
 """Tiny random models of every architecture that is spoken for, made so that a wrong tap shows.
 
-Weights are drawn larger than a fresh model's: attention is far from flat, norms and biases are not the identity,
-attention sinks and soft-caps bite, and windows are shorter than the prompts.
+Weights are drawn larger than a fresh model's: attention is far from flat, norms and biases are not the
+identity, attention sinks and soft-caps bite, and windows are shorter than the prompts.
 """
 
 import math
@@ -11,10 +11,11 @@ from typing import Any
 
 import torch
 import transformers
-from openelm_style import OpenELMConfig, OpenELMForCausalLM
 from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from openelm_style import OpenELMConfig, OpenELMForCausalLM
 
 VOCABULARY = 96
 PAD, EOS, UNKNOWN = 0, 1, 2
@@ -140,7 +141,7 @@ NAMES = (*ZOO, "openelm_style")
 
 
 def randomise(model: PreTrainedModel, seed: int) -> None:
-    """Draws every parameter anew: matrices at a scale that keeps activations near 1, vectors around their start."""
+    """Draws every parameter anew: matrices so that activations stay near 1, vectors around their start."""
     generator = torch.Generator().manual_seed(seed)
 
     def drawn(like: Tensor, scale: float) -> Tensor:
@@ -148,7 +149,7 @@ def randomise(model: PreTrainedModel, seed: int) -> None:
 
     query_key = ("q_proj", "k_proj", "qkv", "c_attn", "query_key_value")
     with torch.no_grad():
-        # Sorted, so that the draw does not hang on the order in which a library's version registers parameters.
+        # Sorted, so that the draw does not hang on the order in which parameters are registered.
         for name, parameter in sorted(model.named_parameters()):
             if parameter.dim() == 1 or name.endswith("_bias"):
                 parameter.add_(drawn(parameter, 1.0 if "sinks" in name else 0.3))
@@ -176,7 +177,7 @@ def build(name: str, seed: int = 0) -> tuple[PreTrainedModel, PreTrainedTokenize
 
 
 def tokenizer() -> PreTrainedTokenizerFast:
-    """Words ``w3`` … split at blanks, each one token, after ``<pad>``, ``<eos>`` and ``<unk>``; pads on the left."""
+    """A token for each of ``<pad>``, ``<eos>``, ``<unk>``, ``w3``, ``w4`` …, split at blanks; pads on the left."""
     vocabulary = {"<pad>": PAD, "<eos>": EOS, "<unk>": UNKNOWN}
     vocabulary |= {f"w{index}": index for index in range(len(vocabulary), VOCABULARY)}
     words = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
@@ -212,7 +213,7 @@ class Prompts:
 
 
 def prompts(kind: str = "equal", batch: int = 3, length: int = 9, seed: int = 0) -> Prompts:
-    """Random prompts without special tokens: ``"equal"`` in length, or ``"left_padded"`` from unequal ones."""
+    """Random prompts without special tokens, ``"equal"`` in length or ``"left_padded"`` from unequal ones."""
     generator = torch.Generator().manual_seed(seed)
     input_ids = torch.randint(UNKNOWN + 1, VOCABULARY, (batch, length), generator=generator)
     mask = torch.ones_like(input_ids)
@@ -232,5 +233,3 @@ def folder(name: str, directory: Path, seed: int = 0) -> Path:
     model.save_pretrained(target)
     words.save_pretrained(target)
     return target
-
-

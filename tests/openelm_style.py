@@ -2,8 +2,8 @@
 
 It has what makes such models hard to tap: one projection for queries, keys and values, head counts and
 feed-forward widths that differ from layer to layer, and attention by a direct call of
-``scaled_dot_product_attention`` instead of the interface of transformers. Module and setting names are those of
-the published checkpoints; the code is written from the paper (Mehta et al. 2024, arXiv 2404.14619).
+``scaled_dot_product_attention`` instead of the interface of transformers. Module and setting names are those
+of the published checkpoints; the code is written from the paper (Mehta et al. 2024, arXiv 2404.14619).
 """
 
 import torch
@@ -78,7 +78,7 @@ class OpenELMRMSNorm(nn.Module):
 
 
 def rotate(x: Tensor, positions: Tensor, base: float) -> Tensor:
-    """Rotates ``x`` [batch, head, position, d_head], whose halves pair up, by ``positions`` [batch, position]."""
+    """Rotates ``x`` [batch, head, position, d_head], its halves paired, by ``positions`` [batch, position]."""
     half = x.shape[-1] // 2
     frequencies = base ** (-torch.arange(half, device=x.device, dtype=torch.float32) / half)
     angles = positions[:, None, :, None].float() * frequencies
@@ -149,7 +149,8 @@ class OpenELMDecoderLayer(nn.Module):
     def forward(
         self, hidden_states: Tensor, mask: Tensor, positions: Tensor, past_key_values: Cache | None = None
     ) -> tuple[Tensor]:
-        hidden_states = hidden_states + self.attn(self.attn_norm(hidden_states), mask, positions, past_key_values)
+        attended = self.attn(self.attn_norm(hidden_states), mask, positions, past_key_values)
+        hidden_states = hidden_states + attended
         # A tuple, as the published code returns: whoever taps a layer's output must cope with it.
         return (hidden_states + self.ffn(self.ffn_norm(hidden_states)),)
 
@@ -164,7 +165,7 @@ class OpenELMPreTrainedModel(PreTrainedModel):
 def causal_mask(
     length: int, past: int, attention_mask: Tensor | None, dtype: torch.dtype, device: torch.device
 ) -> Tensor:
-    """What is added to the scores, [batch or 1, 1, query, key]: 0, or the dtype's minimum where none may look."""
+    """What is added to the scores, [batch or 1, 1, query, key]: 0, or the dtype's minimum at hidden keys."""
     queries = torch.arange(past, past + length, device=device)[:, None]
     seen = (torch.arange(past + length, device=device) <= queries)[None, None]
     if attention_mask is not None:

@@ -1,17 +1,17 @@
 """Reference captures by tools that share no code with the package, one module for each tool.
 
-Each module has ``capture(...) -> Captures`` and ``supports(name) -> frozenset`` of the kinds that it gives for an
-architecture of the zoo; what it leaves out stands there as data with the reason. What the kinds mean:
+Each module has ``capture(...) -> Captures`` and ``supports(name) -> frozenset`` of the kinds that it gives for
+an architecture of the zoo; what it leaves out stands there as data with the reason. What the kinds mean:
 
-- ``embed``: what the token embedding hands on, scaled where the model scales, before positions or norms are added
+- ``embed``: what the token embedding hands on, scaled where the model scales, before positions or norms
 - ``resid_pre``, ``resid_mid``, ``resid_post``: the stream [batch, position, d_model]; no ``resid_mid`` where
   attention and feed-forward read the same stream
 - ``attn_out``, ``mlp_out``: what is added to the stream, after post-norms
-- ``q``, ``k``, ``v``: projection outputs [batch, position, head, d_head], before norm and rotary; ``k`` and ``v`` have
-  the key/value heads
+- ``q``, ``k``, ``v``: projection outputs [batch, position, head, d_head], before norm and rotary; ``k`` and
+  ``v`` have the key/value heads
 - ``z``: the output projection's input [batch, position, head, d_head]
-- ``scores``: what enters the softmax [batch, head, query, key], without a sink's column; where a key is hidden, some
-  number below ``HIDDEN`` (the dtype's minimum plus the score, or minus infinity)
+- ``scores``: what enters the softmax [batch, head, query, key], without a sink's column; where a key is hidden,
+  some number below ``HIDDEN`` (the dtype's minimum plus the score, or minus infinity)
 - ``pattern``: what leaves the softmax [batch, head, query, key], without a sink's column
 - ``logits`` [batch, position, vocab]
 

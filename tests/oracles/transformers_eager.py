@@ -1,4 +1,4 @@
-"""Captures by plain forward hooks on transformers' own modules, with every module path spelled out by hand."""
+"""Captures by plain forward hooks on transformers' own modules, every module path spelled out by hand."""
 
 import inspect
 from collections.abc import Callable, Iterator
@@ -23,8 +23,8 @@ def heads_of(attention: nn.Module) -> tuple[int, int]:
         return attention.num_heads, attention.num_kv_heads
     if not hasattr(attention, "config"):  # BLOOM keeps no settings there, and has as many of each
         return attention.num_heads, attention.num_heads
-    config = attention.config
-    return config.num_attention_heads, getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    n_heads = attention.config.num_attention_heads
+    return n_heads, getattr(attention.config, "num_key_value_heads", n_heads)
 
 
 def split_in_thirds(fused: Tensor, attention: nn.Module) -> tuple[Tensor, Tensor, Tensor]:
@@ -231,9 +231,7 @@ class Recorder:
 
         stack.callback(module.register_forward_hook(hook).remove)
 
-    def on_input(
-        self, stack: ExitStack, module: nn.Module, kind: str, layer: int, heads: int | None = None
-    ) -> None:
+    def on_input(self, stack: ExitStack, module: nn.Module, kind: str, layer: int, heads: int | None = None) -> None:
         def hook(module: nn.Module, args: tuple, kwargs: dict) -> None:
             value = first(args if args else kwargs["hidden_states"])
             self.write(kind, layer, value if heads is None else value.unflatten(-1, (heads, -1)))
@@ -264,7 +262,7 @@ class Recorder:
         return self.layers[self.within].get_submodule(self.paths.attention)
 
     def scaled_dot_product_attention(self) -> Callable:
-        def explicit(query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor, dropout_p: float = 0.0) -> Tensor:
+        def explicit(query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor, dropout_p: float) -> Tensor:
             scores = query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5 + attn_mask
             return torch.nn.functional.softmax(scores, dim=-1) @ value
 
@@ -297,17 +295,16 @@ def capture(model: PreTrainedModel, input_ids: Tensor, attention_mask: Tensor | 
 class Decoded:
     """Greedy decoding: new tokens [batch, n_new], and the captures of the prompt and then of each fed token.
 
-    ``steps[0]`` holds the whole prompt, ``steps[i]`` one position, that of new token ``i - 1``; the last new token is
-    never fed. Patterns run over all keys so far, with zeros where a sliding window's cache has dropped a key.
+    ``steps[0]`` holds the whole prompt, ``steps[i]`` one position, that of new token ``i - 1``; the last new token
+    is never fed. Patterns run over all keys so far, with zeros where a sliding window's cache has dropped a key;
+    scores run over the keys that the cache still holds, which are the last ones.
     """
 
     tokens: Tensor
     steps: list[Captures]
 
 
-def decode(
-    model: PreTrainedModel, input_ids: Tensor, attention_mask: Tensor | None = None, n_new: int = 4
-) -> Decoded:
+def decode(model: PreTrainedModel, input_ids: Tensor, attention_mask: Tensor | None = None, n_new: int = 4) -> Decoded:
     """Captures of every kind while decoding ``n_new`` tokens with a cache, one token at a time."""
     mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
     cache = DynamicCache(config=model.config)
