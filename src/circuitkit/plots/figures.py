@@ -1,0 +1,114 @@
+"""What all figures share: a canvas of its own, token labels that can be read, colours, and files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.colors import CenteredNorm, Colormap, Normalize
+from matplotlib.container import Container
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from torch import Tensor
+
+from circuitkit.records import whole_file
+
+DIVERGING = "PuOr_r"
+"""Purple below the centre, orange above, white at it: told apart under every common colour blindness."""
+SEQUENTIAL = "cividis"
+MISSING = "0.88"
+"""The grey of a cell that does not exist, hatched so that no colour is mistaken for it."""
+
+_LONGEST = 14
+_MOST_LABELS = 60
+
+
+def new_axes(width: float, height: float) -> Axes:
+    """Make axes on a figure of their own, in inches, outside pyplot's state.
+
+    >>> new_axes(4, 3).figure.get_size_inches().tolist()
+    [4.0, 3.0]
+    """
+    return Figure(figsize=(width, height), layout="constrained").subplots()
+
+
+def save(figure: Figure | Axes, path: str | Path, *, dpi: int = 150) -> Path:
+    """Write a figure as PNG, whole or not at all, and give its path.
+
+    Raises ValueError for another suffix.
+
+    >>> import tempfile
+    >>> save(new_axes(1, 1), Path(tempfile.mkdtemp()) / "empty.png").name
+    'empty.png'
+    """
+    path = Path(path)
+    if path.suffix != ".png":
+        raise ValueError(f"{path}: figures are saved as .png")
+    whole = figure.get_figure(root=True) if isinstance(figure, Axes) else figure
+    if whole is None:
+        raise ValueError("these axes belong to no figure any more")
+    with whole_file(path) as beside:
+        whole.savefig(beside, format="png", dpi=dpi)
+    return path
+
+
+def as_array(values: Tensor | NDArray[np.float64]) -> NDArray[np.float64]:
+    """Take a tensor of any device and dtype, or an array, as float64.
+
+    >>> import torch
+    >>> as_array(torch.tensor([1.5], dtype=torch.bfloat16))
+    array([1.5])
+    """
+    if isinstance(values, Tensor):
+        return np.asarray(values.detach().double().cpu().numpy())
+    return np.asarray(values, dtype=np.float64)
+
+
+def shown(token: str) -> str:
+    """Write a token so that it can be read on an axis: spaces and breaks visible, long ones cut.
+
+    >>> shown(" a\\n"), shown("antidisestablishmentarianism")
+    ('·a↵', 'antidisestabl…')
+    """
+    plain = token.replace("\n", "↵").replace("\t", "⇥").replace(" ", "·")
+    return plain if len(plain) <= _LONGEST else plain[: _LONGEST - 1] + "…"
+
+
+def label_entries(axis: Axis, labels: Sequence[str], *, rotated: bool = False) -> None:
+    """Put a label at every entry of an axis, or at evenly spaced ones where they would overlap."""
+    step = -(-len(labels) // _MOST_LABELS)
+    places = range(0, len(labels), step)
+    axis.set_ticks(list(places), [shown(labels[i]) for i in places])
+    for text in axis.get_ticklabels():
+        # A token such as "$x$" is text here, not mathematics.
+        text.set_parse_math(False)
+        text.set_rotation(90 if rotated else 0)
+        text.set_fontsize(8 if len(labels) > 20 else 9)
+
+
+def explain(axes: Axes, notes: Sequence[Artist | Container], *, alone: bool) -> None:
+    """Put a legend under the figure, or inside axes that share theirs with others."""
+    if alone:
+        axes.figure.legend(handles=list(notes), loc="outside lower center", frameon=False, fontsize=8)
+    else:
+        axes.legend(handles=list(notes), fontsize=8)
+
+
+def colours(values: NDArray[np.float64], centre: float | None) -> tuple[Colormap, Normalize]:
+    """Choose the colour map and its range: diverging about a centre, or sequential without one.
+
+    >>> colours(np.array([-1.0, 3.0]), 0.0)[1].vmin
+    -3.0
+    """
+    finite = values[np.isfinite(values)]
+    if centre is None:
+        norm = Normalize(*((float(finite.min()), float(finite.max())) if len(finite) else (0.0, 1.0)))
+        return mpl.colormaps[SEQUENTIAL], norm
+    reach = float(np.abs(finite - centre).max()) if len(finite) else 0.0
+    # Where nothing differs from the centre, all is the centre's colour.
+    return mpl.colormaps[DIVERGING], CenteredNorm(centre, reach or 1.0)
