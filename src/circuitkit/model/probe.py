@@ -1,0 +1,271 @@
+"""What a decoder shows of itself in one short run: head counts, and where each site's tensor really is.
+
+Names do not say everything: one architecture's attention module returns its addition to the stream, another's has
+added the stream already, a third multiplies afterwards; fused projections interleave their heads in different ways.
+So each claim is checked on the model's own numbers, `resid_pre + attn_out + mlp_out = resid_post` and
+`pattern @ v = z`, and a site whose claim does not hold is refused with the reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from circuitkit.model.anatomy import Anatomy, Block
+from circuitkit.model.attention import AttentionTap, tapped
+from circuitkit.model.points import Columns, Heads, Point, Whole, first_tensor
+from circuitkit.model.site import Kind
+
+_PROBE_TOKENS = 8
+_BRANCHES: tuple[Kind, ...] = ("attn_out", "mlp_out", "resid_mid")
+_PROJECTIONS: tuple[Kind, ...] = ("q", "k", "v")
+
+
+@dataclass(frozen=True)
+class Layer:
+    """What one layer has: heads, the point of each site, and why the others are not to be had."""
+
+    n_heads: int | None
+    n_kv_heads: int | None
+    d_head: int | None
+    points: dict[Kind, Point]
+    refusals: dict[Kind, str]
+    returns_tuple: bool
+
+
+@dataclass
+class _Seen:
+    """What one layer's modules were handed and returned."""
+
+    tensors: dict[tuple[str, str], Tensor] = field(default_factory=dict)
+    pattern: Tensor | None = None
+    softmaxes: int = 0
+    returns_tuple: bool = False
+
+    def get(self, part: str, end: str) -> Tensor | None:
+        return self.tensors.get((part, end))
+
+
+def probe(anatomy: Anatomy) -> tuple[Layer, ...]:
+    """Run a few tokens through the decoder and work out each layer's points."""
+    seen = [_Seen() for _ in anatomy.blocks]
+    root: Any = anatomy.root
+    config = root.config.get_text_config() if hasattr(root.config, "get_text_config") else root.config
+    embedding: Any = anatomy.embed
+    ids = (torch.arange(_PROBE_TOKENS) * 7 + 3)[None] % config.vocab_size
+    ids = ids.to(next(embedding.parameters()).device)
+    with ExitStack() as stack:
+        stack.enter_context(_evaluating(root))
+        stack.enter_context(torch.no_grad())
+        for block, record in zip(anatomy.blocks, seen, strict=True):
+            _watch(block, record, stack)
+        root(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False)
+    return tuple(_layer(block, record, config) for block, record in zip(anatomy.blocks, seen, strict=True))
+
+
+@contextmanager
+def _evaluating(root: nn.Module) -> Iterator[None]:
+    """Dropout off, and each module's own training flag back at the end."""
+    flags = {module: module.training for module in root.modules()}
+    root.eval()
+    try:
+        yield
+    finally:
+        for module, flag in flags.items():
+            module.training = flag
+
+
+def _watch(block: Block, record: _Seen, stack: ExitStack) -> None:
+    def keep(part: str, end: str, values: Any) -> None:
+        # A copy, because some decoders add to a branch's output in place.
+        record.tensors[part, end] = first_tensor(values).detach().clone()
+
+    def note_block(module: nn.Module, args: Any, output: Any) -> None:
+        record.returns_tuple = not isinstance(output, Tensor)
+
+    stack.enter_context(_removed(block.block.register_forward_hook(note_block)))
+    for part, module in vars(block).items():
+        if module is None:
+            continue
+        before, after = _keepers(part, keep)
+        stack.enter_context(_removed(module.register_forward_pre_hook(before, with_kwargs=True)))
+        stack.enter_context(_removed(module.register_forward_hook(after)))
+    if block.attn is not None:
+
+        def see(pattern: Tensor) -> None:
+            record.pattern = pattern.detach().clone()
+
+        def count(fired: int) -> None:
+            record.softmaxes = fired
+
+        stack.enter_context(tapped([AttentionTap(block.attn, lambda scores: None, see, count)]))
+
+
+def _keepers(part: str, keep: Callable[[str, str, Any], None]) -> tuple[Callable[..., None], Callable[..., None]]:
+    def before(module: nn.Module, args: Any, kwargs: Any) -> None:
+        if values := [x for x in (*args, *kwargs.values()) if isinstance(x, Tensor)]:
+            keep(part, "input", values)
+
+    def after(module: nn.Module, args: Any, output: Any) -> None:
+        keep(part, "output", output)
+
+    return before, after
+
+
+@contextmanager
+def _removed(handle: Any) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _layer(block: Block, seen: _Seen, config: Any) -> Layer:
+    points: dict[Kind, Point] = {
+        "resid_pre": Point(block.block, "input"),
+        "resid_post": Point(block.block, "output"),
+    }
+    refusals: dict[Kind, str] = {}
+    _branches(block, seen, config, points, refusals)
+    n_heads = _head_count(block, seen, config)
+    n_kv_heads = d_head = None
+    z_width = None if (z := seen.get("o", "input")) is None else z.shape[-1]
+    if n_heads is None or z_width is None or z_width % n_heads or block.o is None:
+        for kind in (*_PROJECTIONS, "z"):
+            refusals[kind] = "no attention output projection, or no head count, was found there"
+    else:
+        d_head = z_width // n_heads
+        points["z"] = Point(block.o, "input", Heads(n_heads))
+        n_kv_heads = _projections(block, seen, n_heads, d_head, points, refusals)
+    if seen.pattern is not None and seen.softmaxes == 1 and block.attn is not None:
+        points["scores"] = points["pattern"] = Point(block.attn, "output")
+    else:
+        reason = f"its attention computes {seen.softmaxes} softmaxes that can be reached, where one is expected"
+        refusals["scores"] = refusals["pattern"] = reason
+    return Layer(n_heads, n_kv_heads, d_head, points, refusals, seen.returns_tuple)
+
+
+def _close(a: Tensor, b: Tensor) -> bool:
+    tolerance = 1e-3 if a.dtype in (torch.float32, torch.float64) else 5e-2
+    a, b = a.detach().double().cpu(), b.detach().double().cpu()
+    return a.shape == b.shape and bool((a - b).norm() <= tolerance * b.norm().clamp(min=1e-30))
+
+
+def _branches(block: Block, seen: _Seen, config: Any, points: dict[Kind, Point], refusals: dict[Kind, str]) -> None:
+    """Find what attention and MLP add to the stream, and whether the stream has a middle."""
+    pre, post = seen.tensors["block", "input"], seen.tensors["block", "output"]
+    multipliers = dict.fromkeys([1.0, *_multipliers(block.block, config)])
+    for multiplier in multipliers:
+        view = Whole(multiplier)
+        for attn_part in ("ln1_post", "attn", "o"):
+            for mlp_part in ("ln2_post", "mlp", "mlp_down"):
+                attn, mlp = seen.get(attn_part, "output"), seen.get(mlp_part, "output")
+                if attn is None or mlp is None or attn.shape != pre.shape or mlp.shape != pre.shape:
+                    continue
+                attn = attn.to(pre.device) * multiplier
+                if not _close(pre + attn + mlp.to(pre.device) * multiplier, post.to(pre.device)):
+                    continue
+                points["attn_out"] = Point(getattr(block, attn_part), "output", view)
+                points["mlp_out"] = Point(getattr(block, mlp_part), "output", view)
+                _middle(block, seen, pre, attn, config, points, refusals)
+                return
+    reason = "resid_pre + attn_out + mlp_out does not give resid_post on this model"
+    for kind in _BRANCHES:
+        refusals[kind] = reason
+
+
+def _multipliers(block: nn.Module, config: Any) -> list[float]:
+    found = (getattr(owner, "residual_multiplier", None) for owner in (block, config))
+    return [float(value) for value in found if isinstance(value, int | float)]
+
+
+_PARALLEL_FLAGS = ("use_parallel_residual", "parallel_attn", "new_decoder_architecture", "parallel_residual")
+
+
+def _middle(
+    block: Block,
+    seen: _Seen,
+    pre: Tensor,
+    attn: Tensor,
+    config: Any,
+    points: dict[Kind, Point],
+    refusals: dict[Kind, str],
+) -> None:
+    part = "ln2" if block.ln2 is not None else "mlp"
+    entering = seen.get(part, "input")
+    # Where attention adds nothing (a destroyed module), the numbers cannot tell parallel from sequential.
+    parallel = any(getattr(config, flag, False) for flag in _PARALLEL_FLAGS) and _close(pre + attn, pre)
+    if entering is not None and not parallel and _close(entering.to(pre.device), pre + attn):
+        points["resid_mid"] = Point(getattr(block, part), "input")
+    else:
+        refusals["resid_mid"] = "attention and MLP read the same stream (parallel), so it has no middle"
+
+
+def _head_count(block: Block, seen: _Seen, config: Any) -> int | None:
+    if seen.pattern is not None:
+        return seen.pattern.shape[1]
+    if block.attn is None:
+        return None
+    for owner, name in ((block.attn, "num_heads"), (block.attn, "num_q_heads"), (config, "num_attention_heads")):
+        if isinstance(count := getattr(owner, name, None), int):
+            return count
+    return None
+
+
+def _projections(
+    block: Block,
+    seen: _Seen,
+    n_heads: int,
+    d_head: int,
+    points: dict[Kind, Point],
+    refusals: dict[Kind, str],
+) -> int | None:
+    """Find q, k and v, and return the number of key/value heads."""
+    q, k, v = (seen.get(part, "output") for part in ("q", "k", "v"))
+    if q is not None and k is not None and v is not None and block.q and block.k and block.v:
+        d_query = int(getattr(block.attn, "head_dim", q.shape[-1] // n_heads))
+        n_kv_heads = v.shape[-1] // d_head
+        if q.shape[-1] == n_heads * d_query and k.shape[-1] == n_kv_heads * d_query and n_heads % n_kv_heads == 0:
+            points["q"] = Point(block.q, "output", Heads(n_heads))
+            points["k"] = Point(block.k, "output", Heads(n_kv_heads))
+            points["v"] = Point(block.v, "output", Heads(n_kv_heads))
+            return n_kv_heads
+        reason = f"its projections of widths {q.shape[-1]}, {k.shape[-1]}, {v.shape[-1]} do not divide into heads"
+    elif (fused := seen.get("qkv", "output")) is not None and block.qkv is not None:
+        n_kv_heads = (fused.shape[-1] // d_head - n_heads) // 2
+        if n_kv_heads > 0 and (n_heads + 2 * n_kv_heads) * d_head == fused.shape[-1] and n_heads % n_kv_heads == 0:
+            for columns in _layouts(n_heads, n_kv_heads, d_head):
+                if _gives_z(fused, columns[2], seen, n_heads, n_kv_heads):
+                    for kind, index, heads in zip(
+                        _PROJECTIONS, columns, (n_heads, n_kv_heads, n_kv_heads), strict=True
+                    ):
+                        points[kind] = Point(block.qkv, "output", Columns(index, heads))
+                    return n_kv_heads
+        reason = "no known layout of its fused projection gives pattern @ v = z"
+    else:
+        reason = "its query, key and value projections were not found"
+    for kind in _PROJECTIONS:
+        refusals[kind] = reason
+    return None
+
+
+def _layouts(n_heads: int, n_kv_heads: int, d_head: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Columns of q, k and v in a fused output: one after another, or interleaved by key/value head."""
+    columns = torch.arange((n_heads + 2 * n_kv_heads) * d_head)
+    q, k, v = torch.split(columns, [n_heads * d_head, n_kv_heads * d_head, n_kv_heads * d_head])
+    yield q, k, v
+    groups = columns.view(n_kv_heads, n_heads // n_kv_heads + 2, d_head)
+    yield groups[:, :-2].flatten(), groups[:, -2].flatten(), groups[:, -1].flatten()
+
+
+def _gives_z(fused: Tensor, columns: Tensor, seen: _Seen, n_heads: int, n_kv_heads: int) -> bool:
+    if seen.pattern is None:
+        return False
+    v = Columns(columns, n_kv_heads).read(fused).repeat_interleave(n_heads // n_kv_heads, dim=2)
+    z = torch.einsum("bhqk,bkhd->bqhd", seen.pattern.to(v.dtype), v).flatten(-2)
+    return _close(z, seen.tensors["o", "input"])

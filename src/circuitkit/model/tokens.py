@@ -1,0 +1,209 @@
+"""Prompts as token batches, and one forward pass's place in them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+Prompts = str | Sequence[str] | Sequence[Sequence[int]] | Tensor
+
+
+class PromptError(ValueError):
+    """Prompts that the model cannot be run on."""
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """A batch of prompts: token ids, and which columns are real tokens rather than padding.
+
+    Attributes:
+        ids: token ids, padding included.
+        mask: True on real tokens.
+    """
+
+    ids: Int[Tensor, "batch column"]
+    mask: Bool[Tensor, "batch column"]
+
+    @cached_property
+    def positions(self) -> Int[Tensor, "batch column"]:
+        """Each column's position among its row's real tokens; -1 on padding."""
+        return (self.mask.long().cumsum(-1) - 1).masked_fill(~self.mask, -1)
+
+    @cached_property
+    def lengths(self) -> Int[Tensor, " batch"]:
+        """Real tokens in each row."""
+        return self.mask.sum(-1)
+
+    @property
+    def padded(self) -> bool:
+        """Whether any column of any row is padding."""
+        return not bool(self.mask.all())
+
+    def __len__(self) -> int:
+        return self.ids.shape[0]
+
+    def to(self, device: torch.device) -> Tokens:
+        """The same batch on another device."""
+        return Tokens(self.ids.to(device), self.mask.to(device))
+
+    def __getitem__(self, rows: slice | Tensor) -> Tokens:
+        return Tokens(self.ids[rows], self.mask[rows])
+
+    def columns(self, position: int) -> Int[Tensor, " batch"]:
+        """Each row's column of a position; negative positions count from the row's last real token.
+
+        Raises:
+            PromptError: a row has no such position.
+        """
+        wanted = self.lengths + position if position < 0 else torch.full_like(self.lengths, position)
+        missing = (wanted < 0) | (wanted >= self.lengths)
+        if missing.any():
+            row = int(missing.nonzero()[0])
+            raise PromptError(
+                f"position {position} does not exist in row {row}, which has {int(self.lengths[row])} real tokens"
+            )
+        return (self.positions == wanted[:, None]).long().argmax(-1)
+
+
+def as_tokens(prompts: Prompts | Tokens, tokenizer: Any, attention_mask: Tensor | None, context: int | None) -> Tokens:
+    """Turn text, lists of ids or a tensor into one left-padded batch.
+
+    Raises:
+        PromptError: text without a tokenizer, an empty prompt, padding without a pad token or a mask, or more
+            tokens than the model's context holds.
+    """
+    if isinstance(prompts, Tokens):
+        tokens = prompts
+    elif isinstance(prompts, Tensor):
+        tokens = _from_tensor(prompts, tokenizer, attention_mask)
+    else:
+        if attention_mask is not None:
+            raise PromptError("attention_mask goes with a token tensor; text and lists are padded here")
+        tokens = _left_padded(_id_lists(prompts, tokenizer), tokenizer)
+    if (tokens.lengths == 0).any():
+        row = int((tokens.lengths == 0).nonzero()[0])
+        raise PromptError(f"prompt {row} is empty: a prompt needs at least one token")
+    longest = int(tokens.lengths.max())
+    if context is not None and longest > context:
+        row = int(tokens.lengths.argmax())
+        raise PromptError(
+            f"prompt {row} has {longest} tokens, but the model's context holds {context}: shorten it by "
+            f"{longest - context} tokens, or use a model with a longer context"
+        )
+    return tokens
+
+
+def _id_lists(prompts: str | Sequence[str] | Sequence[Sequence[int]], tokenizer: Any) -> list[list[int]]:
+    rows: Sequence[Any] = [prompts] if isinstance(prompts, str) else list(prompts)
+    if not rows:
+        raise PromptError("there are no prompts")
+    if all(isinstance(row, int) for row in rows):
+        rows = [rows]
+    if all(isinstance(row, str) for row in rows):
+        if tokenizer is None:
+            raise PromptError("this model has no tokenizer: give token ids, or load it with one")
+        return [list(ids) for ids in tokenizer(list(rows))["input_ids"]]
+    if any(isinstance(row, str) for row in rows):
+        raise PromptError("prompts are all text or all token ids, not a mixture")
+    return [[int(token) for token in row] for row in rows]
+
+
+def _left_padded(rows: list[list[int]], tokenizer: Any) -> Tokens:
+    width = max(len(row) for row in rows)
+    pad = getattr(tokenizer, "pad_token_id", None)
+    if pad is None:
+        if any(len(row) != width for row in rows) and tokenizer is not None:
+            raise PromptError(
+                f"prompts of {min(map(len, rows))} to {width} tokens need padding, but the tokenizer has no pad token: "
+                "set one (tokenizer.pad_token = tokenizer.eos_token), or give prompts of equal length"
+            )
+        # Masked columns are never read, so without a tokenizer any id does.
+        pad = 0
+    ids = torch.tensor([[pad] * (width - len(row)) + row for row in rows], dtype=torch.long)
+    mask = torch.tensor([[False] * (width - len(row)) + [True] * len(row) for row in rows])
+    return Tokens(ids, mask)
+
+
+def _from_tensor(ids: Tensor, tokenizer: Any, attention_mask: Tensor | None) -> Tokens:
+    if ids.is_floating_point() or ids.ndim not in (1, 2):
+        raise PromptError(f"token ids are integers [batch, position], not {ids.dtype} {list(ids.shape)}")
+    ids = ids[None] if ids.ndim == 1 else ids
+    if attention_mask is not None:
+        mask = attention_mask.to(ids.device).reshape(attention_mask.shape if attention_mask.ndim == 2 else (1, -1))
+        if mask.shape != ids.shape:
+            raise PromptError(f"attention_mask is {list(mask.shape)}, the token ids are {list(ids.shape)}")
+        if ((mask.long().diff(dim=-1) != 0).sum(-1) > 1).any():
+            raise PromptError("attention_mask has padding between real tokens; padding goes before or after them")
+        return Tokens(ids, mask.bool())
+    pad = getattr(tokenizer, "pad_token_id", None)
+    special = {getattr(tokenizer, "eos_token_id", None), getattr(tokenizer, "bos_token_id", None)}
+    if pad is not None and pad not in special:
+        padded = (ids[:, 0] == pad) | (ids[:, -1] == pad)
+        if padded.any():
+            raise PromptError(
+                f"row {int(padded.nonzero()[0])} begins or ends with the pad token ({pad}), and no attention_mask was "
+                "given: pass attention_mask, so that padding is not read as text"
+            )
+    return Tokens(ids, torch.ones_like(ids, dtype=torch.bool))
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One forward pass: which columns it computes, and where they stand in their rows.
+
+    Attributes:
+        tokens_mask: True on the real tokens of every column so far, cached ones included.
+        n_queries: the pass computes the last `n_queries` columns.
+        prompt_mask: True on the real tokens of the prompt, whose end negative positions count from.
+        repeats: rows that each row of the caller's values stands for (sampled returns).
+        generating: whether more tokens may follow.
+    """
+
+    tokens_mask: Bool[Tensor, "batch column"]
+    n_queries: int
+    prompt_mask: Bool[Tensor, "batch column"]
+    repeats: int = 1
+    generating: bool = False
+
+    @cached_property
+    def prompt_lengths(self) -> Int[Tensor, " batch"]:
+        """Real tokens of each row's prompt."""
+        return self.prompt_mask.sum(-1)
+
+    @property
+    def prompt_columns(self) -> int:
+        """Columns of the prompt, padding included."""
+        return self.prompt_mask.shape[1]
+
+    @cached_property
+    def key_positions(self) -> Int[Tensor, "batch key"]:
+        """The real position of every column so far; -1 on padding."""
+        return (self.tokens_mask.long().cumsum(-1) - 1).masked_fill(~self.tokens_mask, -1)
+
+    @cached_property
+    def query_positions(self) -> Int[Tensor, "batch query"]:
+        """The real position of each column that this pass computes; -1 on padding."""
+        return self.key_positions[:, self.first_column :]
+
+    @property
+    def first_column(self) -> int:
+        """The first column that this pass computes."""
+        return self.tokens_mask.shape[1] - self.n_queries
+
+    def absolute(self, position: int) -> Int[Tensor, " batch"]:
+        """A position in every row, negative ones counted from the end of the prompt."""
+        if position < 0:
+            return self.prompt_lengths + position
+        return torch.full_like(self.prompt_lengths, position)
+
+    def to(self, device: torch.device) -> Pass:
+        """The same pass with its tensors on another device."""
+        if self.tokens_mask.device == device:
+            return self
+        return replace(self, tokens_mask=self.tokens_mask.to(device), prompt_mask=self.prompt_mask.to(device))

@@ -1,0 +1,140 @@
+"""What a run kept: site values, and where their columns stand; saved as safetensors and mapped lazily."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from circuitkit.model.site import ATTENTION_KINDS, HEAD_KINDS, Site
+
+_FORMAT = "circuitkit-cache-1"
+
+
+class CacheError(ValueError):
+    """A cache that does not hold what was asked for, or a file that cannot be read."""
+
+
+class Cache(Mapping[Site, Tensor]):
+    """Site values by site; a site's head, position or key can be read from its whole value.
+
+    Attributes:
+        positions: each column's real position; -1 on padding. Values keep padded columns.
+        prompt_lengths: real tokens of each prompt, which negative positions count from.
+        metadata: provenance, as text.
+
+    >>> cache = ck.load("deductor-130k").run("Every wumpus is a dumpus.", capture=["z"]).cache
+    >>> cache["z[layer=1, head=2]"].shape == cache["z[layer=1]"][:, :, 2].shape
+    True
+    """
+
+    def __init__(
+        self,
+        values: Mapping[Site, Callable[[], Tensor]],
+        positions: Int[Tensor, "batch column"],
+        prompt_lengths: Int[Tensor, " batch"],
+        metadata: Mapping[str, str],
+    ) -> None:
+        self._values = dict(values)
+        self.positions = positions
+        self.prompt_lengths = prompt_lengths
+        self.metadata = dict(metadata)
+
+    def __getitem__(self, site: Site | str) -> Float[Tensor, "..."]:
+        """A site's value.
+
+        Raises:
+            CacheError: the site was not captured, nor a whole that it is a part of.
+        """
+        site = Site.parse(site)
+        if site in self._values:
+            return self._values[site]()
+        for whole in (site.at(position=None, key=None), site.at(head=None), site.place):
+            if whole in self._values:
+                return self._part(self._values[whole](), whole, site)
+        raise CacheError(f"{site} was not captured; this cache holds {', '.join(map(str, self._values)) or 'nothing'}")
+
+    def __contains__(self, site: object) -> bool:
+        try:
+            self[site]  # type: ignore[index]  # refused below if it is not a site
+        except ValueError:
+            return False
+        return True
+
+    def __iter__(self) -> Iterator[Site]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def _part(self, value: Tensor, whole: Site, site: Site) -> Tensor:
+        attention = site.kind in ATTENTION_KINDS
+        # Last axes first, so that those before them keep their places.
+        if site.key is not None and whole.key is None:
+            value = self._at(value, site.key, axis=value.ndim - 1)
+        if site.kind in HEAD_KINDS and site.head is not None and whole.head is None:
+            value = value.select(1 if attention else (2 if whole.position is None else 1), site.head)
+        if site.position is not None and whole.position is None:
+            value = self._at(value, site.position, axis=1 if not attention or site.head is not None else 2)
+        return value
+
+    def _at(self, value: Tensor, position: int, axis: int) -> Tensor:
+        wanted = self.prompt_lengths + position if position < 0 else torch.full_like(self.prompt_lengths, position)
+        found = self.positions == wanted[:, None]
+        if not bool(found.any(-1).all()):
+            row = int((~found.any(-1)).nonzero()[0])
+            raise CacheError(f"position {position} does not exist in row {row} of this cache")
+        columns = found.long().argmax(-1).to(value.device)
+        index = columns.view(-1, *(1 for _ in range(value.ndim - 1))).expand_as(value.narrow(axis, 0, 1))
+        return value.gather(axis, index).squeeze(axis)
+
+    def save(self, path: str | Path) -> Path:
+        """Write the cache as one safetensors file, whole or not at all; provenance goes into its metadata."""
+        path = Path(path)
+        tensors = {str(site): value().detach().cpu().contiguous() for site, value in self._values.items()}
+        tensors |= {"positions": self.positions.cpu(), "prompt_lengths": self.prompt_lengths.cpu()}
+        metadata = {**self.metadata, "format": _FORMAT, "sites": json.dumps([str(site) for site in self._values])}
+        beside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+        try:
+            save_file(tensors, beside, metadata=metadata)
+            beside.replace(path)
+        finally:
+            beside.unlink(missing_ok=True)
+        return path
+
+    @classmethod
+    def load(cls, path: str | Path) -> Cache:
+        """Map a saved cache; a value is read from disk when it is asked for.
+
+        Raises:
+            CacheError: there is no such file, it is cut short, or it is not a cache.
+        """
+        path = Path(path)
+        try:
+            file: Any = safe_open(path, framework="pt")
+        except FileNotFoundError as error:
+            raise CacheError(f"there is no cache file {path}") from error
+        except (SafetensorError, OSError) as error:
+            raise CacheError(
+                f"{path} is cut short or not a safetensors file ({error}): capture it again, or copy it anew"
+            ) from error
+        metadata = file.metadata() or {}
+        if metadata.get("format") != _FORMAT:
+            raise CacheError(f"{path} is a safetensors file, but not a cache of this version ({_FORMAT})")
+
+        def reader(name: str) -> Callable[[], Tensor]:
+            return lambda: file.get_tensor(name)
+
+        sites = {Site.parse(name): reader(name) for name in json.loads(metadata["sites"])}
+        return cls(sites, file.get_tensor("positions"), file.get_tensor("prompt_lengths"), metadata)
+
+    def __repr__(self) -> str:
+        return f"Cache({len(self)} sites, {self.positions.shape[0]} rows of {self.positions.shape[1]} columns)"

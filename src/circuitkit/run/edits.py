@@ -1,0 +1,162 @@
+"""An intervention at work: which numbers of a site's tensor it reaches in a forward pass, and what it makes of them."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool
+from torch import Tensor
+
+from circuitkit.model.site import ATTENTION_KINDS, Site
+from circuitkit.model.tokens import Pass
+from circuitkit.run.interventions import Intervention, InterventionError, axis_names
+
+
+class Edit:
+    """One intervention held at one layer's site.
+
+    Attributes:
+        site: the site, with its layer.
+        fired: whether it has reached anything yet.
+    """
+
+    def __init__(self, intervention: Intervention, site: Site) -> None:
+        self.intervention, self.site, self.fired = intervention, site, False
+        self._silenced: Tensor | None = None
+
+    def __call__(self, tensor: Tensor, now: Pass) -> Tensor | None:
+        """The site's tensor with the intervention in it, or None where this pass holds nothing to change."""
+        chosen = self._chosen(now)
+        value = self._aligned(tensor, now)
+        if value is not None and value.shape[self._query_axis] > 1:
+            chosen = chosen & self._covered(now)
+        if not chosen.any():
+            return None
+        self.fired = True
+        reach = self._reach(tensor, now, chosen)
+        if self.intervention.operation == "knockout":
+            return self._knocked_out(tensor, reach)
+        return torch.where(reach, self._new(tensor, value), tensor)
+
+    def after_softmax(self, pattern: Tensor, now: Pass) -> Tensor | None:
+        """Empty the rows of the pattern that a knock-out left without a key."""
+        silenced, self._silenced = self._silenced, None
+        return None if silenced is None else pattern.masked_fill(silenced, 0.0)
+
+    @property
+    def _query_axis(self) -> int:
+        return 2 if self.site.kind in ATTENTION_KINDS else 1
+
+    def _chosen(self, now: Pass) -> Bool[Tensor, "batch query"]:
+        """The real tokens of this pass that the schedule and the positions name."""
+        positions = now.query_positions
+        chosen = positions >= 0
+        generated = positions >= now.prompt_lengths[:, None]
+        if self.intervention.during != "both":
+            chosen = chosen & (generated if self.intervention.during == "generated" else ~generated)
+        named = self.intervention.queries if self.site.position is None else (self.site.position,)
+        if named is not None:
+            chosen = chosen & self._at(named, positions, now)
+        return chosen
+
+    def _at(self, named: tuple[int, ...], positions: Tensor, now: Pass) -> Tensor:
+        matches = torch.zeros_like(positions, dtype=torch.bool)
+        for position in named:
+            wanted = now.absolute(position)
+            absent = (wanted < 0) if now.generating else (wanted < 0) | (wanted >= now.prompt_lengths)
+            if now.first_column == 0 and absent.any():
+                row = int(absent.nonzero()[0])
+                raise InterventionError(
+                    f"{self.site}: position {position} does not exist in row {row}, which has "
+                    f"{int(now.prompt_lengths[row])} real tokens"
+                )
+            matches = matches | (positions == wanted[:, None])
+        return matches
+
+    def _covered(self, now: Pass) -> Bool[Tensor, "1 query"]:
+        """The columns that a value with a position axis speaks of: the prompt's."""
+        columns = torch.arange(now.first_column, now.first_column + now.n_queries, device=now.tokens_mask.device)
+        return (columns < now.prompt_columns)[None]
+
+    def _reach(self, tensor: Tensor, now: Pass, chosen: Tensor) -> Bool[Tensor, "..."]:
+        """The numbers that the intervention reaches, broadcastable to the site's tensor."""
+        if self.site.kind not in ATTENTION_KINDS:
+            if tensor.shape[:2] != chosen.shape:
+                raise InterventionError(
+                    f"{self.site} has the shape {list(tensor.shape)}, not [batch, position, …], so it cannot be edited"
+                )
+            reach = chosen.view(*chosen.shape, *(1 for _ in tensor.shape[2:]))
+            return reach if self.site.head is None else reach & self._head_mask(tensor, axis=2)
+        keys = now.key_positions
+        if tensor.shape[-1] != keys.shape[-1]:
+            raise InterventionError(
+                f"{self.site} holds {tensor.shape[-1]} keys of {keys.shape[-1]} tokens, since this cache forgets: pass "
+                "past_key_values=transformers.DynamicCache()"
+            )
+        # An edit never reaches a key that the query cannot see: attention to the future is no attention.
+        reach = (chosen & (now.query_positions >= 0))[:, None, :, None] & (keys >= 0)[:, None, None, :]
+        reach = reach & (keys[:, None, None, :] <= now.query_positions[:, None, :, None])
+        named = self.intervention.keys if self.site.key is None else (self.site.key,)
+        if named is not None:
+            reach = reach & self._at(named, keys, now)[:, None, None, :]
+        return reach if self.site.head is None else reach & self._head_mask(tensor, axis=1)
+
+    def _head_mask(self, tensor: Tensor, axis: int) -> Tensor:
+        mask = torch.arange(tensor.shape[axis], device=tensor.device).eq(self.site.head or 0)
+        return mask.view([-1 if a == axis else 1 for a in range(tensor.ndim)])
+
+    def _new(self, tensor: Tensor, value: Tensor | None) -> Tensor:
+        operand = value if value is not None else torch.as_tensor(self.intervention.value).to(tensor)
+        if self.intervention.operation == "scale":
+            return tensor * operand
+        return tensor + operand if self.intervention.operation == "add" else operand
+
+    def _knocked_out(self, scores: Tensor, reach: Tensor) -> Tensor:
+        lowest = torch.finfo(scores.dtype).min
+        open_before = (scores > lowest / 2).any(-1, keepdim=True)
+        scores = scores.masked_fill(reach, lowest)
+        silenced = open_before & ~(scores > lowest / 2).any(-1, keepdim=True)
+        self._silenced = silenced if silenced.any() else None
+        return scores
+
+    def _aligned(self, tensor: Tensor, now: Pass) -> Tensor | None:
+        """The value with the axes of the site's tensor; None for a number."""
+        value = self.intervention.value
+        if not isinstance(value, Tensor) or value.ndim == 0:
+            return None
+        axes = self.intervention.axes(tensor.ndim)[-value.ndim :]
+        if value.ndim > len(axes):
+            raise self._misfit(tensor, value)
+        shape = [1] * tensor.ndim
+        for axis, size in zip(axes, value.shape, strict=True):
+            shape[axis] = size
+        aligned = value.to(tensor).reshape(shape)
+        if aligned.shape[0] > 1 and now.repeats > 1:
+            aligned = aligned.repeat_interleave(now.repeats, dim=0)
+        aligned = self._in_this_pass(aligned, self._query_axis, now.first_column, now.n_queries, now)
+        if self.site.kind in ATTENTION_KINDS:
+            aligned = self._in_this_pass(aligned, 3, 0, tensor.shape[-1], now)
+        if any(have not in (1, want) for have, want in zip(aligned.shape, tensor.shape, strict=True)):
+            raise self._misfit(tensor, value)
+        return aligned
+
+    def _in_this_pass(self, value: Tensor, axis: int, first: int, count: int, now: Pass) -> Tensor:
+        """A value's columns, which are the prompt's, cut or filled up to those of this pass."""
+        if value.shape[axis] == 1 or axis >= value.ndim:
+            return value
+        if value.shape[axis] != now.prompt_columns:
+            raise InterventionError(
+                f"the value for {self.site} has {value.shape[axis]} positions, the prompt has {now.prompt_columns}"
+            )
+        last = first + count
+        if last > value.shape[axis]:
+            padding = [0, 0] * (value.ndim - 1 - axis) + [0, last - value.shape[axis]]
+            value = F.pad(value, padding)
+        return value.narrow(axis, first, count)
+
+    def _misfit(self, tensor: Tensor, value: Tensor) -> InterventionError:
+        names = axis_names(self.site.kind)
+        whole = ", ".join(f"{name}={size}" for name, size in zip(names, tensor.shape, strict=False))
+        return InterventionError(
+            f"a value of shape {list(value.shape)} does not fit {self.site}, whose whole tensor is [{whole}]"
+        )

@@ -1,0 +1,99 @@
+"""One run of prompts through a model under interventions, and what it gives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from circuitkit.model.site import Site
+from circuitkit.model.tokens import Prompts, Tokens
+from circuitkit.run.cache import Cache
+from circuitkit.run.interventions import InterventionError, Interventions
+from circuitkit.run.session import Session
+
+if TYPE_CHECKING:
+    from circuitkit.model.model import Model
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run gave.
+
+    Attributes:
+        logits: `[batch, column, vocab]`, or `[batch, vocab]` where one position was asked for.
+        cache: captured sites.
+        tokens: the batch that was run.
+    """
+
+    logits: Float[Tensor, "batch *column vocab"]
+    cache: Cache
+    tokens: Tokens
+
+    def gradients(self, value: Float[Tensor, "*batch"]) -> Cache:
+        """Gradients of a value at every captured site, of a run made with `gradients=True`.
+
+        Args:
+            value: a scalar, or one value an example, summed; computed from this run's logits or cache.
+
+        Raises:
+            InterventionError: the run kept no graph, or the value does not depend on a captured site.
+        """
+        wholes = {site: self.cache[site] for site in self.cache}
+        if not value.requires_grad or not wholes:
+            raise InterventionError("there is nothing to differentiate at: run with gradients=True and capture=[…]")
+        grads = torch.autograd.grad(value.sum(), list(wholes.values()), retain_graph=True, allow_unused=True)
+        for site, gradient in zip(wholes, grads, strict=True):
+            if gradient is None:
+                raise InterventionError(f"the value does not depend on {site}, so it has no gradient there")
+        found = {site: _constant(g) for site, g in zip(wholes, grads, strict=True)}
+        return Cache(found, self.cache.positions, self.cache.prompt_lengths, self.cache.metadata)
+
+
+def _constant(value: Tensor) -> Any:
+    return lambda: value
+
+
+def run(
+    model: Model,
+    prompts: Prompts | Tokens,
+    interventions: Interventions,
+    capture: Iterable[Site | str],
+    logits_at: int | None,
+    attention_mask: Tensor | None,
+    gradients: bool,
+) -> Run:
+    """See `circuitkit.Model.run`."""
+    tokens = model.tokens(prompts, attention_mask)
+    session = Session(model, interventions, capture, gradients=gradients)
+    session.run_on(tokens)
+    with session, torch.set_grad_enabled(gradients):
+        logits = forward(model, tokens, logits_at)
+    if bool(torch.isnan(logits).any()):
+        row = int(torch.isnan(logits).flatten(1).any(-1).nonzero()[0])
+        raise InterventionError(f"the logits of row {row} hold NaN; in half precision, try bfloat16 or float32")
+    return Run(logits, session.cache, tokens)
+
+
+def forward(model: Model, tokens: Tokens, logits_at: int | None) -> Float[Tensor, "batch *column vocab"]:
+    """Logits of a token batch, computed only where they are read."""
+    arguments: dict[str, Any] = {"input_ids": tokens.ids, "attention_mask": tokens.mask.long()}
+    if model.accepts("position_ids"):
+        # Without them, transformers counts a row's padding as text.
+        arguments["position_ids"] = tokens.positions.clamp(min=0)
+    if model.accepts("use_cache"):
+        arguments["use_cache"] = False
+    if logits_at is None:
+        logits: Tensor = model.hf(**arguments).logits
+        return logits
+    columns = tokens.columns(logits_at)
+    read, where = torch.unique(columns, return_inverse=True)
+    if model.accepts("logits_to_keep"):
+        logits = model.hf(**arguments, logits_to_keep=read).logits
+    else:
+        logits = model.hf(**arguments).logits[:, read]
+    return logits[torch.arange(len(tokens), device=logits.device), where.to(logits.device)]
