@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from random import Random
 
 from circuitkit.tasks.prontoqa.language import (
@@ -63,36 +64,36 @@ class Draw:
         return self.random.random() < 0.5
 
 
-def _implication(draw: Draw, hops: int, truth: bool) -> Deduction:
+def _implication(draw: Draw, hops: int) -> Deduction:
     name, chain = draw.entity, [draw.concept() for _ in range(hops)]
     last, negated = draw.property(), draw.coin()
-    rules = [rule([a], [b], draw.quantifier()) for a, b in zip(chain, chain[1:], strict=False)]
+    rules = [rule([a], [b], draw.quantifier()) for a, b in pairwise(chain)]
     rules.append(rule([chain[-1]], [last], draw.quantifier(), negated))
     given = fact(name, phrase([chain[0]]))
     shown = [*(fact(name, phrase([c])) for c in chain[1:]), fact(name, last, negated)]
     proof = [given]
     for applied, step in zip(rules, shown, strict=True):
         proof += [applied, step]
-    return Deduction(rules, [given], fact(name, last, negated == truth), [proof], chain)
+    return Deduction(rules, [given], shown[-1], [proof], chain)
 
 
-def _conjunction_introduction(draw: Draw, hops: int, truth: bool) -> Deduction:
+def _conjunction_introduction(draw: Draw, hops: int) -> Deduction:
     name = draw.entity
     chain, properties = [draw.concept() for _ in range(hops)], [draw.property() for _ in range(hops)]
     given = fact(name, phrase([chain[0]]))
     rules, facts, proof = [], [given], [given]
     for hop, (concept, prop) in enumerate(zip(chain, properties, strict=True)):
-        held = fact(name, prop, negated=hop == hops - 1 and not truth)
+        held = fact(name, prop)
         facts.append(held)
         proof += [held, fact(name, phrase([prop, concept]))]
         if hop < hops - 1:
             rules.append(rule([prop, concept], [chain[hop + 1]], draw.quantifier()))
             proof += [rules[-1], fact(name, phrase([chain[hop + 1]]))]
     draw.random.shuffle(facts)
-    return Deduction(rules, facts, fact(name, phrase([properties[-1], chain[-1]])), [proof], chain)
+    return Deduction(rules, facts, proof[-1], [proof], chain)
 
 
-def _conjunction_elimination(draw: Draw, hops: int, truth: bool) -> Deduction:
+def _conjunction_elimination(draw: Draw, hops: int) -> Deduction:
     name = draw.entity
     chain, properties = [draw.concept() for _ in range(hops)], [draw.property() for _ in range(hops)]
     given = fact(name, phrase([properties[0], chain[0]]))
@@ -103,36 +104,34 @@ def _conjunction_elimination(draw: Draw, hops: int, truth: bool) -> Deduction:
             both = [properties[hop + 1], chain[hop + 1]]
             rules.append(rule([concept], both, draw.quantifier()))
             proof += [rules[-1], fact(name, phrase(both))]
-    return Deduction(rules, [given], fact(name, phrase([chain[-1]]), negated=not truth), [proof], chain)
+    return Deduction(rules, [given], proof[-1], [proof], chain)
 
 
-def _disjunction_introduction(draw: Draw, hops: int, truth: bool) -> Deduction:
+def _disjunction_introduction(draw: Draw, hops: int) -> Deduction:
     name = draw.entity
     chain, properties = [draw.concept() for _ in range(hops)], [draw.property() for _ in range(hops)]
-    given = fact(name, phrase([chain[0]]), negated=hops == 1 and not truth)
+    given = fact(name, phrase([chain[0]]))
     rules, proof = [], [given]
     for hop, (concept, prop) in enumerate(zip(chain, properties, strict=True)):
         proof.append(fact(name, alternatives([prop, concept])))
         if hop < hops - 1:
-            negated = hop == hops - 2 and not truth
-            rules.append(either_rule([prop, concept], [chain[hop + 1]], negated))
-            proof += [rules[-1], fact(name, phrase([chain[hop + 1]]), negated)]
-    return Deduction(rules, [given], fact(name, alternatives([properties[-1], chain[-1]])), [proof], chain)
+            rules.append(either_rule([prop, concept], [chain[hop + 1]]))
+            proof += [rules[-1], fact(name, phrase([chain[hop + 1]]))]
+    return Deduction(rules, [given], proof[-1], [proof], chain)
 
 
-def _disjunction_elimination(draw: Draw, hops: int, truth: bool) -> Deduction:
+def _disjunction_elimination(draw: Draw, hops: int) -> Deduction:
     name, cases, end = draw.entity, [draw.concept(), draw.concept()], draw.concept()
     rules = [rule([case], [end], draw.quantifier()) for case in cases]
     given, reached = fact(name, alternatives(cases)), fact(name, phrase([end]))
     proof = [
-        [f"Assume {fact(name, phrase([case]))}", applied, reached]
-        for case, applied in zip(cases, rules, strict=True)
+        [f"Assume {fact(name, phrase([case]))}", applied, reached] for case, applied in zip(cases, rules, strict=True)
     ]
     proof.append([f"Since {given.removesuffix('.')}, {reached}"])
-    return Deduction(rules, [given], fact(name, phrase([end]), negated=not truth), proof, [*cases, end])
+    return Deduction(rules, [given], reached, proof, [*cases, end])
 
 
-def _contradiction(draw: Draw, hops: int, truth: bool) -> Deduction:
+def _contradiction(draw: Draw, hops: int) -> Deduction:
     name, cases, end = draw.entity, [draw.concept(), draw.concept()], draw.concept()
     applied, either = either_rule(cases, [end]), fact(name, alternatives(cases))
     reached, given = fact(name, phrase([end])), fact(name, phrase([end]), negated=True)
@@ -143,10 +142,10 @@ def _contradiction(draw: Draw, hops: int, truth: bool) -> Deduction:
         proof.append([assumed, either, applied, reached, f"This contradicts with {given}", denied[-1]])
     statement = " and ".join(sentence.removesuffix(".") for sentence in denied) + "."
     proof.append([statement])
-    return Deduction([applied], [given], statement if truth else either, proof, [*cases, end])
+    return Deduction([applied], [given], statement, proof, [*cases, end])
 
 
-DEDUCTIONS: dict[str, Callable[[Draw, int, bool], Deduction]] = {
+DEDUCTIONS: dict[str, Callable[[Draw, int], Deduction]] = {
     "implication_elimination": _implication,
     "conjunction_introduction": _conjunction_introduction,
     "conjunction_elimination": _conjunction_elimination,
@@ -154,4 +153,4 @@ DEDUCTIONS: dict[str, Callable[[Draw, int, bool], Deduction]] = {
     "disjunction_elimination": _disjunction_elimination,
     "proof_by_contradiction": _contradiction,
 }
-"""The deduction of each rule from a draw, a number of hops, and whether its statement holds."""
+"""The deduction of each rule from a draw and a number of hops."""

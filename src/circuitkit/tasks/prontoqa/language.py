@@ -11,10 +11,11 @@ from typing import Literal
 
 ENTITIES = ("Fae", "Rex", "Sally", "Max", "Alex", "Sam", "Polly", "Stella", "Wren")
 
-CONCEPTS = (
-    "wumpus yumpus zumpus dumpus rompus numpus tumpus vumpus impus jompus gorpus shumpus lempus sterpus "
-    "grimpus lorpus brimpus"
-).split()
+CONCEPTS = tuple(
+    f"{stem}pus"
+    for line in ("wum yum zum dum rom num tum vum im jom", "gor shum lem ster grim lor brim")
+    for stem in line.split()
+)
 
 PROPERTY_FAMILIES = tuple(
     tuple(family.split())
@@ -36,6 +37,24 @@ PROPERTY_FAMILIES = tuple(
 )
 
 PROPERTIES = tuple(prop for family in PROPERTY_FAMILIES for prop in family)
+
+FUNCTION_WORDS = tuple(
+    word
+    for line in (
+        "a an and are contradicts contradiction each every everything",
+        "false is it no not or so that therefore true with",
+    )
+    for word in line.split()
+)
+
+OPENING_WORDS = tuple(
+    word
+    for line in (
+        "A All Assume Contradiction Each Every Everything False Hence However If It No Proof Prove Q",
+        "Since So Suppose That Then Therefore This Thus True",
+    )
+    for word in line.split()
+)
 
 Quantifier = Literal["plural", "each", "every"]
 
@@ -77,9 +96,7 @@ def fact(name: str, said: str, negated: bool = False) -> str:
     return f"{name} is {'not ' if negated else ''}{said}."
 
 
-def rule(
-    antecedent: Sequence[str], consequent: Sequence[str], quantifier: Quantifier, negated: bool = False
-) -> str:
+def rule(antecedent: Sequence[str], consequent: Sequence[str], quantifier: Quantifier, negated: bool = False) -> str:
     """Say that everything that is `antecedent` (a concept, or a property and a concept) is `consequent`.
 
     >>> rule(["wumpus"], ["loud", "impus"], "plural")
@@ -114,16 +131,8 @@ def words() -> list[str]:
     >>> " wumpus" in words(), "Wumpuses" in words(), "wumpus" in words()
     (True, True, False)
     """
-    lower = (
-        "a an and are contradicts contradiction each every everything false is it no not or so that therefore "
-        "true with"
-    ).split()
-    capitals = (
-        "A All Assume Contradiction Each Every Everything False Hence However If It No Proof Prove Q Since So "
-        "Suppose That Then Therefore This Thus True"
-    ).split()
     plurals = [f"{concept}es" for concept in CONCEPTS]
-    inside = [*lower, *CONCEPTS, *plurals, *PROPERTIES]
-    opening = [*capitals, *ENTITIES, *(word.capitalize() for word in (*plurals, *PROPERTIES))]
+    inside = [*FUNCTION_WORDS, *CONCEPTS, *plurals, *PROPERTIES]
+    opening = [*OPENING_WORDS, *ENTITIES, *(word.capitalize() for word in (*plurals, *PROPERTIES))]
     marks = [".", ",", ":", ";", "?", "!", "(", ")", "\n", " "]
     return [*marks, *(f" {word}" for word in (*inside, *opening)), *opening]

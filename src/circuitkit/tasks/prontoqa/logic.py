@@ -58,9 +58,7 @@ def conjunction(operands: Iterable[Formula]) -> Formula:
     True
     """
     flat = frozenset(
-        inner
-        for operand in operands
-        for inner in (operand.operands if isinstance(operand, And) else (operand,))
+        inner for operand in operands for inner in (operand.operands if isinstance(operand, And) else (operand,))
     )
     return next(iter(flat)) if len(flat) == 1 else And(flat)
 
@@ -72,9 +70,7 @@ def disjunction(operands: Iterable[Formula]) -> Formula:
     Atom(predicate='wumpus', subject='Fae')
     """
     flat = frozenset(
-        inner
-        for operand in operands
-        for inner in (operand.operands if isinstance(operand, Or) else (operand,))
+        inner for operand in operands for inner in (operand.operands if isinstance(operand, Or) else (operand,))
     )
     return next(iter(flat)) if len(flat) == 1 else Or(flat)
 

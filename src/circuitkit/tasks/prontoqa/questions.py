@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from random import Random
 from typing import Literal, get_args
 
-from circuitkit.tasks.prontoqa.deductions import DEDUCTIONS, Deduction, Draw
 from circuitkit.tasks.prontoqa import language
+from circuitkit.tasks.prontoqa.decisions import DECISIONS, Decision
+from circuitkit.tasks.prontoqa.deductions import DEDUCTIONS, Draw
 
 RULES = tuple(DEDUCTIONS)
 ALIASES = {
@@ -74,7 +75,8 @@ def generate(
     `rule` is one of `RULES`, or the source's name for it ("ModusPonens", …). Hops run from 1 to 5, except for
     disjunction elimination and proof by contradiction, which have one. Distractors are further rules: about
     concepts that the proof passes through ("relevant") or about others ("irrelevant"). In the mode "direct" the
-    query is "True or false: …", half of the statements being false. Equal arguments give equal examples.
+    query is "True or false: …", half of the statements being false, and there is always evidence for the contrary
+    about something else, so that counting negations does not give the answer. Equal arguments give equal examples.
 
     Raises `ValueError` for an unknown rule, distractor or mode, and for hops, shots or n out of range.
 
@@ -87,9 +89,7 @@ def generate(
     if n < 0:
         raise ValueError(f"n is the number of questions and cannot be {n}")
     random = Random(seed)
-    return [
-        sample(random, rule, hops=hops, shots=shots, distractors=distractors, mode=mode) for _ in range(n)
-    ]
+    return [sample(random, rule, hops=hops, shots=shots, distractors=distractors, mode=mode) for _ in range(n)]
 
 
 def sample(
@@ -148,41 +148,30 @@ def _check(rule: str, hops: int, shots: int, distractors: str, mode: str) -> Non
 
 def _question(random: Random, rule: str, hops: int, distractors: str, mode: Mode) -> Example:
     draw = Draw(random)
-    label = mode == "proof" or draw.coin()
-    deduction = DEDUCTIONS[rule](draw, hops, label)
-    rules = [*deduction.rules, *_distracting_rules(draw, deduction, hops, distractors)]
-    if hops > 1 or distractors != "none":
+    made = DEDUCTIONS[rule](draw, hops) if mode == "proof" else DECISIONS[rule](draw, hops)
+    rules = [*made.rules, *_distracting_rules(draw, made.chain, hops, distractors)]
+    if hops > 1 or distractors != "none" or mode == "direct":
         random.shuffle(rules)
-    facts = deduction.facts
-    if mode == "direct" and rule == "disjunction_introduction":
-        # Without it a false disjunction would not follow, and with it only there, it would give the answer away.
-        facts = [*facts, _denied_property(draw, deduction.statement)]
-        random.shuffle(facts)
     # The published prompts leave a space where a question has no rules.
-    question = f"{' '.join(rules)} {' '.join(facts)}"
-    if mode == "direct":
-        query, answer, steps = f"True or false: {deduction.statement}", f" {label}", ()
-        gap = "\n"
+    question = f"{' '.join(rules)} {' '.join(made.facts)}"
+    steps: tuple[str, ...] = ()
+    if isinstance(made, Decision):
+        query, answer, label = f"True or false: {made.statement}", f" {made.label}", made.label
     else:
-        query = f"Prove: {deduction.statement}"
-        answer = " " + "\n\n ".join(" ".join(paragraph) for paragraph in deduction.proof)
-        steps = tuple(sentence for paragraph in deduction.proof for sentence in paragraph)
-        gap = "\n\n" if len(deduction.proof) > 1 else "\n"
+        query, label = f"Prove: {made.statement}", True
+        answer = " " + "\n\n ".join(" ".join(paragraph) for paragraph in made.proof)
+        steps = tuple(sentence for paragraph in made.proof for sentence in paragraph)
+    gap = "\n\n" if "\n\n" in answer else "\n"
     prompt = f"Q: {question} {query}{gap}A:"
     return Example(question, query, prompt, answer, steps, rule, hops, mode, label)
 
 
-def _denied_property(draw: Draw, statement: str) -> str:
-    prop = statement.split(" or ")[0].split()[-1]
-    return language.fact(draw.entity, prop, negated=True)
-
-
-def _distracting_rules(draw: Draw, deduction: Deduction, hops: int, distractors: str) -> list[str]:
+def _distracting_rules(draw: Draw, chain: list[str], hops: int, distractors: str) -> list[str]:
     if distractors == "none":
         return []
-    starts = deduction.chain[:hops] if distractors == "relevant" else [draw.concept() for _ in range(hops)]
-    return [
-        language.rule([start], [draw.concept() if draw.coin() else draw.property()], draw.quantifier())
-        for start in starts
-    ]
-
+    if distractors == "relevant":
+        ends = [draw.concept() if draw.coin() else draw.property() for _ in range(hops)]
+        starts = chain[:hops]
+    else:
+        starts, ends = [draw.concept() for _ in range(hops)], [draw.property() for _ in range(hops)]
+    return [language.rule([start], [end], draw.quantifier()) for start, end in zip(starts, ends, strict=True)]
