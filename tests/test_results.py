@@ -110,6 +110,16 @@ def test_one_example_has_values_but_no_certainty_and_says_so() -> None:
     assert "one example" in result.frame.attrs["statistics"]
 
 
+def test_rounding_of_one_sign_is_no_discovery() -> None:
+    result = patched("noise")
+    per_example = result.per_example.clone()
+    per_example[0] = result.baseline.clean - 1e-6
+    rounded = dataclasses.replace(result, per_example=per_example)
+    first = rounded.frame[rounded.frame["layer"] == 0]
+    assert (first["p"] == 1.0).all() and (first["effect"] > 0).all()
+    assert dataclasses.replace(rounded, resolution=0.0).significant[0].all()
+
+
 def test_groups_reach_the_statistics() -> None:
     result = patched()
     grouped = dataclasses.replace(result, groups=torch.arange(N) // 3)

@@ -69,6 +69,20 @@ def test_clusters_widen_the_interval_as_much_as_they_should() -> None:
     assert np.mean((naive_low < 0) & (naive_high > 0)) < 0.65
 
 
+@given(st.lists(st.integers(1, 9), min_size=2, max_size=6), st.integers(0, 999))
+@settings(max_examples=25, deadline=None)
+def test_means_of_unequal_clusters_stay_among_the_values(sizes: list[int], seed: int) -> None:
+    values = 100 + np.random.default_rng(seed).normal(size=sum(sizes))
+    groups = np.repeat(np.arange(len(sizes)), sizes).tolist()
+    low, high = bootstrap_mean(values, seed=seed, draws=200, groups=groups)
+    assert values.min() - 1e-9 <= low <= high <= values.max() + 1e-9
+
+
+def test_a_p_value_from_draws_is_never_zero() -> None:
+    test = sign_flip_test(np.full((2, 40), 3.0), seed=0, draws=99)
+    assert test.p.tolist() == test.p_corrected.tolist() == [0.01, 0.01] and test.smallest == 0.01
+
+
 def test_groups_of_one_are_no_groups() -> None:
     values = np.random.default_rng(0).normal(size=(2, 9))
     alone, grouped = bootstrap_mean(values, seed=3), bootstrap_mean(values, seed=3, groups=list("abcdefghi"))

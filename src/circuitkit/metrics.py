@@ -53,9 +53,7 @@ class Targets:
                 )
             if ids.shape[1] == 0 or bool((ids[:, 0] == PADDING).any()):
                 raise ValueError(f"{name} has an example without tokens; give every example at least one")
-        lengths = {
-            f.name: len(getattr(self, f.name)) for f in fields(self) if getattr(self, f.name) is not None
-        }
+        lengths = {f.name: len(getattr(self, f.name)) for f in fields(self) if getattr(self, f.name) is not None}
         if len(set(lengths.values())) > 1:
             raise ValueError(f"targets differ in their number of examples: {lengths}")
 
@@ -72,9 +70,7 @@ class Targets:
         return Targets(
             answer=self.answer[rows.to(self.answer.device)],
             distractor=None if self.distractor is None else self.distractor[rows.to(self.distractor.device)],
-            clean_logits=None
-            if self.clean_logits is None
-            else self.clean_logits[rows.to(self.clean_logits.device)],
+            clean_logits=None if self.clean_logits is None else self.clean_logits[rows.to(self.clean_logits.device)],
             answer_text=None if texts is None else tuple(texts[int(row)] for row in rows),
         )
 
@@ -126,14 +122,10 @@ class Metric:
     needs_clean: bool = False
     unit: str = ""
 
-    def __call__(
-        self, logits: Float[Tensor, "batch *reads vocab"], targets: Targets
-    ) -> Float[Tensor, " batch"]:
+    def __call__(self, logits: Float[Tensor, "batch *reads vocab"], targets: Targets) -> Float[Tensor, " batch"]:
         """Measure every example of a batch."""
         if self.needs_clean and targets.clean_logits is None:
-            raise ValueError(
-                f"metric {self.name!r} compares with the clean run; give Targets its clean_logits"
-            )
+            raise ValueError(f"metric {self.name!r} compares with the clean run; give Targets its clean_logits")
         values = self.compute(self._shaped(logits, targets), targets)
         if not isinstance(values, Tensor) or values.shape != (len(targets),):
             got = f"shape {tuple(values.shape)}" if isinstance(values, Tensor) else type(values).__name__
@@ -256,8 +248,7 @@ def _kl(logits: Tensor, targets: Targets) -> Tensor:
     clean = clean[:, 0] if clean.ndim == 3 and clean.shape[1] == 1 else clean
     if clean.shape != logits.shape:
         raise ValueError(
-            f"metric 'kl' needs clean_logits of the logits' shape {tuple(logits.shape)}; "
-            f"got {tuple(clean.shape)}"
+            f"metric 'kl' needs clean_logits of the logits' shape {tuple(logits.shape)}; got {tuple(clean.shape)}"
         )
     log_clean = _wide(clean).to(logits.device).log_softmax(-1)
     # A token that the clean run rules out (-inf) adds nothing: 0 log 0 = 0, where floats would give NaN.

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from circuitkit import statistics
 from circuitkit.records import data_hash, provenance, whole_file
+from circuitkit.statistics.cells import as_array
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -75,7 +76,9 @@ class Result:
     that divisor is 0, and `undefined` says so.
 
     `coordinates` names the entries along an axis, 0, 1, 2, … unless given, and `labels` how they are shown;
-    `groups` are the clusters that examples belong to; `unit` is the metric's.
+    `groups` are the clusters that examples belong to; `unit` is the metric's. An example's effect under
+    `resolution` times the metric's largest magnitude counts as none in tests, since rounding is as large: a
+    cell that changes nothing would else be significant where all its rounding errors have one sign.
 
     Raises ValueError where shapes and names disagree.
 
@@ -96,6 +99,7 @@ class Result:
     labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     groups: Int[Tensor, " example"] | None = None
     seed: int = 0
+    resolution: float = 1e-5
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -195,11 +199,12 @@ class Result:
             if axis in self.labels:
                 columns[f"{axis}_label"] = np.array(self.labels[axis], dtype=object)[index].ravel()
         measured = {"value": self.values, "effect": self.effects, "normalised": self.normalised}
-        columns |= {name: tensor.double().cpu().numpy().ravel() for name, tensor in measured.items()}
+        columns |= {name: as_array(tensor).ravel() for name, tensor in measured.items()}
         frame = pd.DataFrame(columns)
         reason = self._too_few
         if reason is None:
-            test = statistics.sign_flip_test(effects, seed=self.seed, draws=draws, groups=self.groups)
+            above_rounding = torch.where(effects.abs() <= self._rounding, 0.0, effects)
+            test = statistics.sign_flip_test(above_rounding, seed=self.seed, draws=draws, groups=self.groups)
             low, high = statistics.bootstrap_mean(effects, seed=self.seed, level=level, groups=self.groups)
             corrected = test.p_corrected if correction == "max-t" else statistics.benjamini_hochberg(test.p)
             sure = {"low": low, "high": high, "p": test.p, "p_corrected": corrected}
@@ -218,10 +223,14 @@ class Result:
     def significant(self) -> Bool[Tensor, "*cells"]:
         """Which cells survive the correction of `frame`."""
         survives = torch.zeros_like(self.values, dtype=torch.bool)
-        survives[~self.values.isnan()] = torch.tensor(
-            self.frame["significant"].tolist(), device=survives.device
-        )
+        survives[~self.values.isnan()] = torch.tensor(self.frame["significant"].tolist(), device=survives.device)
         return survives
+
+    @property
+    def _rounding(self) -> float:
+        measured = [self.per_example, self.baseline.clean, self.baseline.corrupt]
+        largest = max(float(t.abs().nan_to_num(0.0).max()) for t in measured if t is not None)
+        return self.resolution * largest
 
     @property
     def _too_few(self) -> str | None:
@@ -291,6 +300,7 @@ class Result:
             "coordinates": {axis: list(names) for axis, names in self.coordinates.items()},
             "labels": {axis: list(names) for axis, names in self.labels.items()},
             "seed": self.seed,
+            "resolution": self.resolution,
             "provenance": dict(self.provenance),
         }
 
@@ -311,8 +321,7 @@ class Result:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except SafetensorError as error:
             raise ValueError(
-                f"{path}: cut short or not a safetensors file ({error}); run the study again, or "
-                "copy it whole"
+                f"{path}: cut short or not a safetensors file ({error}); run the study again, or copy it whole"
             ) from error
         if _KEY not in metadata:
             raise ValueError(f"{path}: a safetensors file, but not a result that Result.save wrote")
@@ -323,9 +332,7 @@ class Result:
             told[what] = {axis: tuple(names) for axis, names in told[what].items()}
         told["axes"] = tuple(told["axes"])
         baseline = Baseline(tensors["clean"], tensors.get("corrupt"))
-        return cls(
-            per_example=tensors["per_example"], baseline=baseline, groups=tensors.get("groups"), **told
-        )
+        return cls(per_example=tensors["per_example"], baseline=baseline, groups=tensors.get("groups"), **told)
 
     def __eq__(self, other: object) -> bool:
         """Equal values, names and provenance; a NaN equals a NaN."""

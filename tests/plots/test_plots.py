@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from circuitkit import plots
 from circuitkit.results import Baseline, Result
 
-TOKENS = [" a", "$x$", "\n", " antidisestablishmentarianism", "_^", "."]
+TOKENS = [" a", r"$\oops$", "\n", " antidisestablishmentarianism", "_^", "."]
 
 
 def rendered(axes: Axes) -> bytes:
@@ -49,7 +49,7 @@ def test_a_heat_map_says_what_it_shows() -> None:
     assert (axes.get_title(), axes.get_ylabel(), axes.get_xlabel()) == ("Effect", "layer", "position")
     assert colour_bar_label(axes) == "logits"
     labels = [text.get_text() for text in axes.get_xticklabels()]
-    assert labels == ["·a", "$x$", "↵", "·antidisestab…", "_^", "."]
+    assert labels == ["·a", r"$\oops$", "↵", "·antidisestab…", "_^", "."]
     assert rendered(axes)
 
 
@@ -140,7 +140,7 @@ def test_tokens_are_written_whole_and_wrapped() -> None:
     values = np.linspace(-1, 1, len(words))
     values[3] = np.nan
     axes = plots.tokens(words, values, title="By token", unit="logits")
-    assert [text.get_text() for text in axes.texts][:3] == ["·a", "$x$", "↵"] and len(axes.texts) == 60
+    assert [text.get_text() for text in axes.texts][:3] == ["·a", r"$\oops$", "↵"] and len(axes.texts) == 60
     assert len({round(text.get_position()[1]) for text in axes.texts}) > 1
     assert max(patch.get_x() + patch.get_width() for patch in axes.patches) <= axes.get_xlim()[1]
     assert axes.get_title() == "By token" and colour_bar_label(axes) == "logits" and rendered(axes)

@@ -11,7 +11,8 @@ from matplotlib.container import BarContainer
 from numpy.typing import NDArray
 from torch import Tensor
 
-from circuitkit.plots.figures import as_array, explain, label_entries, new_axes
+from circuitkit.plots.figures import explain, label_entries, new_axes
+from circuitkit.statistics.cells import as_array
 
 _EFFECT, _CONTROL = "#b35806", "#998ec3"
 

@@ -14,7 +14,6 @@ from matplotlib.colors import CenteredNorm, Colormap, Normalize
 from matplotlib.container import Container
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from torch import Tensor
 
 from circuitkit.records import whole_file
 
@@ -55,18 +54,6 @@ def save(figure: Figure | Axes, path: str | Path, *, dpi: int = 150) -> Path:
     with whole_file(path) as beside:
         whole.savefig(beside, format="png", dpi=dpi)
     return path
-
-
-def as_array(values: Tensor | NDArray[np.float64]) -> NDArray[np.float64]:
-    """Take a tensor of any device and dtype, or an array, as float64.
-
-    >>> import torch
-    >>> as_array(torch.tensor([1.5], dtype=torch.bfloat16))
-    array([1.5])
-    """
-    if isinstance(values, Tensor):
-        return np.asarray(values.detach().double().cpu().numpy())
-    return np.asarray(values, dtype=np.float64)
 
 
 def shown(token: str) -> str:

@@ -11,7 +11,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from torch import Tensor
 
-from circuitkit.plots.figures import MISSING, as_array, colours, explain, label_entries, new_axes
+from circuitkit.plots.figures import MISSING, colours, explain, label_entries, new_axes
+from circuitkit.statistics.cells import as_array
 
 
 def heatmap(
@@ -48,9 +49,7 @@ def heatmap(
     axes.set_facecolor(MISSING)
     axes.patch.set(hatch="////", edgecolor="0.7")
     colour_map, norm = colours(table, centre)
-    image = axes.imshow(
-        np.ma.masked_invalid(table), cmap=colour_map, norm=norm, aspect="auto", origin="lower"
-    )
+    image = axes.imshow(np.ma.masked_invalid(table), cmap=colour_map, norm=norm, aspect="auto", origin="lower")
     figure = axes.figure
     figure.colorbar(image, ax=axes, label=unit, pad=0.02)
     label_entries(axes.yaxis, rows)

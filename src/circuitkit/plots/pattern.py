@@ -9,7 +9,8 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from torch import Tensor
 
-from circuitkit.plots.figures import SEQUENTIAL, as_array, label_entries, new_axes
+from circuitkit.plots.figures import SEQUENTIAL, label_entries, new_axes
+from circuitkit.statistics.cells import as_array
 
 
 def attention_pattern(

@@ -12,7 +12,8 @@ from matplotlib.colors import to_rgb
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
-from circuitkit.plots.figures import MISSING, as_array, colours, new_axes, shown
+from circuitkit.plots.figures import MISSING, colours, new_axes, shown
+from circuitkit.statistics.cells import as_array
 
 _CHARACTERS, _WIDTH = 84, 9.0
 

@@ -1,0 +1,28 @@
+"""How sure a figure is: intervals, tests over many cells, effect sizes, and matched random controls.
+
+Every random procedure takes its seed. Arrays may be NumPy's or torch's; a cell is one entry of the leading
+axes, and examples lie along the last. A cell that is NaN throughout (a head that its layer lacks) stays NaN
+and takes no part in any correction.
+"""
+
+from circuitkit.statistics.controls import Control, Head, against_controls, matched_control, matched_heads
+from circuitkit.statistics.intervals import Interval, Intervals, bootstrap_mean, wilson
+from circuitkit.statistics.permutation import SignFlipTest, benjamini_hochberg, sign_flip_test
+from circuitkit.statistics.sizes import effect_size, jaccard
+
+__all__ = [
+    "Control",
+    "Head",
+    "Interval",
+    "Intervals",
+    "SignFlipTest",
+    "against_controls",
+    "benjamini_hochberg",
+    "bootstrap_mean",
+    "effect_size",
+    "jaccard",
+    "matched_control",
+    "matched_heads",
+    "sign_flip_test",
+    "wilson",
+]
