@@ -14,9 +14,7 @@ from enum import IntEnum
 
 from circuitkit.tasks.prontoqa.logic import (
     And,
-    Atom,
     Formula,
-    Not,
     Or,
     Rule,
     about,
@@ -61,6 +59,7 @@ def derive(goal: Formula, lines: Sequence[Line], axioms: frozenset[Formula], ind
     A single application to established lines is preferred; failing that, a longer derivation, which may use
     unstated axioms and modus tollens. Applying a rule has to use the sentence just before.
 
+    >>> from circuitkit.tasks.prontoqa.logic import Atom
     >>> wumpus, loud = Atom("wumpus", None), Atom("loud", None)
     >>> axioms = frozenset({Rule(wumpus, loud), Atom("wumpus", "Fae")})
     >>> lines = [Line(0, Rule(wumpus, loud), frozenset(), Grade.STRICT)]
@@ -69,8 +68,7 @@ def derive(goal: Formula, lines: Sequence[Line], axioms: frozenset[Formula], ind
     """
     if goal in axioms:
         return Derivation("axiom", frozenset(), frozenset(), Grade.STRICT)
-    said_before = {line.index for line in lines if line.form == goal}
-    search = _Search(lines, axioms, frozenset(place - 1 for place in {*said_before, index}))
+    search = _Search(lines, axioms)
     found = [*search.atomic(goal, index), *search.by_cases(goal)]
     open_ended = search.longer(goal, index, frozenset())
     found += [open_ended] if open_ended is not None else []
@@ -86,6 +84,7 @@ def derive(goal: Formula, lines: Sequence[Line], axioms: frozenset[Formula], ind
 def composes(rule: Rule, axioms: Iterable[Formula]) -> bool:
     """Say whether each way from the rule's antecedent to its consequent is a chain of at most two axioms.
 
+    >>> from circuitkit.tasks.prontoqa.logic import Atom
     >>> a, b, c = (Atom(name, None) for name in "abc")
     >>> composes(Rule(a, c), [Rule(a, b), Rule(b, c)])
     True
@@ -139,10 +138,14 @@ def _preference(derivation: Derivation) -> tuple[int, int, int]:
 class _Search:
     """The lines and axioms that one derivation may use."""
 
-    def __init__(self, lines: Sequence[Line], axioms: frozenset[Formula], before: frozenset[int]) -> None:
+    def __init__(self, lines: Sequence[Line], axioms: frozenset[Formula]) -> None:
         self.lines = sorted(lines, key=lambda line: -line.index)
         self.axioms = axioms
-        self.before = before
+
+    def before(self, goal: Formula, index: int) -> frozenset[int]:
+        """Return the sentences just before `index` and before each earlier line that says `goal`."""
+        said = {line.index for line in self.lines if line.form == goal and line.index < index}
+        return frozenset(place - 1 for place in {*said, index})
 
     def stated(self, form: Formula) -> Derivation | None:
         """Return the best line that says `form`."""
@@ -155,6 +158,7 @@ class _Search:
     def atomic(self, goal: Formula, index: int) -> list[Derivation]:
         """Return the derivations of `goal` by one application to established lines."""
         found = []
+        before = self.before(goal, index)
         if isinstance(goal, And):
             parts = [self.stated(operand) for operand in goal.operands]
             if all(parts):
@@ -168,7 +172,7 @@ class _Search:
                 found.append(_joined("conjunction_elimination", [itself], Grade.STRICT))
             for antecedent in _antecedents(line.form, goal):
                 premise = self.stated(antecedent)
-                if premise is not None and {*premise.used, line.index} & self.before:
+                if premise is not None and {*premise.used, line.index} & before:
                     found.append(_joined("implication_elimination", [premise, itself], Grade.STRICT))
         return found
 
@@ -190,38 +194,51 @@ class _Search:
                 found.append(_joined("disjunction_elimination", [itself, *cases], Grade.STRICT))
         return found
 
-    def premise(self, form: Formula, seen: frozenset[Formula]) -> Derivation | None:
+    def premise(self, form: Formula, index: int, seen: frozenset[Formula]) -> Derivation | None:
         """Return how `form` is had: stated, an unstated axiom, or by a longer derivation."""
         said = self.stated(form)
         if said is not None:
             return said
         if form in self.axioms:
             return Derivation("unstated axiom", frozenset(), frozenset(), Grade.NON_ATOMIC)
-        return None if form in seen else self.longer(form, -1, seen)
+        return None if form in seen else self.longer(form, index, seen)
 
     def longer(self, goal: Formula, index: int, seen: frozenset[Formula]) -> Derivation | None:
         """Return a derivation of `goal` that takes several applications, unstated axioms or modus tollens."""
         seen = seen | {goal}
         found: list[Derivation] = []
         if isinstance(goal, And | Or):
-            parts = [self.premise(operand, seen) for operand in goal.operands]
+            parts = [self.premise(operand, index, seen) for operand in goal.operands]
             if isinstance(goal, And) and all(parts):
                 found.append(_joined("non_atomic", filter(None, parts), Grade.NON_ATOMIC))
             if isinstance(goal, Or):
                 found += [_joined("non_atomic", [part], Grade.NON_ATOMIC) for part in parts if part]
-        for line in (*self.lines, *self.axioms):
-            form = line.form if isinstance(line, Line) else line
+        for source in (*self.lines, *self.axioms):
+            form = source.form if isinstance(source, Line) else source
             if isinstance(form, And) and goal in form.operands:
-                had = self.premise(form, seen)
+                had = self.premise(form, index, seen)
                 found += [_joined("non_atomic", [had], Grade.NON_ATOMIC)] if had else []
-            for antecedent in (*_antecedents(form, goal), *_tollens(form, goal)):
-                had = None if antecedent in seen else self.premise(antecedent, seen)
-                itself = self.premise(form, seen)
-                if had is not None and itself is not None and (had.used | itself.used) & self.before:
-                    found.append(_joined("non_atomic", [had, itself], Grade.NON_ATOMIC))
-        if not found:
-            return None
-        return min(found, key=lambda derivation: (len(derivation.hypotheses), derivation.grade))
+            elif isinstance(form, Rule):
+                found += self.applied(source, form, goal, index, seen)
+        return min(found, key=_preference) if found else None
+
+    def applied(
+        self, source: Line | Formula, rule: Rule, goal: Formula, index: int, seen: frozenset[Formula]
+    ) -> list[Derivation]:
+        """Return the derivations of `goal` that end in applying `rule` or its contrapositive."""
+        if isinstance(source, Line):
+            itself = Derivation("stated", frozenset({source.index}), source.hypotheses, source.grade)
+            # Where the rule is the sentence just before, its premise may rest on the one before that.
+            place = index - 1 if source.index == index - 1 else index
+        else:
+            itself, place = Derivation("unstated axiom", frozenset(), frozenset(), Grade.NON_ATOMIC), index
+        before = self.before(goal, index)
+        found = []
+        for antecedent in (*_antecedents(rule, goal), *_tollens(rule, goal)):
+            had = None if antecedent in seen else self.premise(antecedent, place, seen)
+            if had is not None and (had.used | itself.used) & before:
+                found.append(_joined("non_atomic", [had, itself], Grade.NON_ATOMIC))
+        return found
 
 
 def _antecedents(form: Formula, goal: Formula) -> list[Formula]:
@@ -240,6 +257,3 @@ def _tollens(form: Formula, goal: Formula) -> list[Formula]:
     if not isinstance(form, Rule):
         return []
     return _antecedents(Rule(_denied(form.consequent), _denied(form.antecedent)), goal)
-
-
-__all__ = ["Atom", "Derivation", "Grade", "Line", "Not", "composes", "derive"]

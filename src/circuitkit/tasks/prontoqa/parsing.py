@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from circuitkit.tasks.prontoqa.language import CONCEPTS, ENTITIES, FUNCTION_WORDS, OPENING_WORDS
+from circuitkit.tasks.prontoqa.language import CONCEPTS, ENTITIES, FUNCTION_WORDS, OPENING_WORDS, PROPERTIES
 from circuitkit.tasks.prontoqa.logic import (
     Atom,
     Formula,
@@ -80,7 +80,7 @@ def _claim(tokens: Sequence[str], sentence: str) -> Formula:
     verbs = [index for index, token in enumerate(tokens) if token in ("is", "are")]
     if not verbs or verbs[-1] == len(tokens) - 1:
         raise ParseError(f"{sentence!r} says nothing of anything")
-    if tokens[0][0].isupper() and verbs[0] == 1 and (tokens[0] in ENTITIES or not _is_plural(tokens[0])):
+    if verbs[0] == 1 and _is_name(tokens[0]):
         return _joined_clauses(tokens, sentence)
     return _universal(tokens, verbs, sentence)
 
@@ -90,7 +90,7 @@ def _joined_clauses(tokens: Sequence[str], sentence: str) -> Formula:
     joins: set[str] = set()
     for index, token in enumerate(tokens):
         opens = token in ("and", "or", ",") and list(tokens[index + 2 : index + 3]) == ["is"]
-        if opens and tokens[index + 1][0].isupper():
+        if opens and _is_name(tokens[index + 1]):
             joins.add(token)
             clauses.append([])
         else:
@@ -151,6 +151,10 @@ def _phrase(tokens: Sequence[str], sentence: str) -> Formula:
     if not words or any(word.lower() in _RESERVED or not word.isalpha() for word in words):
         raise ParseError(f"{sentence!r} holds a phrase that cannot be read: {' '.join(tokens)!r}")
     return conjunction(Atom(_singular(word.lower()), None) for word in words)
+
+
+def _is_name(word: str) -> bool:
+    return word in ENTITIES or (word[0].isupper() and _singular(word.lower()) not in (*CONCEPTS, *PROPERTIES))
 
 
 def _is_plural(word: str) -> bool:

@@ -57,7 +57,6 @@ def judge(question: str, proof: str) -> Verdict:
     walk = _Walk(axioms, goal)
     for text in sentences(proof.split("Q:")[0]):
         walk.read(text)
-    walk.close()
     reached = [step.grade for step in walk.steps if step.concludes and step.grade is not None]
     return Verdict(bool(reached), Grade.STRICT in reached, tuple(walk.steps))
 
@@ -101,10 +100,6 @@ class _Walk:
         for claim in claims:
             self._step(claim)
             self.index += 1
-
-    def close(self) -> None:
-        """End the proof."""
-        self.contradiction = None
 
     def _step(self, claim: Sentence) -> None:
         against, self.contradiction = self.contradiction, None
