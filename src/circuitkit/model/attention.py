@@ -3,9 +3,9 @@
 Transformers hands every layer's attention to a function looked up by name. While a layer is tapped, the function
 under the name that the model already uses is wrapped: a module that is not tapped falls through to the original,
 a tapped one runs its own file's `eager_attention_forward`, so that soft-caps, sinks and biases stay the model's own
-code, and the softmax within is intercepted. No new name is introduced, because model files branch on it. Models
-outside that interface are tapped at the softmax, or at `scaled_dot_product_attention`, inside their attention
-module's forward.
+code, and the softmax within is intercepted; where nothing was changed there, the original's own output goes on. No
+new name is introduced, because model files branch on it. Models outside that interface are tapped at the softmax, or
+at `scaled_dot_product_attention`, inside their attention module's forward.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -66,6 +67,7 @@ class _SoftmaxTap(TorchFunctionMode):
     def __init__(self, taps: list[AttentionTap], batch: int, n_keys: int | None) -> None:
         super().__init__()
         self.taps, self.batch, self.n_keys, self.fired = taps, batch, n_keys, 0
+        self.changed = False
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -81,11 +83,19 @@ class _SoftmaxTap(TorchFunctionMode):
         whole = input if input.ndim == 4 else input.view(self.batch, -1, *shape[-2:])
         n_keys = whole.shape[-1] if self.n_keys is None else self.n_keys
         for tap in self.taps:
-            whole = _edited(whole, n_keys, tap.scores)
+            whole = self.edited(whole, n_keys, tap.scores)
         whole = func(whole, *args, **kwargs)
         for tap in self.taps:
-            whole = _edited(whole, n_keys, tap.pattern)
+            whole = self.edited(whole, n_keys, tap.pattern)
         return whole.view(shape)
+
+    def edited(self, whole: Tensor, n_keys: int, edit: Edit) -> Tensor:
+        new = edit(whole[..., :n_keys])
+        if new is None:
+            return whole
+        self.changed = True
+        # Sinks are extra columns behind the keys; they are the model's own business.
+        return torch.cat([new, whole[..., n_keys:]], -1) if whole.shape[-1] > n_keys else new
 
     def explicit(
         self,
@@ -98,6 +108,7 @@ class _SoftmaxTap(TorchFunctionMode):
         scale: float | None = None,
         enable_gqa: bool = False,
     ) -> Tensor:
+        fused = partial(F.scaled_dot_product_attention, query, key, value, attn_mask, dropout_p, is_causal)
         if enable_gqa:
             key = key.repeat_interleave(query.shape[1] // key.shape[1], dim=1)
             value = value.repeat_interleave(query.shape[1] // value.shape[1], dim=1)
@@ -107,6 +118,8 @@ class _SoftmaxTap(TorchFunctionMode):
         if attn_mask is not None:
             scores = scores + float_mask(attn_mask, scores.dtype)
         pattern = self.softmax(torch.softmax, scores.float() if scores.element_size() < 4 else scores, dim=-1)
+        if not self.changed:
+            return fused(scale=scale, enable_gqa=enable_gqa)
         return F.dropout(pattern.to(value.dtype), dropout_p) @ value
 
     def check(self) -> None:
@@ -118,14 +131,6 @@ class _SoftmaxTap(TorchFunctionMode):
                 "expected: its pattern cannot be read. Sites other than scores and pattern still work; loading the "
                 "model with attn_implementation='eager' may help"
             )
-
-
-def _edited(whole: Tensor, n_keys: int, edit: Edit) -> Tensor:
-    new = edit(whole[..., :n_keys])
-    if new is None:
-        return whole
-    # Sinks are extra columns behind the keys; they are the model's own business.
-    return torch.cat([new, whole[..., n_keys:]], -1) if whole.shape[-1] > n_keys else new
 
 
 def float_mask(mask: Tensor, dtype: torch.dtype) -> Tensor:
@@ -241,14 +246,18 @@ class _TappedModules:
             if not taps or eager is None:
                 plain: Any = original or eager
                 return plain(module, query, key, value, mask, **kwargs)
+            explicit_mask = mask
             if original is not None:
                 causal = kwargs.get("is_causal")
                 causal = getattr(module, "is_causal", True) if causal is None else causal
-                mask = _explicit_mask(mask, query, key, causal, kwargs.get("sliding_window"))
+                explicit_mask = _explicit_mask(mask, query, key, causal, kwargs.get("sliding_window"))
             with _SoftmaxTap(taps, query.shape[0], key.shape[-2]) as mode:
-                out, pattern = eager(module, query, key, value, mask, **kwargs)
+                out, pattern = eager(module, query, key, value, explicit_mask, **kwargs)
             mode.check()
-            return out, pattern if original is None else None
+            if original is None:
+                return out, pattern
+            # Reading alone moves nothing: a fused kernel's own output goes on, bit for bit.
+            return (out, None) if mode.changed else original(module, query, key, value, mask, **kwargs)
 
         return attend
 
