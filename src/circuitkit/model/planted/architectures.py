@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -14,14 +14,13 @@ from transformers import (
     GPT2LMHeadModel,
     LlamaConfig,
     LlamaForCausalLM,
+    PreTrainedConfig,
     PreTrainedModel,
 )
 
 from circuitkit.model.planted.heads import HeadAxes, HeadWeights, noise_writer
 from circuitkit.model.planted.stream import D_MODEL, Stream, position_codes
 from circuitkit.model.planted.words import BOS_ID, N_POSITIONS, PAD_ID, VOCABULARY
-
-M = TypeVar("M", bound=PreTrainedModel)
 
 N_HEADS = 8
 N_KV_HEADS = 4
@@ -86,7 +85,8 @@ class GPT2(Architecture):
             pad_token_id=PAD_ID,
             tie_word_embeddings=False,
         )
-        self.model = self.gpt2 = _blank(GPT2LMHeadModel, config)
+        self.gpt2: Any = _blank(GPT2LMHeadModel, config)
+        self.model = self.gpt2
 
     def embed(self, tokens: Float[Tensor, "vocab d_model"], stream: Stream) -> None:
         """Set both embeddings."""
@@ -145,7 +145,8 @@ class Llama(Architecture):
             pad_token_id=PAD_ID,
             tie_word_embeddings=False,
         )
-        self.model = self.llama = _blank(LlamaForCausalLM, config)
+        self.llama: Any = _blank(LlamaForCausalLM, config)
+        self.model = self.llama
 
     def embed(self, tokens: Float[Tensor, "vocab d_model"], stream: Stream) -> None:
         """Set the token embedding; positions come from the rotation."""
@@ -182,7 +183,9 @@ class Llama(Architecture):
         mlp.down_proj.weight.copy_((noise_writer(stream, D_MLP, generator) / (0.36 * D_MLP) ** 0.5).T)
 
 
-def _blank(kind: type[M], config: GPT2Config | LlamaConfig) -> M:
+def _blank(kind: type[PreTrainedModel], config: PreTrainedConfig) -> PreTrainedModel:
     # The class draws initial weights, all to be overwritten; the caller's random state is not ours to move.
     with torch.random.fork_rng(devices=[]):
-        return kind(config).float().eval()
+        model: Any = kind(config)
+    blank: PreTrainedModel = model.to(torch.float32).eval()
+    return blank

@@ -34,7 +34,7 @@ SOFT = Lookup(gain=6.0, rest=0.8)
 # A full match wins by some 50 nats: in fp32 the softmax's gradient is nil, and only a real change shows.
 SATURATED = Lookup(gain=100.0, rest=0.5)
 # What the primary announces, about 0.7 along `done`, makes resting score twice a full match.
-BACKUP = Lookup(gain=12.0, rest=0.0, write=0.6, yields=3.0)
+BACKUP = Lookup(gain=12.0, rest=0.0, write=0.5, yields=3.0)
 ANNOUNCEMENT = 0.7
 LOGIT_SCALE = 4.0
 
@@ -86,13 +86,15 @@ _EXPECTED = {
         "final objects are swapped. Any ablation destroys the task."
     ),
     "second_hop": (
-        "Denoising its z restores its share, about two fifths. Zero ablation costs little, for the backup takes "
-        "over; mean and resample ablation leave its announcement in place, so that the whole share is lost."
+        "Denoising its z restores its share, about two fifths. Its query carries swapped subjects and a changed "
+        "query, by way of the first hop; its value carries swapped objects; gradients see both. Zero ablation "
+        "costs little, for the backup takes over; mean and resample ablation leave its announcement in place, so "
+        "that the backup stays silent and the whole share is lost."
     ),
     "saturated": (
         "Denoising its z restores its share, about three fifths, and every ablation costs that share. Patching "
-        "its query or key has the full effect, but gradients through them are nil: attribution by gradients "
-        "misses it there, and sees it at z and at its value."
+        "its query, or its key where subjects it looks up are swapped, has the full effect, but gradients through "
+        "them are nil: attribution by gradients misses it there, and sees it at z and at its value."
     ),
     "decoy": (
         "Attends exactly as the primary head does and writes as much, to where nothing reads: no patch, no "
@@ -139,9 +141,7 @@ class Planted:
         """The head of the circuit whose softmax is saturated."""
         return self.circuit["saturated"]
 
-    def pairs(
-        self, n: int, seed: int = 0, *, length: int = 20, corruption: Corruption = "subject"
-    ) -> PlantedPairs:
+    def pairs(self, n: int, seed: int = 0, *, length: int = 20, corruption: Corruption = "subject") -> PlantedPairs:
         """Draw `n` clean and corrupt prompts of equal length, with the answer to each.
 
         Token tensors are `[n, length]`, the first token is <bos>. An induction prompt is "… A B … C D … A",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -102,9 +103,7 @@ def lookup(stream: Stream, axes: HeadAxes, plan: Lookup) -> HeadWeights:
     copies = copies + plan.announces * torch.outer(constant, flag)
     writes = plan.write * embed.T @ stream.space(plan.destination).T
     writes = writes + torch.outer(flag, stream.direction("done"))
-    # The gain is in the query alone, and the root of the width in the key alone: the keys are then as large
-    # as a random head's, which matters to the random query heads that share them in a grouped-query layer.
-    return HeadWeights(plan.gain * asks, axes.d_head**0.5 * answers, copies, writes)
+    return _sized(axes, plan.gain * asks, answers, copies, writes)
 
 
 def previous_token(stream: Stream, axes: HeadAxes) -> HeadWeights:
@@ -115,9 +114,21 @@ def previous_token(stream: Stream, axes: HeadAxes) -> HeadWeights:
     """
     query, key = _look_back_rotary(stream, axes) if axes.turning else _look_back_learned(stream, axes)
     embed = axes.embed()
-    return HeadWeights(
-        query, axes.d_head**0.5 * key, stream.space("token") @ embed, embed.T @ stream.space("previous").T
-    )
+    return _sized(axes, query, key, stream.space("token") @ embed, embed.T @ stream.space("previous").T)
+
+
+def _sized(
+    axes: HeadAxes,
+    query: Float[Tensor, "d_model d_head"],
+    key: Float[Tensor, "d_model d_head"],
+    value: Float[Tensor, "d_model d_head"],
+    output: Float[Tensor, "d_head d_model"],
+) -> HeadWeights:
+    # Unit codes become as large as a random head's keys and values, so that the random heads that share them
+    # in a grouped-query layer work as random heads do. Attention divides scores by the root of the width, which
+    # undoes the one; the output undoes the other.
+    root = axes.d_head**0.5
+    return HeadWeights(query, root * key, root * value, output / root)
 
 
 def _look_back_learned(
@@ -132,18 +143,15 @@ def _look_back_learned(
 def _look_back_rotary(
     stream: Stream, axes: HeadAxes, gain: float = 20.0
 ) -> tuple[Float[Tensor, "d_model d_head"], Float[Tensor, "d_model d_head"]]:
-    ahead, here = torch.zeros(axes.d_head), torch.zeros(axes.d_head)
+    behind, here = torch.zeros(axes.d_head), torch.zeros(axes.d_head)
     # Query and key are the same at every position; rotary embeddings turn them by the position. A query
     # that starts one step behind agrees with the key one place back in all pairs at once: the score is
     # gain * sum of cos(angle * (distance - 1)), and the quickest pairs make the peak sharp.
     for (first, second), angle in zip(axes.turning, axes.angles, strict=True):
         here[first] = 1.0
-        ahead[first], ahead[second] = (
-            torch.cos(torch.tensor(angle)).item(),
-            -torch.sin(torch.tensor(angle)).item(),
-        )
+        behind[first], behind[second] = math.cos(angle), -math.sin(angle)
     constant, flag = stream.direction("constant") / CONSTANT, axes.flag_axis()
-    query = torch.outer(constant, ahead) + 2.0 * len(axes.angles) * torch.outer(stream.direction("separator"), flag)
+    query = torch.outer(constant, behind) + 2.0 * len(axes.angles) * torch.outer(stream.direction("separator"), flag)
     key = torch.outer(constant, here) + torch.outer(stream.direction("bos"), flag)
     return gain * query, key
 
@@ -155,13 +163,13 @@ def noise_head(stream: Stream, axes: HeadAxes, content: float, generator: torch.
     """
     reads = stream.readable() / content
     query, key, value = (reads @ torch.randn(D_MODEL, axes.d_head, generator=generator) for _ in range(3))
-    # Averaging over several positions shrinks a random value; 1.5 makes up for it, on the whole.
-    output = noise_writer(stream, axes.d_head, generator) * 1.5 / axes.d_head**0.5
+    # Averaging over several positions shrinks a random value; 1.25 makes up for it, on the whole.
+    output = noise_writer(stream, axes.d_head, generator) * 1.25 / axes.d_head**0.5
     return HeadWeights(2.0 * query, key, value, output)
 
 
 def noise_writer(stream: Stream, width: int, generator: torch.Generator) -> Float[Tensor, "width d_model"]:
     """Draw a map of random vectors into `noise` that keeps their norm, and leaks a little into everything."""
     noise = stream.space("noise")
-    inside = torch.randn(width, noise.shape[1], generator=generator) @ noise.T / noise.shape[1] ** 0.5
-    return inside + LEAK * torch.randn(width, D_MODEL, generator=generator) / D_MODEL**0.5
+    inside = torch.randn(width, noise.shape[1], generator=generator) @ noise.T / math.sqrt(noise.shape[1])
+    return inside + LEAK * torch.randn(width, D_MODEL, generator=generator) / math.sqrt(D_MODEL)

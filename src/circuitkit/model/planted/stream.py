@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -14,7 +15,7 @@ CODE_WIDTH = 31
 POSITION_WIDTH = 32
 # The constant outweighs everything else in the stream, so that the norm of the stream, by which LayerNorm
 # and RMSNorm divide, is nearly the same number whatever the prompt and whichever head is ablated.
-CONSTANT = 8.0
+CONSTANT = 40.0
 
 _WIDTHS = {
     "mean": 1,  # LayerNorm takes this direction away, so nothing is written here on purpose
@@ -86,7 +87,7 @@ def word_codes() -> Float[Tensor, "codes width"]:
     hadamard = torch.ones(1, 1)
     while len(hadamard) <= CODE_WIDTH:
         hadamard = torch.cat([torch.cat([hadamard, hadamard], 1), torch.cat([hadamard, -hadamard], 1)], 0)
-    return torch.cat([torch.eye(CODE_WIDTH), hadamard[:, 1:] / CODE_WIDTH**0.5])
+    return torch.cat([torch.eye(CODE_WIDTH), hadamard[:, 1:] / math.sqrt(CODE_WIDTH)])
 
 
 def position_codes(n_positions: int) -> Float[Tensor, "positions width"]:
@@ -102,7 +103,7 @@ def position_codes(n_positions: int) -> Float[Tensor, "positions width"]:
     half = POSITION_WIDTH // 2
     frequencies = torch.pi * (2 * torch.arange(half, dtype=torch.float64) + 1) / POSITION_WIDTH
     angles = torch.arange(n_positions, dtype=torch.float64)[:, None] * frequencies
-    return (torch.cat([angles.cos(), angles.sin()], dim=1) / half**0.5).float()
+    return (torch.cat([angles.cos(), angles.sin()], dim=1) / math.sqrt(half)).float()
 
 
 def step_back() -> Float[Tensor, "width width"]:
