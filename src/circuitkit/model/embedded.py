@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
 
 _FOLDER = Path(__file__).parent / "deductors"
 _SPECIAL = ("<pad>", "<s>", "</s>", "<unk>")
@@ -58,6 +59,10 @@ def word_tokenizer(words: Sequence[str], max_length: int) -> PreTrainedTokenizer
     >>> tokenizer.decode(tokenizer.encode("Fae is loud."))
     'Fae is loud.'
     """
+    # Finding a model's folder has to stay quick, and transformers takes seconds to import.
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
     vocabulary = {token: index for index, token in enumerate((*_SPECIAL, *words))}
     if len(vocabulary) != len(_SPECIAL) + len(words):
         raise ValueError("the words of a tokenizer must be distinct")
