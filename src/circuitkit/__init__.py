@@ -6,34 +6,54 @@ The public surface, loaded lazily: `import circuitkit` costs nothing until a nam
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from circuitkit import ablation, attention, metrics, patching, plots, results, statistics, tasks
+    from circuitkit.model import Model, Site, load
+    from circuitkit.pairs import Pairs
+    from circuitkit.results import Result
+    from circuitkit.run import Cache, Run, add, knockout, mean, replace, scale, zero
 
 __version__ = "0.1.0"
 
-_HOMES = {
-    "Model": "model",
-    "Site": "model",
-    "load": "model",
-    "Cache": "run",
-    "Run": "run",
-    "replace": "run",
-    "zero": "run",
-    "mean": "run",
-    "scale": "run",
-    "add": "run",
-    "knockout": "run",
-    "Pairs": "pairs",
-}
-_MODULES = ("ablation", "attention", "metrics", "patching", "plots", "statistics", "tasks")
+__all__ = [
+    "Cache",
+    "Model",
+    "Pairs",
+    "Result",
+    "Run",
+    "Site",
+    "ablation",
+    "add",
+    "attention",
+    "knockout",
+    "load",
+    "mean",
+    "metrics",
+    "patching",
+    "plots",
+    "replace",
+    "results",
+    "scale",
+    "statistics",
+    "tasks",
+    "zero",
+]
 
-__all__ = [*_HOMES, *_MODULES]
+_HOMES = {
+    **dict.fromkeys(("Model", "Site", "load"), "model"),
+    **dict.fromkeys(("Cache", "Run", "add", "knockout", "mean", "replace", "scale", "zero"), "run"),
+    "Pairs": "pairs",
+    "Result": "results",
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name in _MODULES:
-        return importlib.import_module(f"circuitkit.{name}")
     if name in _HOMES:
         return getattr(importlib.import_module(f"circuitkit.{_HOMES[name]}"), name)
+    if name in __all__:
+        return importlib.import_module(f"circuitkit.{name}")
     raise AttributeError(f"module 'circuitkit' has no attribute {name!r}")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from circuitkit.model.site import ATTENTION_KINDS, HEAD_KINDS, Site
+from circuitkit.records import whole_file
 
 _FORMAT = "circuitkit-cache-1"
 
@@ -102,12 +102,8 @@ class Cache(Mapping[Site, Tensor]):
         tensors = {str(site): value().detach().cpu().contiguous() for site, value in self._values.items()}
         tensors |= {"positions": self.positions.cpu(), "prompt_lengths": self.prompt_lengths.cpu()}
         metadata = {**self.metadata, "format": _FORMAT, "sites": json.dumps([str(site) for site in self._values])}
-        beside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-        try:
+        with whole_file(path) as beside:
             save_file(tensors, beside, metadata=metadata)
-            beside.replace(path)
-        finally:
-            beside.unlink(missing_ok=True)
         return path
 
     @classmethod

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from circuitkit.model.site import Site
@@ -72,28 +72,30 @@ def run(
     session = Session(model, interventions, capture, gradients=gradients)
     session.run_on(tokens)
     with session, torch.set_grad_enabled(gradients):
-        logits = forward(model, tokens, logits_at)
+        logits = forward(model, tokens, None if logits_at is None else tokens.columns(logits_at)[:, None])
+        logits = logits if logits_at is None else logits[:, 0]
     if bool(torch.isnan(logits).any()):
         row = int(torch.isnan(logits).flatten(1).any(-1).nonzero()[0])
         raise InterventionError(f"the logits of row {row} hold NaN; in half precision, try bfloat16 or float32")
     return Run(logits, session.cache, tokens)
 
 
-def forward(model: Model, tokens: Tokens, logits_at: int | None) -> Float[Tensor, "batch *column vocab"]:
-    """Logits of a token batch, computed only where they are read."""
+def forward(
+    model: Model, tokens: Tokens, columns: Int[Tensor, "batch reads"] | None = None
+) -> Float[Tensor, "batch reads vocab"]:
+    """Logits of a token batch, at some columns of each row or at all, computed only where they are read."""
     arguments: dict[str, Any] = {"input_ids": tokens.ids, "attention_mask": tokens.mask.long()}
     if model.accepts("position_ids"):
         # Without them, transformers counts a row's padding as text.
         arguments["position_ids"] = tokens.positions.clamp(min=0)
     if model.accepts("use_cache"):
         arguments["use_cache"] = False
-    if logits_at is None:
+    if columns is None:
         logits: Tensor = model.hf(**arguments).logits
         return logits
-    columns = tokens.columns(logits_at)
     read, where = torch.unique(columns, return_inverse=True)
     if model.accepts("logits_to_keep"):
         logits = model.hf(**arguments, logits_to_keep=read).logits
     else:
         logits = model.hf(**arguments).logits[:, read]
-    return logits[torch.arange(len(tokens), device=logits.device), where.to(logits.device)]
+    return logits[torch.arange(len(tokens), device=logits.device)[:, None], where.to(logits.device)]

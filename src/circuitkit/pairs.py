@@ -1,0 +1,211 @@
+"""Clean and corrupt prompts in pairs, with what each should be answered; aligned when a model first reads them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from circuitkit.metrics import PADDING, Metric, Targets
+from circuitkit.model.tokens import Tokens
+
+if TYPE_CHECKING:
+    from circuitkit.model.model import Model
+
+Answers = Sequence[str] | Sequence[int] | Sequence[Sequence[int]] | Tensor
+_FIELDS = ("clean", "corrupt", "answer", "distractor")
+
+
+class PairError(ValueError):
+    """Pairs that cannot be aligned, or a file of pairs that cannot be read."""
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """Clean and corrupt prompts that differ in what is to be found, with the answers they call for.
+
+    Attributes:
+        clean, corrupt: prompts in the same order, as text or as token ids; a pair has one token length.
+        answer: what the clean prompt calls for, as it continues the prompt (" Paris", space included), or its ids.
+        distractor: what the corrupt prompt calls for; None where no metric needs it.
+        groups: which pairs share a template, for intervals clustered by it.
+
+    Raises:
+        PairError: the parts differ in number.
+
+    >>> pairs = Pairs(["Alex is a wumpus. Alex is a"], ["Alex is a lempus. Alex is a"], [" wumpus"], [" lempus"])
+    >>> len(pairs)
+    1
+    """
+
+    clean: Sequence[str] | Tensor
+    corrupt: Sequence[str] | Tensor
+    answer: Answers
+    distractor: Answers | None = None
+    groups: Sequence[int | str] | None = None
+
+    def __post_init__(self) -> None:
+        parts = {name: getattr(self, name) for name in (*_FIELDS, "groups")}
+        counts = {name: len(part) for name, part in parts.items() if part is not None}
+        if len(set(counts.values())) != 1 or not len(self.clean):
+            raise PairError(f"pairs need one clean, one corrupt prompt and one answer each, got {counts}")
+
+    def __len__(self) -> int:
+        return len(self.clean)
+
+    @classmethod
+    def from_jsonl(cls, path: str | Path) -> Pairs:
+        """Read pairs from JSON lines with the fields clean, corrupt, answer and, optionally, distractor and group.
+
+        Raises:
+            PairError: a line is not JSON, or a field is missing from some lines; the line is named.
+        """
+        path = Path(path)
+        rows: list[dict[str, Any]] = []
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError as error:
+                raise PairError(f"{path}, line {number}: not JSON ({error})") from error
+            missing = [name for name in ("clean", "corrupt", "answer") if name not in row]
+            if missing or (rows and row.keys() & {"distractor", "group"} != rows[0].keys() & {"distractor", "group"}):
+                raise PairError(f"{path}, line {number}: lacks {missing or 'a field that the first line has'}")
+            rows.append(row)
+        if not rows:
+            raise PairError(f"{path} holds no pairs")
+        parts = {name: [row[name] for row in rows] for name in _FIELDS if name in rows[0]}
+        return cls(**parts, groups=[row["group"] for row in rows] if "group" in rows[0] else None)
+
+    def on(self, model: Model) -> AlignedPairs:
+        """Tokenise the pairs for a model and align each.
+
+        Raises:
+            PairError: a pair's prompts differ in token length, or an answer merges with its prompt's last token.
+            PromptError: see `Model.tokens`.
+        """
+        clean, corrupt = model.tokens(self.clean), model.tokens(self.corrupt)
+        for row in (clean.lengths != corrupt.lengths).nonzero().flatten().tolist():
+            raise PairError(
+                f"pair {row} has a clean prompt of {int(clean.lengths[row])} tokens and a corrupt one of "
+                f"{int(corrupt.lengths[row])}, so their positions do not correspond; change words for words of as many "
+                f"tokens\n  clean:   {_shown(model, clean, row)}\n  corrupt: {_shown(model, corrupt, row)}"
+            )
+        answer = _answer_ids(model, self.answer, self.clean, clean)
+        distractor = None if self.distractor is None else _answer_ids(model, self.distractor, self.clean, clean)
+        texts = tuple(self.answer) if all(isinstance(each, str) for each in self.answer) else None
+        return AlignedPairs(clean, corrupt, Targets(answer, distractor, None, texts), _numbered(self.groups))
+
+
+@dataclass(frozen=True, eq=False)
+class AlignedPairs:
+    """Pairs as one model reads them: token batches whose rows correspond position by position."""
+
+    clean: Tokens
+    corrupt: Tokens
+    targets: Targets
+    groups: Int[Tensor, " pair"] | None = None
+
+    def labels(self, model: Model) -> tuple[str, ...]:
+        """What stands at each position: the clean token, or "~" and the first pair's where pairs differ.
+
+        Raises:
+            PairError: pairs of different lengths have no common positions.
+        """
+        lengths = self.clean.lengths
+        if int(lengths.min()) != int(lengths.max()):
+            raise PairError(
+                f"pairs of {int(lengths.min())} to {int(lengths.max())} tokens have no common positions: give pairs of "
+                "one length, or name positions counted from the end, such as positions=[-3, -2, -1]"
+            )
+        columns = self.clean.ids[self.clean.mask].view(len(self.clean), -1).T.tolist()
+        return tuple(f"{'' if len(set(column)) == 1 else '~'}{token_text(model, column[0])}" for column in columns)
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """A batch as a metric reads it: with the answer's tokens behind the prompt where it reads them too.
+
+    Attributes:
+        tokens: the prompts, or the prompts and all answer tokens but the last.
+        columns: whose logits are read.
+    """
+
+    tokens: Tokens
+    columns: Int[Tensor, "batch reads"]
+
+    @classmethod
+    def of(cls, prompts: Tokens, targets: Targets, metric: Metric) -> Reading:
+        """The batch that a metric reads for these prompts and answers."""
+        if metric.positions == "last" or targets.answer.shape[1] == 1:
+            return cls(prompts, prompts.columns(-1)[:, None])
+        answers = [[token for token in row if token != PADDING] for row in targets.answer.tolist()]
+        rows = [
+            ids[mask].tolist() + answer[:-1]
+            for ids, mask, answer in zip(prompts.ids, prompts.mask, answers, strict=True)
+        ]
+        width = max(map(len, rows))
+        fill = int(prompts.ids[0, 0])
+        ids = torch.tensor([[fill] * (width - len(row)) + row for row in rows], device=prompts.ids.device)
+        mask = torch.tensor([[False] * (width - len(row)) + [True] * len(row) for row in rows], device=ids.device)
+        tokens = Tokens(ids, mask)
+        starts = width - torch.tensor([len(answer) for answer in answers], device=ids.device)
+        steps = torch.arange(targets.answer.shape[1], device=ids.device)
+        # Behind a shorter answer there is nothing to read; its last column stands in and the metric drops it.
+        return cls(tokens, (starts[:, None] + steps).clamp(max=width - 1))
+
+
+def token_text(model: Model, token: int) -> str:
+    """A token as text, or its id where there is no tokenizer."""
+    return f"{token}" if model.tokenizer is None else str(model.tokenizer.decode([token]))
+
+
+def _shown(model: Model, tokens: Tokens, row: int) -> str:
+    return " | ".join(token_text(model, int(token)) for token in tokens.ids[row][tokens.mask[row]])
+
+
+def _answer_ids(model: Model, answers: Answers, prompts: Any, tokens: Tokens) -> Int[Tensor, "pair answer_len"]:
+    if isinstance(answers, Tensor):
+        return (answers[:, None] if answers.ndim == 1 else answers).to(tokens.ids.device)
+    rows: list[list[int]] = []
+    each: Sequence[Any] = answers
+    for row, answer in enumerate(each):
+        if isinstance(answer, str):
+            rows.append(_continuation(model, row, answer, prompts, tokens))
+        else:
+            rows.append([answer] if isinstance(answer, int) else [int(token) for token in answer])
+    width = max(map(len, rows))
+    return torch.tensor([row + [PADDING] * (width - len(row)) for row in rows], device=tokens.ids.device)
+
+
+def _continuation(model: Model, row: int, answer: str, prompts: Any, tokens: Tokens) -> list[int]:
+    """An answer's tokens as they stand behind its prompt."""
+    if model.tokenizer is None:
+        raise PairError(f"the answer {answer!r} is text, but the model has no tokenizer: give token ids")
+    if not isinstance(prompts[row], str):
+        return [int(token) for token in model.tokenizer(answer, add_special_tokens=False)["input_ids"]]
+    before = tokens.ids[row][tokens.mask[row]].tolist()
+    both = list(model.tokenizer(prompts[row] + answer)["input_ids"])
+    # Some tokenizers close a text with a special token, which an answer in the middle of one does not have.
+    if before and before[-1] in model.tokenizer.all_special_ids and both[-1:] == before[-1:]:
+        before, both = before[:-1], both[:-1]
+    if both[: len(before)] != before or len(both) == len(before):
+        raise PairError(
+            f"the answer {answer!r} of pair {row} merges with its prompt's last token: begin it where a token begins, "
+            f"as a rule with a space ({' ' + answer.strip()!r})"
+        )
+    return both[len(before) :]
+
+
+def _numbered(groups: Sequence[int | str] | None) -> Int[Tensor, " pair"] | None:
+    if groups is None:
+        return None
+    numbers = {group: number for number, group in enumerate(dict.fromkeys(groups))}
+    return torch.tensor([numbers[group] for group in groups])

@@ -1,0 +1,75 @@
+"""Pairs of deductions that differ in one rule: what a proof's next step needs, found or not."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any
+
+from circuitkit.pairs import Pairs
+from circuitkit.tasks.prontoqa.language import CONCEPTS, ENTITIES, article
+
+_NOUNS = tuple(
+    word
+    for line in (
+        "cat dog bird fish horse lion tiger wolf bear tree river car boat train house king queen doctor teacher farmer",
+        "soldier student writer poet judge pilot nurse driver cook guard child woman man girl boy",
+    )
+    for word in line.split()
+)
+_CONCEPTS_A_PAIR = 4
+
+
+def pairs(tokenizer: Any, n: int = 48, seed: int = 0) -> Pairs:
+    """Draw clean and corrupt deductions of three hops, each broken off where the first rule used is to be concluded.
+
+    The clean chain goes from A by B and C to D, the corrupt one from A by C and B to D: the same sentences with B and C
+    exchanged in the rules. So the next step is B in the clean prompt, the answer, and C in the corrupt one, the
+    distractor; both words stand in both prompts, and the statement to prove follows in both.
+
+    Args:
+        tokenizer: the model's; concepts are words that are one token for it, PrOntoQA's own where it has them.
+        n: number of pairs.
+        seed: of the draw.
+
+    Raises:
+        ValueError: the tokenizer has too few such words.
+
+    >>> drawn = pairs(ck.load("deductor-130k").tokenizer, n=1)
+    >>> drawn.clean[0].split()[-3:] == drawn.corrupt[0].split()[-3:]
+    True
+    """
+    random = Random(seed)
+    concepts, entities = single_tokens(tokenizer, CONCEPTS), single_tokens(tokenizer, ENTITIES)
+    if len(concepts) < _CONCEPTS_A_PAIR:
+        concepts = single_tokens(tokenizer, _NOUNS)
+    # One article for all, or it would give the answer's first letter away.
+    concepts = [concept for concept in concepts if article(concept) == "a"]
+    if len(concepts) < _CONCEPTS_A_PAIR or not entities:
+        raise ValueError(
+            f"the tokenizer has {len(concepts)} concepts and {len(entities)} names of one token, where deductions need "
+            f"{_CONCEPTS_A_PAIR} and 1: give pairs of your own"
+        )
+    rows = [_pair(random, concepts, entities) for _ in range(n)]
+    clean, corrupt, answer, distractor = (list(column) for column in zip(*rows, strict=True))
+    return Pairs(clean, corrupt, answer, distractor)
+
+
+def single_tokens(tokenizer: Any, words: tuple[str, ...]) -> list[str]:
+    """Those of the words that are one known token behind a space."""
+    ids = [tokenizer(f" {word}", add_special_tokens=False)["input_ids"] for word in words]
+    return [word for word, row in zip(words, ids, strict=True) if len(row) == 1 and row[0] != tokenizer.unk_token_id]
+
+
+def _pair(random: Random, concepts: list[str], entities: list[str]) -> tuple[str, str, str, str]:
+    start, answer, distractor, goal = random.sample(concepts, _CONCEPTS_A_PAIR)
+    entity = random.choice(entities)
+    order = random.sample(range(3), 3)
+    quantifiers = random.choices(("Each", "Every"), k=3)
+
+    def prompt(first: str, second: str) -> str:
+        chain = (start, first, second, goal)
+        rules = [f"{quantifiers[i]} {chain[i]} is a {chain[i + 1]}." for i in order]
+        question = f"{' '.join(rules)} {entity} is a {start}. Prove: {entity} is a {goal}."
+        return f"Q: {question}\nA: {entity} is a {start}. {quantifiers[0]} {start} is a"
+
+    return prompt(answer, distractor), prompt(distractor, answer), f" {answer}", f" {distractor}"
