@@ -1,0 +1,68 @@
+# Everything runs in .venv, made at first need. `make PYTHON=python3.12 …` chooses the interpreter.
+# The torch wheel from PyPI brings CUDA; without a GPU, this one is smaller by gigabytes:
+#   make setup PIP_FLAGS="--extra-index-url https://download.pytorch.org/whl/cpu"
+PYTHON ?= python3
+PIP_FLAGS ?=
+WORKERS ?= 2
+OUT ?= demo
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: help setup demo test slow lint format types benchmarks constraints clean
+
+help:
+	@echo "make demo        set up, then run the main job on an embedded model; results in $(OUT)/"
+	@echo "make test        set up, then run the tests and the docstrings' examples"
+	@echo "make slow        the slower suites"
+	@echo "make lint types  ruff, mypy"
+	@echo "make benchmarks  every benchmark, at a size that takes seconds"
+	@echo "make clean       remove what the above made, .venv included"
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "circuitkit needs Python 3.11 or newer, and $(PYTHON) is $$($(PYTHON) --version 2>&1): make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; \
+	  exit 1; }
+	@# Debian splits venv's pip off: a pip beside the interpreter can fill the environment just as well.
+	@test -x $(BIN)/pip || { $(PYTHON) -c 'import ensurepip' && $(PYTHON) -m venv $(VENV); } 2>/dev/null || \
+	  { $(PYTHON) -m venv --without-pip $(VENV) && $(PYTHON) -m pip --python $(BIN)/python install --quiet pip; } 2>/dev/null || { \
+	  rm -rf $(VENV); \
+	  echo "$(PYTHON) cannot make a virtual environment. On Debian and Ubuntu: sudo apt install python3-venv" >&2; \
+	  exit 1; }
+	$(BIN)/python -m pip install --quiet $(PIP_FLAGS) --constraint constraints.txt --editable '.[test]'
+	@touch $@
+
+demo: setup
+	$(BIN)/circuitkit demo --out $(OUT)
+
+# One thread a worker: the tests' tensors are small, and two pools of threads on two cores wait for each other.
+test: setup
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) -m "not slow" --durations=10
+
+slow: setup
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) -m slow --durations=10 || test $$? -eq 5
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: setup
+	$(BIN)/mypy
+
+benchmarks: setup
+	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script --quick; done
+
+constraints: setup
+	{ head -1 constraints.txt; $(BIN)/pip freeze --all --exclude pip --exclude-editable | sed 's/+cpu$$//'; } > constraints.tmp
+	mv constraints.tmp constraints.txt
+
+clean:
+	rm -rf $(VENV) demo out dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
