@@ -53,12 +53,12 @@ class Size:
 
 
 SIZES = {
-    "5k": Size(8, 2, 2, 2, 24, 6e-3, 800, 2000),
-    "20k": Size(24, 2, 4, 4, 64, 6e-3, 800, 2500),
-    "60k": Size(40, 3, 4, 2, 80, 4e-3, 800, 2500),
-    "130k": Size(64, 3, 4, 4, 112, 3e-3, 800, 3000, (100, 300, 800, 1800)),
-    "400k": Size(96, 4, 8, 4, 224, 2.5e-3, 700, 2000),
-    "1m": Size(160, 4, 8, 2, 352, 1.8e-3, 600, 2000),
+    "5k": Size(8, 2, 2, 2, 24, 6e-3, 500, 1000),
+    "20k": Size(24, 2, 4, 4, 64, 6e-3, 500, 1500),
+    "60k": Size(40, 3, 4, 2, 80, 4e-3, 500, 2000),
+    "130k": Size(64, 3, 4, 4, 112, 3e-3, 500, 3000, (100, 300, 800, 1800)),
+    "400k": Size(96, 4, 8, 4, 224, 3e-3, 400, 1500),
+    "1m": Size(160, 4, 8, 2, 352, 2.5e-3, 400, 1800),
 }
 
 # Each stage's share of chains of thought; the rest answers "True or false:" at once.
@@ -95,11 +95,17 @@ def evaluation_questions() -> dict[tuple[str, int], list[prontoqa.Example]]:
 
 
 @functools.cache
-def direct_questions() -> dict[tuple[str, int], list[prontoqa.Example]]:
+def direct_questions(distractors: prontoqa.Distractors = "none") -> dict[tuple[str, int], list[prontoqa.Example]]:
     """Return held-out questions that ask for an answer at once."""
     return {
         (rule, hops): prontoqa.generate(
-            rule, hops=hops, shots=0, n=EVALUATION_SIZE, seed=EVALUATION_SEED, mode="direct"
+            rule,
+            hops=hops,
+            shots=0,
+            n=EVALUATION_SIZE,
+            seed=EVALUATION_SEED,
+            mode="direct",
+            distractors=distractors,
         )
         for rule, hops in evaluation_questions()
     }
@@ -110,7 +116,7 @@ def training_examples(seed: int, proof_share: float) -> Iterator[prontoqa.Exampl
     random = Random(TRAINING_SEED + seed)
     held_out = {
         example.judged
-        for questions in (evaluation_questions(), direct_questions())
+        for questions in (evaluation_questions(), direct_questions(), direct_questions("irrelevant"))
         for examples in questions.values()
         for example in examples
     }

@@ -92,12 +92,11 @@ def test_every_gold_that_we_draw_is_strictly_correct(rule_hops, distractors, see
     assert {step.kind for step in verdict.steps} & {"invalid", "unparsed", "non_atomic", "skip"} == set()
 
 
-@given(rules_and_hops, st.integers(0, 2**32))
+@given(rules_and_hops, st.sampled_from(["none", "irrelevant"]), st.integers(0, 2**32))
 @settings(max_examples=60, deadline=None)
-def test_a_direct_label_is_what_truth_tables_say(rule_hops, seed):
+def test_a_direct_label_is_what_truth_tables_say(rule_hops, distractors, seed):
     rule, hops = rule_hops
-    hops = min(hops, 2)
-    (example,) = prontoqa.generate(rule, hops, shots=0, n=1, seed=seed, mode="direct")
+    (example,) = prontoqa.generate(rule, min(hops, 2), shots=0, n=1, seed=seed, mode="direct", distractors=distractors)
     if example.label:
         assert entails(example.question, example.statement)
     else:

@@ -89,14 +89,26 @@ def test_seeds_differ_and_names_and_concepts_vary():
     assert set(CONCEPTS) <= used
 
 
-def test_half_of_the_direct_statements_are_false_and_negations_do_not_tell():
-    for rule in prontoqa.RULES:
-        examples = prontoqa.generate(rule, shots=0, n=600, seed=5, mode="direct")
-        assert 0.42 < sum(example.label for example in examples) / 600 < 0.58
-        assert all(example.answer == f" {example.label}" for example in examples)
-        for negations in {example.prompt.count(" not ") for example in examples}:
-            labels = [e.label for e in examples if e.prompt.count(" not ") == negations]
-            assert len(labels) < 60 or 0.3 < sum(labels) / len(labels) < 0.7
+@pytest.mark.parametrize("rule", prontoqa.RULES)
+@pytest.mark.parametrize("distractor", ["none", "irrelevant", "relevant"])
+def test_half_of_the_direct_statements_are_false(rule, distractor):
+    examples = prontoqa.generate(rule, shots=0, n=600, seed=5, mode="direct", distractors=distractor)
+    assert 0.42 < sum(example.label for example in examples) / 600 < 0.58
+    assert all(example.answer == f" {example.label}" for example in examples)
+
+
+@pytest.mark.parametrize("rule", prontoqa.RULES)
+def test_contrary_evidence_keeps_negations_from_telling_the_answer(rule):
+    def told_by_counting(distractor):
+        """The accuracy of the best guess from the numbers of negations in the question and in the statement."""
+        examples = prontoqa.generate(rule, shots=0, n=1000, seed=5, mode="direct", distractors=distractor)
+        by_count: dict[tuple[int, int], list[bool]] = {}
+        for e in examples:
+            by_count.setdefault((e.question.count(" not "), e.statement.count(" not ")), []).append(e.label)
+        return sum(max(sum(labels), len(labels) - sum(labels)) for labels in by_count.values()) / len(examples)
+
+    assert told_by_counting("none") == 1
+    assert told_by_counting("irrelevant") < 0.62
 
 
 @pytest.mark.parametrize(

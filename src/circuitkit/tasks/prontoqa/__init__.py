@@ -4,7 +4,18 @@ Sources: Saparov et al. 2023 (the six rules and the language); Hsiao & Dutta 202
 """
 
 from circuitkit.tasks.prontoqa.language import words
-from circuitkit.tasks.prontoqa.questions import ONE_HOP_RULES, RULES, Example, generate, sample
+from circuitkit.tasks.prontoqa.questions import ONE_HOP_RULES, RULES, Distractors, Example, generate, sample
 from circuitkit.tasks.prontoqa.verdict import Step, Verdict, judge
 
-__all__ = ["ONE_HOP_RULES", "RULES", "Example", "Step", "Verdict", "generate", "judge", "sample", "words"]
+__all__ = [
+    "ONE_HOP_RULES",
+    "RULES",
+    "Distractors",
+    "Example",
+    "Step",
+    "Verdict",
+    "generate",
+    "judge",
+    "sample",
+    "words",
+]

@@ -8,7 +8,7 @@ from typing import Literal, get_args
 
 from circuitkit.tasks.prontoqa import language
 from circuitkit.tasks.prontoqa.decisions import DECISIONS, Decision
-from circuitkit.tasks.prontoqa.deductions import DEDUCTIONS, Draw
+from circuitkit.tasks.prontoqa.deductions import DEDUCTIONS, Deduction, Draw
 
 RULES = tuple(DEDUCTIONS)
 ALIASES = {
@@ -75,8 +75,9 @@ def generate(
     `rule` is one of `RULES`, or the source's name for it ("ModusPonens", …). Hops run from 1 to 5, except for
     disjunction elimination and proof by contradiction, which have one. Distractors are further rules: about
     concepts that the proof passes through ("relevant") or about others ("irrelevant"). In the mode "direct" the
-    query is "True or false: …", half of the statements being false, and there is always evidence for the contrary
-    about something else, so that counting negations does not give the answer. Equal arguments give equal examples.
+    query is "True or false: …", half of the statements being false; distractors then bring evidence for the contrary
+    about something else, without which, as in the source, the negations alone tell the answer. Equal arguments give
+    equal examples.
 
     Raises `ValueError` for an unknown rule, distractor or mode, and for hops, shots or n out of range.
 
@@ -148,7 +149,8 @@ def _check(rule: str, hops: int, shots: int, distractors: str, mode: str) -> Non
 
 def _question(random: Random, rule: str, hops: int, distractors: str, mode: Mode) -> Example:
     draw = Draw(random)
-    made = DEDUCTIONS[rule](draw, hops) if mode == "proof" else DECISIONS[rule](draw, hops)
+    made: Deduction | Decision
+    made = DEDUCTIONS[rule](draw, hops) if mode == "proof" else DECISIONS[rule](draw, hops, distractors != "none")
     rules = [*made.rules, *_distracting_rules(draw, made.chain, hops, distractors)]
     if hops > 1 or distractors != "none" or mode == "direct":
         random.shuffle(rules)

@@ -1,0 +1,255 @@
+"""Measure the models of the embedded family, and write each one's `accuracy.json` and model card.
+
+    python experiments/measure_deductors.py --models FOLDER
+
+Every model proves, and decides at once, the held-out questions that training passed over; its proofs are judged
+by `circuitkit.tasks.prontoqa.judge`. Nothing in a card is written by hand.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cyclopts
+import torch
+from statsmodels.stats.proportion import proportion_confint
+from train_deductors import (
+    DISTRACTOR_WEIGHTS,
+    EVALUATION_SEED,
+    EVALUATION_SIZE,
+    HOP_WEIGHTS,
+    RULE_WEIGHTS,
+    SHOT_WEIGHTS,
+    TRAINING_SEED,
+    direct_questions,
+    evaluation_questions,
+)
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from circuitkit.tasks import prontoqa
+
+app = cyclopts.App(help=__doc__)
+
+MAX_NEW_TOKENS = 220
+
+Count = dict[str, float]
+Record = dict[str, Any]
+
+
+def count(hits: int, n: int) -> Count:
+    """Return a proportion with its 95 % Wilson interval."""
+    low, high = proportion_confint(hits, n, method="wilson")
+    return {"hits": hits, "n": n, "share": hits / n, "low": round(float(low), 4), "high": round(float(high), 4)}
+
+
+def answers(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, examples: Sequence[prontoqa.Example], tokens: int
+) -> list[str]:
+    """Return the model's greedy answers."""
+    batch = tokenizer([example.prompt for example in examples], return_tensors="pt", padding=True)
+    with torch.inference_mode():
+        written = model.generate(**batch, max_new_tokens=tokens, do_sample=False)
+    return tokenizer.batch_decode(written[:, batch["input_ids"].shape[1] :], skip_special_tokens=True)
+
+
+def proofs(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, examples: Sequence[prontoqa.Example]
+) -> dict[str, Count]:
+    """Return how many proofs are correct, strictly correct, and equal to the gold one."""
+    written = answers(model, tokenizer, examples, MAX_NEW_TOKENS)
+    verdicts = [prontoqa.judge(e.judged, proof) for e, proof in zip(examples, written, strict=True)]
+    same = sum(proof == e.answer for e, proof in zip(examples, written, strict=True))
+    n = len(examples)
+    return {
+        "correct": count(sum(verdict.correct for verdict in verdicts), n),
+        "strict": count(sum(verdict.strict for verdict in verdicts), n),
+        "gold": count(same, n),
+    }
+
+
+def decisions(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, examples: Sequence[prontoqa.Example]
+) -> Count:
+    """Return how many statements are decided rightly."""
+    written = answers(model, tokenizer, examples, 1)
+    return count(sum(answer == e.answer for e, answer in zip(examples, written, strict=True)), len(examples))
+
+
+def added(counts: Sequence[Count]) -> Count:
+    """Return the counts of several cells as one."""
+    return count(int(sum(cell["hits"] for cell in counts)), int(sum(cell["n"] for cell in counts)))
+
+
+def pooled(cells: Sequence[dict[str, Count]]) -> dict[str, Count]:
+    """Return the cells' counts added up, measure by measure."""
+    return {key: added([cell[key] for cell in cells]) for key in cells[0]}
+
+
+def measure(folder: Path, n: int, n_three: int) -> Record:
+    """Judge one model on every rule and number of hops, in both modes."""
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    proof_cells: dict[str, dict[str, dict[str, Count]]] = {}
+    direct_cells: dict[str, dict[str, Count]] = {}
+    contrary: list[Count] = []
+    for (rule, hops), examples in evaluation_questions().items():
+        cell = proofs(model, tokenizer, examples[: n_three if hops == 3 else n])
+        proof_cells.setdefault(rule, {})[str(hops)] = cell
+        direct_cells.setdefault(rule, {})[str(hops)] = decisions(model, tokenizer, direct_questions()[rule, hops][:n])
+        contrary.append(decisions(model, tokenizer, direct_questions("irrelevant")[rule, hops][:n]))
+    three = [cells["3"] for cells in proof_cells.values() if "3" in cells]
+    return {
+        "evaluation_seed": EVALUATION_SEED,
+        "three_hops": {
+            "implication_elimination": proof_cells["implication_elimination"]["3"],
+            "all rules": pooled(three),
+        },
+        "proof": proof_cells,
+        "direct": direct_cells,
+        "direct_overall": added([cell for cells in direct_cells.values() for cell in cells.values()]),
+        "direct_with_contrary_evidence": added(contrary),
+    }
+
+
+def said(cell: Count) -> str:
+    """Say a share in per cent with its interval."""
+    return f"{100 * cell['share']:.0f} ({100 * cell['low']:.0f}–{100 * cell['high']:.0f})"
+
+
+def curve(folder: Path) -> str:
+    """Draw the loss curve in one line of text, with its first and last values."""
+    with (folder / "loss.csv").open(newline="") as file:
+        losses = [float(row["loss"]) for row in csv.DictReader(file)]
+    stride = max(1, len(losses) // 40)
+    shown = losses[::stride]
+    bars, low, high = "▁▂▃▄▅▆▇█", min(shown), max(shown)
+    line = "".join(bars[round((loss - low) / (high - low or 1) * 7)] for loss in shown)
+    return f"`{line}` from {losses[0]:.3f} to {losses[-1]:.3f} nats a token of the answers"
+
+
+def described(name: str, record: Record) -> str:
+    """Say what a model is among its family."""
+    match = re.fullmatch(r"(deductor-\w+)-([a-z]+)\d*", name)
+    if match is None:
+        raise ValueError(f"{name} is not named like a model of the family")
+    size, stage = match.groups()
+    if stage == "base":
+        return "It mostly answers directly: little of its training data shows a chain of thought."
+    if stage == "reason":
+        return f"It is `{size}-base` trained further, mostly on chains of thought; `{size}` means this model."
+    return f"It is a checkpoint on the way from `{size}-base` to `{size}-reason`, at step {record['steps']}."
+
+
+def training_section(folder: Path, record: Record) -> str:
+    """Say how the model was trained."""
+    mixture = {
+        "rules": RULE_WEIGHTS,
+        "hops": HOP_WEIGHTS,
+        "exemplars": SHOT_WEIGHTS,
+        "distractors": DISTRACTOR_WEIGHTS,
+    }
+    weights = "\n".join(
+        f"- {name}: " + ", ".join(f"{key} {100 * w / sum(table.values()):.0f} %" for key, w in table.items())
+        for name, table in mixture.items()
+    )
+    return f"""## Training
+
+`experiments/train_deductors.py`, stage `{record["stage"]}`: seed {record["seed"]}, {record["steps"]:,} steps of
+{record["batch"]} questions, AdamW, peak learning rate {record["learning_rate"]:.2g}, cosine to zero over the stage.
+The questions are drawn by `circuitkit.tasks.prontoqa` (random seeds from {TRAINING_SEED:,});
+{100 * record["proof_share"]:.0f} % are answered by a chain of thought and the others directly. The mixture:
+
+{weights}
+
+The questions of the evaluation (generator seed {EVALUATION_SEED}, {EVALUATION_SIZE} for each rule, number of hops and
+mode) are left out. Loss (`loss.csv`): {curve(folder)}.
+"""
+
+
+def accuracy_section(accuracy: Record) -> str:
+    """Say how well the model proves and decides."""
+    rows = "\n".join(
+        f"| {rule} | {hops} | {said(cell['correct'])} | {said(cell['strict'])} | "
+        f"{said(accuracy['direct'][rule][hops])} |"
+        for rule, cells in accuracy["proof"].items()
+        for hops, cell in cells.items()
+    )
+    one, all_rules = (accuracy["three_hops"][key]["correct"] for key in ("implication_elimination", "all rules"))
+    return f"""## Accuracy
+
+On questions absent from training, without exemplars or distractors, greedy decoding; per cent, with 95 % Wilson
+intervals. "Proof" is the judge's headline measure, "strict" allows one application of a rule a step, and "direct" is
+the share of right answers to "True or false", where chance is 50. Without distractors the negations alone tell a
+direct answer; the last figure below is for questions whose distractors bring contrary evidence.
+
+| rule | hops | proof | strict | direct |
+|---|---|---|---|---|
+{rows}
+
+Proofs of three hops: {said(one)} by implication elimination (n = {one["n"]}), {said(all_rules)} over the four rules
+that have three hops (n = {all_rules["n"]}). Direct answers overall: {said(accuracy["direct_overall"])};
+with contrary evidence: {said(accuracy["direct_with_contrary_evidence"])}.
+"""
+
+
+def card(folder: Path, accuracy: Record) -> str:
+    """Return the model card, from the training record and the measured values."""
+    record = json.loads((folder / "training.json").read_text())
+    config = json.loads((folder / "config.json").read_text())
+    return f"""---
+license: mit
+library_name: transformers
+tags: [toy, interpretability, prontoqa]
+---
+
+# {folder.name}
+
+**A toy.** A Llama-style decoder of {record["parameters"]:,} parameters that knows nothing but deductions about
+wumpuses, made for trying out methods that look inside models. {described(folder.name, record)}
+
+- Shape: {config["num_hidden_layers"]} layers, width {config["hidden_size"]}, {config["num_attention_heads"]} heads,
+  {config["num_key_value_heads"]} key/value heads, feed-forward {config["intermediate_size"]}, tied embeddings, context
+  {config["max_position_embeddings"]}, fp32.
+- Tokenizer: one token a word, the space before it included; {config["vocab_size"]} tokens; unknown words become
+  `<unk>`; nothing is added at either end; an answer ends with `</s>`.
+- Prompts: `Q: … Prove: Fae is loud.\\nA:` is answered by a proof, `Q: … True or false: Fae is loud.\\nA:` by
+  ` True` or ` False`.
+
+{training_section(folder, record)}
+{accuracy_section(accuracy)}"""
+
+
+@app.default
+def main(*, models: Path, only: list[str] | None = None, n: int = 200, n_three: int = EVALUATION_SIZE) -> None:
+    """Measure models and write their cards.
+
+    Parameters
+    ----------
+    models
+        Folder with one folder a model, as the training script leaves it.
+    only
+        Names of the models to measure; all, where none is given.
+    n
+        Questions for each rule, number of hops and mode.
+    n_three
+        Questions for each rule at three hops.
+    """
+    torch.set_num_threads(1)
+    for folder in sorted(models.glob("deductor-*")):
+        if only and folder.name not in only:
+            continue
+        accuracy = measure(folder, n, n_three)
+        (folder / "accuracy.json").write_text(json.dumps(accuracy, indent=1) + "\n")
+        (folder / "README.md").write_text(card(folder, accuracy))
+        one, all_rules = (said(cell["correct"]) for cell in accuracy["three_hops"].values())
+        direct, contrary = (said(accuracy[key]) for key in ("direct_overall", "direct_with_contrary_evidence"))
+        print(f"{folder.name}: three hops {one}, over all rules {all_rules}; direct {direct}, {contrary}", flush=True)
+
+
+if __name__ == "__main__":
+    app()
