@@ -13,7 +13,7 @@ from circuitkit.model.planted.stream import CODE_WIDTH, CONSTANT, D_MODEL, Strea
 
 # How much of a random component's output falls outside the noise subspace, on everything else: real
 # components are not perfectly separated either. Small enough that no planted head misreads its input.
-LEAK = 0.1
+LEAK = 0.03
 
 
 @dataclass(frozen=True, eq=False)
