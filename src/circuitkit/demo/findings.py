@@ -29,8 +29,8 @@ class Findings:
         heads: denoising of every head.
         ablation: every head alone, to its mean.
         replications: denoising of every head again, on other draws of prompts.
-        joint: the found heads ablated together, beside random heads matched in layer and number; None where nothing
-            was found, or no such heads are left.
+        joint: the found heads ablated together, beside random heads matched in layer and number; None where there is
+            no found head, or no such other one.
     """
 
     model: str
@@ -73,7 +73,7 @@ class Findings:
         said.append(self._said_of_ablation())
         if self.replications:
             said.append(
-                f"On {len(self.replications) + 1} draws of prompts, the strongest {min(TOP, self._n_heads)} heads agree "
+                f"The strongest {min(TOP, self._n_heads)} heads on {len(self.replications) + 1} draws of prompts agree "
                 f"with a mean Jaccard index of {self.agreement:.2f}."
             )
         return [*said, self._said_of_stream()]
@@ -108,8 +108,8 @@ class Findings:
             row = rows[layer, head]
             share = row["normalised"] / row["effect"]
             parts.append(
-                f"layer {layer} head {head} (restores {row['normalised']:.0%}, 95% interval {row['low'] * share:.0%} to "
-                f"{row['high'] * share:.0%}, p = {row['p_corrected']:.2g})"
+                f"layer {layer} head {head} (restores {row['normalised']:.0%}, 95% interval {row['low'] * share:.0%} "
+                f"to {row['high'] * share:.0%}, p = {row['p_corrected']:.2g})"
             )
         heads = "head carries" if len(parts) == 1 else "heads carry"
         return f"{len(parts)} of {self._n_heads} {heads} the proof, corrected over all of them: {', '.join(parts)}."
