@@ -187,6 +187,8 @@ def new_model(size: Size, seed: int) -> LlamaForCausalLM:
 def save(model: LlamaForCausalLM, folder: Path, record: dict[str, object], losses: list[tuple[int, float]]) -> None:
     """Write the model, its tokenizer, its loss curve and how it was trained."""
     model.save_pretrained(folder)
+    # safetensors writes for its owner alone; a shipped file is everybody's to read.
+    (folder / "model.safetensors").chmod(0o644)
     tokenizer().save_pretrained(folder)
     with (folder / "loss.csv").open("w", newline="") as file:
         csv.writer(file).writerows([("step", "loss"), *((step, f"{loss:.4f}") for step, loss in losses)])

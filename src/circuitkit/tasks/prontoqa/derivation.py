@@ -53,7 +53,7 @@ class Derivation:
     grade: Grade
 
 
-def derive(goal: Formula, lines: Sequence[Line], axioms: frozenset[Formula], index: int) -> Derivation | None:
+def derive(goal: Formula, lines: Sequence[Line], axioms: Sequence[Formula], index: int) -> Derivation | None:
     """Return how `goal`, said at sentence `index`, follows from earlier lines and axioms, or None.
 
     A single application to established lines is preferred; failing that, a longer derivation, which may use
@@ -61,7 +61,7 @@ def derive(goal: Formula, lines: Sequence[Line], axioms: frozenset[Formula], ind
 
     >>> from circuitkit.tasks.prontoqa.logic import Atom
     >>> wumpus, loud = Atom("wumpus", None), Atom("loud", None)
-    >>> axioms = frozenset({Rule(wumpus, loud), Atom("wumpus", "Fae")})
+    >>> axioms = (Rule(wumpus, loud), Atom("wumpus", "Fae"))
     >>> lines = [Line(0, Rule(wumpus, loud), frozenset(), Grade.STRICT)]
     >>> derive(Atom("loud", "Fae"), lines, axioms, index=1).grade.name
     'NON_ATOMIC'
@@ -138,7 +138,7 @@ def _preference(derivation: Derivation) -> tuple[int, int, int]:
 class _Search:
     """The lines and axioms that one derivation may use."""
 
-    def __init__(self, lines: Sequence[Line], axioms: frozenset[Formula]) -> None:
+    def __init__(self, lines: Sequence[Line], axioms: Sequence[Formula]) -> None:
         self.lines = sorted(lines, key=lambda line: -line.index)
         self.axioms = axioms
 

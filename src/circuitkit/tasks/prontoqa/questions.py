@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Literal, get_args
 
@@ -117,7 +117,7 @@ def sample(
     *exemplars, last = drawn
     gap = "\n\n" if "\n\n" in last.answer else "\n"
     shown = "".join(f"{other.prompt}{other.answer}{gap}\n" for other in exemplars)
-    return Example(**{**last.__dict__, "prompt": shown + last.prompt})
+    return replace(last, prompt=shown + last.prompt)
 
 
 def canonical_rule(rule: str) -> str:

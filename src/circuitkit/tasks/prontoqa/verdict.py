@@ -61,7 +61,7 @@ def judge(question: str, proof: str) -> Verdict:
     return Verdict(bool(reached), Grade.STRICT in reached, tuple(walk.steps))
 
 
-def _question(question: str) -> tuple[frozenset[Formula], Formula]:
+def _question(question: str) -> tuple[tuple[Formula, ...], Formula]:
     """Return the axioms and the goal of the last question in the text."""
     last = question.split("Q:")[-1].split("\nA:")[0]
     if last.count("Prove:") != 1:
@@ -74,13 +74,13 @@ def _question(question: str) -> tuple[frozenset[Formula], Formula]:
         raise ValueError(f"the question cannot be read: {error}") from error
     if len(goals) != 1:
         raise ValueError(f"the question asks for {len(goals)} statements, not one: {statement.strip()!r}")
-    return frozenset(axioms), goals[0]
+    return tuple(dict.fromkeys(axioms)), goals[0]
 
 
 class _Walk:
     """The state of judging: the lines established so far and the steps told."""
 
-    def __init__(self, axioms: frozenset[Formula], goal: Formula) -> None:
+    def __init__(self, axioms: tuple[Formula, ...], goal: Formula) -> None:
         self.axioms = axioms
         self.goal = goal
         self.lines: list[Line] = []
