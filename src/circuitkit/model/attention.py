@@ -133,9 +133,14 @@ class _SoftmaxTap(TorchFunctionMode):
             )
 
 
+def lowest_score(dtype: torch.dtype) -> float:
+    """The score that forbids attention: finite, and still finite where a model computes its softmax in float32."""
+    return max(torch.finfo(dtype).min, torch.finfo(torch.float32).min)
+
+
 def float_mask(mask: Tensor, dtype: torch.dtype) -> Tensor:
-    """An additive mask that never makes a row NaN: the dtype's finite minimum where attention is forbidden."""
-    lowest = torch.finfo(dtype).min
+    """An additive mask that never makes a row NaN: the lowest finite score where attention is forbidden."""
+    lowest = lowest_score(dtype)
     if mask.dtype == torch.bool:
         return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill(~mask, lowest)
     return mask.to(dtype).clamp(min=lowest)

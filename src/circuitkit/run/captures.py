@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from circuitkit.model.attention import lowest_score
 from circuitkit.model.site import ATTENTION_KINDS, Site
 from circuitkit.model.tokens import Pass
 from circuitkit.run.interventions import InterventionError
@@ -95,7 +96,7 @@ class Capture:
 
     def _widened(self, chunk: Tensor, n_keys: int) -> Tensor:
         """An earlier pass's attention over all keys: it could not see those that came later."""
-        fill = 0.0 if self.site.kind == "pattern" else torch.finfo(chunk.dtype).min
+        fill = 0.0 if self.site.kind == "pattern" else lowest_score(chunk.dtype)
         return F.pad(chunk, (0, n_keys - chunk.shape[-1]), value=fill)
 
     def _keep_position(self, part: Tensor, now: Pass, position: int) -> None:

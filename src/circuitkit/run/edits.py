@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool
 from torch import Tensor
 
+from circuitkit.model.attention import lowest_score
 from circuitkit.model.site import ATTENTION_KINDS, Site
 from circuitkit.model.tokens import Pass
 from circuitkit.run.interventions import Intervention, InterventionError, axis_names
@@ -32,8 +33,11 @@ class Edit:
             chosen = chosen & self._covered(now)
         if not chosen.any():
             return None
-        self.fired = True
         reach = self._reach(tensor, now, chosen)
+        # A query and a key after it are both there, and yet no number is reached.
+        if self.site.kind in ATTENTION_KINDS and not reach.any():
+            return None
+        self.fired = True
         if self.intervention.operation == "knockout":
             return self._knocked_out(tensor, reach)
         return torch.where(reach, self._new(tensor, value), tensor)
@@ -112,7 +116,7 @@ class Edit:
         return tensor + operand if self.intervention.operation == "add" else operand
 
     def _knocked_out(self, scores: Tensor, reach: Tensor) -> Tensor:
-        lowest = torch.finfo(scores.dtype).min
+        lowest = lowest_score(scores.dtype)
         open_before = (scores > lowest / 2).any(-1, keepdim=True)
         scores = scores.masked_fill(reach, lowest)
         silenced = open_before & ~(scores > lowest / 2).any(-1, keepdim=True)
