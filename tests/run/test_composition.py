@@ -118,13 +118,18 @@ def test_nothing_is_left_after_a_value_that_does_not_fit():
 
 def test_a_session_that_never_ran_says_so():
     model = model_of("llama")
-    with pytest.raises(
-        InterventionError, match=r"the intervention at z\[layer=1\] never took place: the model did not run"
-    ), model.intervene([ck.zero("z[layer=1]")]):
+    with (
+        pytest.raises(
+            InterventionError, match=r"the intervention at z\[layer=1\] never took place: the model did not run"
+        ),
+        model.intervene([ck.zero("z[layer=1]")]),
+    ):
         pass
-    with pytest.raises(InterventionError, match=r"the capture at z\[layer=1\] never took place"):
-        with model.intervene([], capture=["z[layer=1]"]):
-            pass
+    with (
+        pytest.raises(InterventionError, match=r"the capture at z\[layer=1\] never took place"),
+        model.intervene([], capture=["z[layer=1]"]),
+    ):
+        pass
 
 
 def test_an_exception_is_not_hidden_by_one_about_what_never_fired():

@@ -49,8 +49,9 @@ class Capture:
         if self.gradients:
             # With frozen weights below, nothing would carry a gradient this far.
             self.whole = tensor if tensor.requires_grad else tensor.detach().requires_grad_()
-            # Handed back, so that what is kept lies on the way to the logits and not beside it.
-            return self.whole
+            # Handed back, so that what is kept lies on the way to the logits and not beside it; as a copy, because
+            # some decoders go on to add to this tensor in place.
+            return self.whole.clone()
         part = tensor.detach()
         if self.site.head is not None:
             part = part.select(1 if self._attention else 2, self.site.head)
