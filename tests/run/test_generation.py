@@ -47,7 +47,7 @@ def decoded_by_hand(name: str, prompts, kind: str, layer: int, head: int | None,
     for _ in range(NEW):
         columns = columns_under(during, mask, n_prompt, position)
 
-        def edit(tensor: Tensor, columns=columns) -> Tensor:
+        def edit(tensor: Tensor, columns=columns, mask=mask) -> Tensor:
             heads = torch.ones(tensor.shape[1 if kind in ATTENTION else 2], dtype=torch.bool)
             if head is not None:
                 heads = torch.arange(len(heads)) == head
@@ -179,9 +179,9 @@ def test_a_schedule_that_never_holds_is_an_error():
         model.run(prompts.input_ids, [generated_only])
     with pytest.raises(InterventionError, match="negative positions mean the prompt"):
         ck.zero("z[layer=1, position=-1]", during="generated")
-    with pytest.raises(InterventionError, match="no row came to position 30"):
-        with model.intervene([ck.zero("z[layer=1, position=30]")]):
-            model.generate(prompts.input_ids, max_new_tokens=3, do_sample=False)
+    too_far = ck.zero("z[layer=1, position=30]")
+    with pytest.raises(InterventionError, match="no row came to position 30"), model.intervene([too_far]):
+        model.generate(prompts.input_ids, max_new_tokens=3, do_sample=False)
 
 
 def test_a_prompt_continued_by_hand_is_followed():

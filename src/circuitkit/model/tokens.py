@@ -134,6 +134,8 @@ def _from_tensor(ids: Tensor, tokenizer: Any, attention_mask: Tensor | None) -> 
     if ids.is_floating_point() or ids.ndim not in (1, 2):
         raise PromptError(f"token ids are integers [batch, position], not {ids.dtype} {list(ids.shape)}")
     ids = ids[None] if ids.ndim == 1 else ids
+    if not len(ids):
+        raise PromptError("there are no prompts")
     if attention_mask is not None:
         mask = attention_mask.to(ids.device).reshape(attention_mask.shape if attention_mask.ndim == 2 else (1, -1))
         if mask.shape != ids.shape:
@@ -143,7 +145,7 @@ def _from_tensor(ids: Tensor, tokenizer: Any, attention_mask: Tensor | None) -> 
         return Tokens(ids, mask.bool())
     pad = getattr(tokenizer, "pad_token_id", None)
     special = {getattr(tokenizer, "eos_token_id", None), getattr(tokenizer, "bos_token_id", None)}
-    if pad is not None and pad not in special:
+    if pad is not None and pad not in special and ids.shape[1]:
         padded = (ids[:, 0] == pad) | (ids[:, -1] == pad)
         if padded.any():
             raise PromptError(
