@@ -19,12 +19,8 @@ import cyclopts
 import torch
 from statsmodels.stats.proportion import proportion_confint
 from train_deductors import (
-    DISTRACTOR_WEIGHTS,
     EVALUATION_SEED,
     EVALUATION_SIZE,
-    HOP_WEIGHTS,
-    RULE_WEIGHTS,
-    SHOT_WEIGHTS,
     TRAINING_SEED,
     direct_questions,
     evaluation_questions,
@@ -147,15 +143,9 @@ def described(name: str, record: Record) -> str:
 
 def training_section(folder: Path, record: Record) -> str:
     """Say how the model was trained."""
-    mixture = {
-        "rules": RULE_WEIGHTS,
-        "hops": HOP_WEIGHTS,
-        "exemplars": SHOT_WEIGHTS,
-        "distractors": DISTRACTOR_WEIGHTS,
-    }
     weights = "\n".join(
         f"- {name}: " + ", ".join(f"{key} {100 * w / sum(table.values()):.0f} %" for key, w in table.items())
-        for name, table in mixture.items()
+        for name, table in record["mixture"].items()
     )
     return f"""## Training
 
