@@ -1,0 +1,73 @@
+"""The command line: one verb each, imported when it is used.
+
+What a user got wrong is told in one line on stderr, with exit status 2; `--debug` shows the traceback.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from cyclopts import App, CycloptsError, Parameter
+
+import circuitkit
+
+VERBS = {
+    "demo": "Find the heads that carry a deduction in an embedded model: the main job, in under a minute.",
+    "doctor": "Check a model and its tap on this machine.",
+    "patch": "Patch activations between clean and corrupt runs, one cell at a time.",
+    "ablate": "Ablate attention heads, one at a time.",
+    "attention": "Capture attention patterns on a prompt, draw them, and score its tokens.",
+}
+"""Every verb with its line of help; `circuitkit.commands.VERB` has the function."""
+
+app = App(
+    name="circuitkit",
+    help="Find which parts of a language model do the reasoning, by changing them and measuring what happens.",
+    version=circuitkit.__version__,
+    result_action="return_value",
+)
+for _verb, _help in VERBS.items():
+    app.command(f"circuitkit.commands.{_verb}:{_verb}", name=_verb, help=_help)
+
+
+@app.meta.default
+def _run(
+    *words: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
+    debug: Annotated[bool, Parameter(negative="")] = False,
+) -> Any:
+    """Find which parts of a language model do the reasoning, by changing them and measuring what happens.
+
+    Parameters
+    ----------
+    debug
+        Show the traceback of an error.
+    """
+    try:
+        return app(words, exit_on_error=False)
+    except CycloptsError:
+        # Told already, with what was expected.
+        return 2
+    except Exception as error:
+        if debug or not _of_the_user(error):
+            raise
+        print(f"circuitkit: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Run the command line and exit with its status."""
+    status = app.meta(words, result_action="return_value")
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _of_the_user(error: Exception) -> bool:
+    """Whether an error was raised on purpose by this package: one of its own, or a ValueError of its own code."""
+    if type(error).__module__.startswith("circuitkit."):
+        return True
+    frame = error.__traceback__
+    while frame is not None and frame.tb_next is not None:
+        frame = frame.tb_next
+    raised_here = frame is not None and str(frame.tb_frame.f_globals.get("__name__", "")).startswith("circuitkit.")
+    return raised_here and isinstance(error, ValueError)

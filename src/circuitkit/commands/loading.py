@@ -1,0 +1,50 @@
+"""How a command's model is loaded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from circuitkit.model import Model
+from circuitkit.model import load as load_model
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class LoadAs:
+    """Loading options, the same for every verb; each as in `transformers`."""
+
+    dtype: Annotated[Literal["auto", "float32", "bfloat16", "float16"] | None, Parameter(group="Loading")] = None
+    """Precision of the weights; the checkpoint's own if not given."""
+
+    device_map: Annotated[str | None, Parameter(group="Loading")] = None
+    """Where the weights go, such as cuda or auto; the CPU if not given."""
+
+    attn_implementation: Annotated[str | None, Parameter(group="Loading")] = None
+    """Which attention the model runs, such as sdpa, eager or flash_attention_2."""
+
+    revision: Annotated[str | None, Parameter(group="Loading")] = None
+    """Branch, tag or commit of the model on the hub."""
+
+    trust_remote_code: Annotated[bool, Parameter(group="Loading", negative="")] = False
+    """Run model code that comes with the weights."""
+
+
+def load(model: str, load_as: LoadAs | None = None) -> Model:
+    """Load a model by name as `circuitkit.load` does, with a command's options.
+
+    Raises:
+        LoadError: there is no model of that name, or the folder holds no weights.
+
+    >>> load("planted-induction-llama").name
+    'planted-induction-llama'
+    """
+    options = load_as or LoadAs()
+    settings: dict[str, Any] = {}
+    if options.attn_implementation is not None:
+        settings["attn_implementation"] = options.attn_implementation
+    if options.trust_remote_code:
+        settings["trust_remote_code"] = True
+    return load_model(model, device_map=options.device_map, dtype=options.dtype, revision=options.revision, **settings)
