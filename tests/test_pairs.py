@@ -73,7 +73,7 @@ def test_an_answer_that_merges_with_the_prompt_is_refused():
 
 def test_an_answer_of_several_tokens_is_named_by_a_one_token_metric(model, words):
     pairs = ck.Pairs([prompt(words, 0, 1)], [prompt(words, 0, 2)], [f" {words[3]} {words[4]}"], [f" {words[5]}"])
-    with pytest.raises(ValueError, match="has 2; use circuitkit.metrics.log_probability"):
+    with pytest.raises(ValueError, match=r"has 2; use circuitkit.metrics.log_probability"):
         ck.patching.sweep(model, pairs, over="z", progress=False)
 
 

@@ -1,4 +1,4 @@
-"""What the demonstration says is what its results hold: planted heads are named, noise is not, a real model replicates."""
+"""The demonstration says what its results hold: planted heads are named, noise is not, a trained model replicates."""
 
 import json
 

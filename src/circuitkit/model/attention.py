@@ -84,6 +84,9 @@ class _SoftmaxTap(TorchFunctionMode):
         n_keys = whole.shape[-1] if self.n_keys is None else self.n_keys
         for tap in self.taps:
             whole = self.edited(whole, n_keys, tap.scores)
+        if whole.dtype == torch.float64 and kwargs.get("dtype") == torch.float32:
+            # Meant to lift half precision, this would lower double; the fused functions do not do it either.
+            kwargs["dtype"] = torch.float64
         whole = func(whole, *args, **kwargs)
         for tap in self.taps:
             whole = self.edited(whole, n_keys, tap.pattern)

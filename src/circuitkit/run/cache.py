@@ -81,7 +81,10 @@ class Cache(Mapping[Site, Tensor]):
         if site.key is not None and whole.key is None:
             value = self._at(value, site.key, axis=value.ndim - 1)
         if site.kind in HEAD_KINDS and site.head is not None and whole.head is None:
-            value = value.select(1 if attention else (2 if whole.position is None else 1), site.head)
+            axis = 1 if attention else (2 if whole.position is None else 1)
+            if site.head >= value.shape[axis]:
+                raise CacheError(f"{site} does not exist: the layer has heads 0 to {value.shape[axis] - 1}")
+            value = value.select(axis, site.head)
         if site.position is not None and whole.position is None:
             value = self._at(value, site.position, axis=1 if not attention or site.head is not None else 2)
         return value

@@ -10,6 +10,7 @@ from torch import Tensor
 from circuitkit.model.attention import lowest_score
 from circuitkit.model.site import ATTENTION_KINDS, Site
 from circuitkit.model.tokens import Pass
+from circuitkit.run.edits import require_all_keys
 from circuitkit.run.interventions import InterventionError
 
 
@@ -46,6 +47,8 @@ class Capture:
             self._chunks.clear()
             self._reached = None
         self._last = now
+        if self._attention:
+            require_all_keys(self.site, tensor, now)
         if self.gradients:
             # With frozen weights below, nothing would carry a gradient this far.
             self.whole = tensor if tensor.requires_grad else tensor.detach().requires_grad_()

@@ -13,6 +13,16 @@ from circuitkit.model.tokens import Pass
 from circuitkit.run.interventions import Intervention, InterventionError, axis_names
 
 
+def require_all_keys(site: Site, tensor: Tensor, now: Pass) -> None:
+    """Refuse attention over fewer keys than there are tokens, where keys would no longer be absolute positions."""
+    n_tokens = now.key_positions.shape[-1]
+    if tensor.shape[-1] != n_tokens:
+        raise InterventionError(
+            f"{site} holds {tensor.shape[-1]} keys of {n_tokens} tokens, since this cache forgets: pass "
+            "past_key_values=transformers.DynamicCache()"
+        )
+
+
 class Edit:
     """One intervention held at one layer's site.
 
@@ -92,11 +102,7 @@ class Edit:
             reach = chosen.view(*chosen.shape, *(1 for _ in tensor.shape[2:]))
             return reach if self.site.head is None else reach & self._head_mask(tensor, axis=2)
         keys = now.key_positions
-        if tensor.shape[-1] != keys.shape[-1]:
-            raise InterventionError(
-                f"{self.site} holds {tensor.shape[-1]} keys of {keys.shape[-1]} tokens, since this cache forgets: pass "
-                "past_key_values=transformers.DynamicCache()"
-            )
+        require_all_keys(self.site, tensor, now)
         # An edit never reaches a key that the query cannot see: attention to the future is no attention.
         reach = (chosen & (now.query_positions >= 0))[:, None, :, None] & (keys >= 0)[:, None, None, :]
         reach = reach & (keys[:, None, None, :] <= now.query_positions[:, None, :, None])

@@ -1,8 +1,13 @@
-"""The executor: a study hands it cells and a metric, and gets one number per cell and example."""
+"""The executor: a study hands it cells and a metric, and gets one number per cell and example.
+
+Cells are run on top of one base run, and compute only what they can change: nothing below the first layer that they
+touch, nothing before the first column that they change, nothing at all where they change nothing.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,12 +18,16 @@ from tqdm.auto import tqdm
 from circuitkit.metrics import Metric, Targets
 from circuitkit.model.tokens import Tokens
 from circuitkit.pairs import Reading
-from circuitkit.run.interventions import Interventions
+from circuitkit.run.base import Base
+from circuitkit.run.cells import Cell
+from circuitkit.run.interventions import InterventionError, Interventions
 from circuitkit.run.run import forward
-from circuitkit.run.session import Session
+from circuitkit.run.session import check_dropout
 
 if TYPE_CHECKING:
     from circuitkit.model.model import Model
+
+_BUDGET_ON_CPU = 1 << 28
 
 
 def measure(
@@ -30,28 +39,44 @@ def measure(
     *,
     title: str = "",
     progress: bool = True,
+    budget: int | None = None,
 ) -> Float[Tensor, "cell example"]:
-    """Run every cell on the prompts and measure each example under it.
+    """Measure every example under every cell.
 
-    A cell is a set of interventions; the empty one is the baseline, which the studies run through here too so that it
-    takes the same way through the model as the cells.
+    A cell is a set of interventions; the empty one is the baseline, which studies measure here too, so that it takes
+    the same way through the model as the cells.
+
+    Args:
+        model: the model.
+        prompts: the base prompts.
+        targets: what the logits are held against.
+        metric: what is measured.
+        cells: the cells.
+        title: what the progress bar says.
+        progress: show it.
+        budget: bytes that a batch of cells may take; found at run time if None, and halved where memory runs out.
 
     Raises:
-        InterventionError: a cell never took place.
+        InterventionError: a cell's intervention reaches nothing.
         ValueError: the metric does not fit the targets.
     """
+    check_dropout(model)
     reading = Reading.of(prompts, targets, metric)
-    values: list[Tensor] = []
-    with torch.no_grad():
-        for interventions in tqdm(cells, desc=title, unit="cell", leave=False, disable=not progress, delay=1.0):
-            session = Session(model, interventions, ())
-            session.run_on(reading.tokens)
-            with session:
-                logits = forward(model, reading.tokens, reading.columns)
-            values.append(
-                metric(logits[:, 0] if metric.positions == "last" else logits, targets.to(logits.device)).cpu()
-            )
-    return torch.stack(values) if values else torch.empty(0, len(prompts))
+    made = [Cell(model, interventions) for interventions in cells]
+    values = torch.empty(len(made), len(prompts), dtype=torch.float64)
+    with torch.inference_mode(), tqdm(total=len(made), desc=title, unit="cell", disable=not progress, delay=1.0) as bar:
+        base = Base(model, reading, made)
+        unchanged = _measured(metric, base.logits, targets, 1)
+        for layer, first, numbers in _groups(base, made):
+            if first is None:
+                values[numbers] = unchanged.double()
+                bar.update(len(numbers))
+                continue
+            for batch, logits in _batches(base, made, layer, first, numbers, budget):
+                values[batch] = _measured(metric, logits, targets, len(batch)).double()
+                bar.update(len(batch))
+    dtype = torch.float64 if unchanged.dtype == torch.float64 else torch.float32
+    return values.to(dtype)
 
 
 def logits_read(
@@ -62,3 +87,67 @@ def logits_read(
     with torch.no_grad():
         logits = forward(model, reading.tokens, reading.columns)
     return logits[:, 0] if metric.positions == "last" else logits
+
+
+def _measured(metric: Metric, logits: Tensor, targets: Targets, n_cells: int) -> Float[Tensor, "cell example"]:
+    if bool(torch.isnan(logits).any()):
+        raise InterventionError("the logits under a cell hold NaN; in half precision, try bfloat16 or float32")
+    rows = torch.arange(len(targets)).repeat(n_cells)
+    read = logits[:, 0] if metric.positions == "last" else logits
+    stacked = targets if n_cells == 1 else targets.select(rows)
+    return metric(read, stacked.to(logits.device)).cpu().view(n_cells, -1)
+
+
+def _groups(base: Base, cells: Sequence[Cell]) -> Iterator[tuple[int | None, int | None, list[int]]]:
+    """Cells by the first layer that they touch and the first column that they change."""
+    groups: dict[tuple[int | None, int | None], list[int]] = {}
+    last_read = int(base.reading.columns.max())
+    for number, cell in enumerate(cells):
+        first = cell.first_change(base.values, base.now)
+        if first is not None and first > last_read:
+            first = None
+        if first is not None:
+            # Logits are read of columns that are run.
+            first = min(first, int(base.reading.columns.min())) if base.shortcuts.prefix else 0
+        groups.setdefault((cell.layer, first), []).append(number)
+    for (layer, first), numbers in groups.items():
+        yield layer, first, numbers
+
+
+def _batches(
+    base: Base, cells: Sequence[Cell], layer: int | None, first: int, numbers: list[int], budget: int | None
+) -> Iterator[tuple[list[int], Tensor]]:
+    """Cells of one group, as many at a time as the budget holds; fewer where memory runs out."""
+    size = max(1, _bytes(base, budget) // (_bytes_a_row(base, first) * len(base.tokens)))
+    at = 0
+    while at < len(numbers):
+        batch = numbers[at : at + size]
+        try:
+            logits = base.run([cells[number] for number in batch], layer, first)
+        except (torch.OutOfMemoryError, MemoryError) as error:
+            if len(batch) == 1:
+                raise
+            size = max(1, len(batch) // 2)
+            warnings.warn(f"memory ran out ({error}); going on with {size} cells at a time", stacklevel=2)
+            continue
+        yield batch, logits
+        at += len(batch)
+
+
+def _bytes(base: Base, budget: int | None) -> int:
+    if budget is not None:
+        return budget
+    if base.tokens.ids.device.type == "cuda":
+        return int(torch.cuda.mem_get_info(base.tokens.ids.device)[0] * 0.5)
+    return _BUDGET_ON_CPU
+
+
+def _bytes_a_row(base: Base, first: int) -> int:
+    """What one row holds at its widest: the stream, the MLP's and the projections' width, scores, and logits read."""
+    model, config = base.model, base.model.config
+    columns = base.tokens.ids.shape[1]
+    run = columns - first
+    wide = 8 * model.d_model + 2 * int(getattr(config, "intermediate_size", None) or 4 * model.d_model)
+    heads = int(getattr(config, "num_attention_heads", 16))
+    numbers = run * wide + 2 * heads * run * columns + 2 * base.reading.columns.shape[1] * base.logits.shape[-1]
+    return int(numbers * base.logits.element_size())

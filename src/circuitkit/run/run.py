@@ -81,19 +81,25 @@ def run(
 
 
 def forward(
-    model: Model, tokens: Tokens, columns: Int[Tensor, "batch reads"] | None = None
+    model: Model, tokens: Tokens, columns: Int[Tensor, "batch reads"] | None = None, cache: Any = None
 ) -> Float[Tensor, "batch reads vocab"]:
-    """Logits of a token batch, at some columns of each row or at all, computed only where they are read."""
-    arguments: dict[str, Any] = {"input_ids": tokens.ids, "attention_mask": tokens.mask.long()}
+    """Logits of a token batch, at some columns of each row or at all, computed only where they are read.
+
+    With a KV cache of the first columns, only those behind them are run.
+    """
+    first = 0 if cache is None else int(cache.get_seq_length())
+    arguments: dict[str, Any] = {"input_ids": tokens.ids[:, first:], "attention_mask": tokens.mask.long()}
     if model.accepts("position_ids"):
         # Without them, transformers counts a row's padding as text.
-        arguments["position_ids"] = tokens.positions.clamp(min=0)
+        arguments["position_ids"] = tokens.positions.clamp(min=0)[:, first:]
     if model.accepts("use_cache"):
-        arguments["use_cache"] = False
+        arguments["use_cache"] = cache is not None
+    if cache is not None:
+        arguments["past_key_values"] = cache
     if columns is None:
         logits: Tensor = model.hf(**arguments).logits
         return logits
-    read, where = torch.unique(columns, return_inverse=True)
+    read, where = torch.unique(columns - first, return_inverse=True)
     if model.accepts("logits_to_keep"):
         logits = model.hf(**arguments, logits_to_keep=read).logits
     else:

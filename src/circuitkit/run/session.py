@@ -55,7 +55,7 @@ class Session:
         self._stack = ExitStack()
 
     def __enter__(self) -> Session:
-        self._check_dropout()
+        check_dropout(self.model)
         actions: dict[Site, list[Action]] = {}
         for edit in self.edits:
             actions.setdefault(edit.site.place, []).append(edit)
@@ -121,13 +121,6 @@ class Session:
                 "a tapped module ran outside the model's forward, so its tokens are not known: call the model itself"
             )
         return self._pass
-
-    def _check_dropout(self) -> None:
-        root: nn.Module = self.model.anatomy.root
-        if root.training and any(isinstance(m, nn.Dropout) and m.p > 0 and m.training for m in root.modules()):
-            raise InterventionError(
-                "the model is in training mode with dropout on, so no two runs would be alike: call model.hf.eval()"
-            )
 
     def _check_fired(self) -> None:
         for edit in self.edits:
@@ -246,6 +239,19 @@ class Session:
             "revision": self.model.revision or "",
             "interventions": "; ".join(f"{each.operation} {each.site} ({each.during})" for each in self.interventions),
         }
+
+
+def check_dropout(model: Model) -> None:
+    """Refuse a model whose dropout is on.
+
+    Raises:
+        InterventionError: it is.
+    """
+    root: nn.Module = model.anatomy.root
+    if root.training and any(isinstance(m, nn.Dropout) and m.p > 0 and m.training for m in root.modules()):
+        raise InterventionError(
+            "the model is in training mode with dropout on, so no two runs would be alike: call model.hf.eval()"
+        )
 
 
 def _constant(value: Tensor) -> Callable[[], Tensor]:

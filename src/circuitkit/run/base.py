@@ -1,0 +1,211 @@
+"""The base run of a study: done once, and what cells take from it instead of computing it again."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from circuitkit.model.site import Site
+from circuitkit.model.tokens import Pass, Tokens
+from circuitkit.pairs import Reading
+from circuitkit.run.cells import Cell, Stack, places, stacked
+from circuitkit.run.resume import resumed, whole_runs_only
+from circuitkit.run.run import forward
+from circuitkit.run.session import Session
+
+if TYPE_CHECKING:
+    from circuitkit.model.model import Model
+
+
+@dataclass(frozen=True)
+class Shortcuts:
+    """Which ways of computing less give the model's own numbers; each is tried on the model before it is used.
+
+    Attributes:
+        resume: begin at the first layer that a cell touches.
+        prefix: begin behind the last column that no cell changes, on the base run's keys and values.
+    """
+
+    resume: bool
+    prefix: bool
+
+
+_trusted: WeakKeyDictionary[Model, Shortcuts] = WeakKeyDictionary()
+
+
+class Base:
+    """A model's run on the prompts without interventions, and cells run on top of it.
+
+    Args:
+        model: the model.
+        reading: the prompts, and whose logits are read.
+        cells: the cells to come, which tell what has to be kept.
+    """
+
+    def __init__(self, model: Model, reading: Reading, cells: Sequence[Cell]) -> None:
+        self.model, self.reading, self.tokens = model, reading, reading.tokens
+        self.now = Pass(self.tokens.mask, self.tokens.ids.shape[1], self.tokens.mask)
+        self.spared = {cell.layer for cell in cells if cell.layer is not None and cell.spares_attention}
+        layers = {cell.layer for cell in cells if cell.layer}
+        kept = [*places(model, cells), *(Site("resid_pre", layer=layer) for layer in sorted(layers))]
+        kept += [Site("z", layer=layer) for layer in sorted(self.spared) if layer in model.layers_with("z")]
+        self.keys = _new_cache(model)
+        self.attention_outputs: dict[int, Any] = {}
+        session = Session(model, (), kept)
+        with session, self._noting_attention_outputs():
+            self.logits = forward(model, self.tokens, reading.columns, self.keys)
+        cache = session.cache
+        self.values = {site: cache[site] for site in cache}
+        self.shortcuts = self._trusted()
+
+    def run(self, cells: Sequence[Cell], layer: int | None, first: int) -> Float[Tensor, "row reads vocab"]:
+        """Logits of cells that first touch one layer, and change nothing before one column."""
+        n = len(cells)
+        tokens = Tokens(stacked(self.tokens.ids, n), stacked(self.tokens.mask, n))
+        cache = self._prefix(first, n) if first else None
+        stack = Stack(self.model, cells, Pass(self.tokens.mask, tokens.ids.shape[1] - first, self.tokens.mask))
+        with ExitStack() as held:
+            if layer and self.shortcuts.resume:
+                stream = self.values[Site("resid_pre", layer=layer)][:, first:]
+                held.enter_context(resumed(self.model, layer, stacked(stream, n)))
+            if layer is not None and self.shortcuts.resume:
+                if layer in self.attention_outputs and all(cell.spares_attention for cell in cells):
+                    held.enter_context(self._attention_as_it_was(layer, first, n))
+                held.enter_context(self._last_mlp_where_read(first))
+            held.enter_context(self.model.tapped(stack.actions, stack.this_pass))
+            return forward(self.model, tokens, stacked(self.reading.columns, n), cache)
+
+    # Shortcuts, and their trial
+
+    def _trusted(self) -> Shortcuts:
+        if self.model not in _trusted:
+            _trusted[self.model] = self._tried()
+        return _trusted[self.model]
+
+    def _tried(self) -> Shortcuts:
+        if (reason := whole_runs_only(self.model)) is not None:
+            warnings.warn(f"{self.model.name}: {reason}", stacklevel=2)
+            return Shortcuts(resume=False, prefix=False)
+        middle, half = self.model.n_layers // 2, self.tokens.ids.shape[1] // 2
+        site = Site("resid_pre", layer=middle)
+        self.values.setdefault(site, self.model.run(self.tokens, capture=[site]).cache[site])
+        half = min(half, int(self.reading.columns.min()))
+        for shortcuts in (Shortcuts(resume=True, prefix=self.keys is not None and half > 0), Shortcuts(True, False)):
+            self.shortcuts = shortcuts
+            if self._holds(middle, half if shortcuts.prefix else 0):
+                return shortcuts
+        warnings.warn(
+            f"{self.model.name}: a run resumed at layer {middle} differs from a whole one, so every cell is run whole",
+            stacklevel=2,
+        )
+        return Shortcuts(resume=False, prefix=False)
+
+    def _holds(self, layer: int, first: int) -> bool:
+        try:
+            again = self.run([Cell(self.model, ())], layer, first)
+        except (RuntimeError, ValueError, TypeError, KeyError, IndexError):
+            # Whatever a model's code makes of a cache that it did not fill itself: it is then not used.
+            return False
+        half = self.logits.dtype in (torch.float16, torch.bfloat16)
+        return torch.allclose(
+            again.float(), self.logits.float(), rtol=5e-2 if half else 1e-4, atol=1e-1 if half else 1e-4
+        )
+
+    def _prefix(self, first: int, n: int) -> Any:
+        """The base run's keys and values of the first columns, for every cell's rows."""
+        from transformers import DynamicCache
+
+        cache = DynamicCache()
+        for index, layer in enumerate(self.keys.layers):
+            cache.update(stacked(layer.keys[:, :, :first], n), stacked(layer.values[:, :, :first], n), index)
+        return cache
+
+    @contextmanager
+    def _noting_attention_outputs(self) -> Iterator[None]:
+        with ExitStack() as stack:
+            for index in self.spared:
+                block = self.model.anatomy.blocks[index]
+                if block.attn is None or block.o is None or not _is_branch(self.model, index):
+                    continue
+
+                def note(module: nn.Module, args: Any, output: Any, index: int = index) -> None:
+                    self.attention_outputs[index] = output if isinstance(output, Tensor) else (None,) * len(output)
+
+                stack.callback(block.attn.register_forward_hook(note).remove)
+            yield
+
+    @contextmanager
+    def _attention_as_it_was(self, layer: int, first: int, n: int) -> Iterator[None]:
+        """Let a layer's attention begin at its output projection, from the base run's `z`."""
+        block, noted = self.model.anatomy.blocks[layer], self.attention_outputs[layer]
+        assert block.attn is not None and block.o is not None
+        z = stacked(self.values[Site("z", layer=layer)][:, first:].flatten(-2), n)
+
+        def project(*args: Any, **kwargs: Any) -> Any:
+            out = block.o(z)  # type: ignore[misc]  # asserted above
+            return out if isinstance(noted, Tensor) else (out, *noted[1:])
+
+        with _forward_replaced(block.attn, project):
+            yield
+
+    @contextmanager
+    def _last_mlp_where_read(self, first: int) -> Iterator[None]:
+        """Let the last MLP compute only the columns whose logits are read: it works token by token."""
+        mlp = self.model.anatomy.blocks[-1].mlp
+        read = torch.unique(self.reading.columns) - first
+        if mlp is None:
+            yield
+            return
+        whole = mlp.forward
+
+        def compute(*args: Any, **kwargs: Any) -> Any:
+            if len(args) != 1 or kwargs or args[0].ndim != 3:
+                return whole(*args, **kwargs)
+            out = whole(args[0].index_select(1, read.to(args[0].device)))
+            if not isinstance(out, Tensor):
+                return whole(*args)
+            return out.new_zeros(args[0].shape[:2] + out.shape[2:]).index_copy(1, read.to(out.device), out)
+
+        with _forward_replaced(mlp, compute):
+            yield
+
+
+def _is_branch(model: Model, layer: int) -> bool:
+    """Whether the attention module returns just what its output projection does (BLOOM's adds the stream)."""
+    block, point = model.anatomy.blocks[layer], model.layers[layer].points.get("attn_out")
+    return point is not None and point.module in (block.attn, block.ln1_post)
+
+
+_ABSENT = object()
+
+
+@contextmanager
+def _forward_replaced(module: nn.Module, new: Callable[..., Any]) -> Iterator[None]:
+    # accelerate keeps its own forward on the instance: what was there is put back, not deleted.
+    previous = module.__dict__.get("forward", _ABSENT)
+    module.forward = new
+    try:
+        yield
+    finally:
+        if previous is _ABSENT:
+            del module.forward
+        else:
+            module.forward = previous
+
+
+def _new_cache(model: Model) -> Any:
+    """A cache that keeps every key of every layer, or None where the model has layers that keep something else."""
+    kinds = set(getattr(model.config, "layer_types", None) or [])
+    if not model.accepts("past_key_values") or not kinds <= {"full_attention", "sliding_attention"}:
+        return None
+    from transformers import DynamicCache
+
+    return DynamicCache()

@@ -1,0 +1,124 @@
+"""Cells of a study, stacked along the batch: each has its own rows, and its interventions reach only those."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from circuitkit.model.site import ATTENTION_KINDS, Site
+from circuitkit.model.tokens import Pass
+from circuitkit.run.edits import Edit
+from circuitkit.run.interventions import InterventionError, Interventions
+
+if TYPE_CHECKING:
+    from circuitkit.model.model import Model
+    from circuitkit.model.taps import Action
+
+# The order of a layer's sites in the computation.
+_ORDER = ("resid_pre", "q", "k", "v", "scores", "pattern", "z", "attn_out", "resid_mid", "mlp_out", "resid_post")
+_BEFORE_Z = frozenset(_ORDER[: _ORDER.index("z")])
+
+
+class Cell:
+    """A set of interventions, and what of the base run it leaves as it was.
+
+    Attributes:
+        edits: its interventions, one a site.
+        layer: the first layer that it touches; None where it touches something outside the layers.
+    """
+
+    def __init__(self, model: Model, interventions: Interventions) -> None:
+        self.edits = [Edit(each, site) for each in interventions for site in model.sites(each.site)]
+        layers = [_entering(model, edit.site).layer for edit in self.edits]
+        self.layer = min((at for at in layers if at is not None), default=0) if None not in layers else None
+
+    @property
+    def spares_attention(self) -> bool:
+        """Whether attention in its first layer computes what it computed in the base run."""
+        return all(edit.site.kind not in _BEFORE_Z for edit in self.edits if edit.site.layer == self.layer)
+
+    def first_change(self, base: dict[Site, Tensor], now: Pass) -> int | None:
+        """The first column that can differ from the base run, or None where none can.
+
+        Raises:
+            InterventionError: an intervention reaches nothing.
+        """
+        columns: list[int] = []
+        for edit in self.edits:
+            value = base[edit.site.place]
+            new = edit(value, now)
+            if new is None:
+                raise InterventionError(f"the intervention at {edit.site} never took place: it names no token there is")
+            axis = 2 if edit.site.kind in ATTENTION_KINDS else 1
+            differs = (new != value).movedim(axis, 0).flatten(1).any(-1)
+            # A knock-out's emptied rows are seen in the pattern only, and what it reaches has changed in any case.
+            columns += differs.nonzero()[:1].flatten().tolist()
+        return min(columns, default=None)
+
+
+def _entering(model: Model, site: Site) -> Site:
+    """What leaves one block enters the next: the same tensor, and one layer less to run."""
+    if site.kind == "resid_post" and site.layer is not None and site.layer + 1 < model.n_layers:
+        return site.at(kind="resid_pre", layer=site.layer + 1)
+    return site
+
+
+class Stack:
+    """Cells run together on copies of one batch of prompts.
+
+    Args:
+        cells: in the order of their rows.
+        now: the pass over one cell's rows.
+    """
+
+    def __init__(self, model: Model, cells: Sequence[Cell], now: Pass) -> None:
+        self.now, self.rows = now, now.tokens_mask.shape[0]
+        self.actions: dict[Site, list[Action]] = {}
+        by_place: dict[Site, list[tuple[int, Edit]]] = {}
+        for number, cell in enumerate(cells):
+            for edit in cell.edits:
+                by_place.setdefault(_entering(model, edit.site).place, []).append((number, edit))
+        for place, edits in by_place.items():
+            self.actions.setdefault(place, []).append(self._editing(edits))
+            if any(edit.intervention.operation == "knockout" for _, edit in edits):
+                self.actions.setdefault(place.at(kind="pattern"), []).append(self._emptying(edits))
+
+    def this_pass(self) -> Pass:
+        """The pass over one cell's rows, which each cell's interventions are told of."""
+        return self.now
+
+    def _editing(self, edits: list[tuple[int, Edit]]) -> Action:
+        def act(tensor: Tensor, now: Pass) -> Tensor:
+            stacked = tensor.clone()
+            for number, edit in edits:
+                rows = slice(number * self.rows, (number + 1) * self.rows)
+                new = edit(stacked[rows], now)
+                if new is not None:
+                    stacked[rows] = new
+            return stacked
+
+        return act
+
+    def _emptying(self, edits: list[tuple[int, Edit]]) -> Action:
+        def act(pattern: Tensor, now: Pass) -> Tensor:
+            stacked = pattern.clone()
+            for number, edit in edits:
+                rows = slice(number * self.rows, (number + 1) * self.rows)
+                new = edit.after_softmax(stacked[rows], now)
+                if new is not None:
+                    stacked[rows] = new
+            return stacked
+
+        return act
+
+
+def places(model: Model, cells: Sequence[Cell]) -> list[Site]:
+    """The whole sites that cells touch, whose values in the base run tell what they change."""
+    return list(dict.fromkeys(edit.site.place for cell in cells for edit in cell.edits))
+
+
+def stacked(tensor: Tensor, n_cells: int) -> Tensor:
+    """One batch's tensor, once for every cell."""
+    return tensor.expand(n_cells, *tensor.shape).flatten(0, 1) if n_cells > 1 else tensor

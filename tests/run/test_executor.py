@@ -1,0 +1,207 @@
+"""The executor equals each cell run alone, whole and from scratch, whatever it saves itself."""
+
+import warnings
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from transformers import LlamaConfig, LlamaForCausalLM
+
+import architectures
+import circuitkit as ck
+from circuitkit.metrics import Metric, Targets, logit_difference
+from circuitkit.model import Tokens
+from circuitkit.run import Intervention, InterventionError
+from circuitkit.run import base as base_run
+from circuitkit.run.executor import measure
+
+
+def alone(model: ck.Model, tokens: Tokens, targets: Targets, cell: list[Intervention]) -> Tensor:
+    """One cell, run by itself and whole."""
+    return logit_difference(model.run(tokens, cell, logits_at=-1).logits, targets)
+
+
+def targets_for(n: int, vocabulary: int = architectures.VOCABULARY) -> Targets:
+    ids = torch.randint(5, vocabulary, (n, 2), generator=torch.Generator().manual_seed(1))
+    return Targets(ids[:, :1], ids[:, 1:])
+
+
+def mixed_cells(model: ck.Model, tokens: Tokens, source: Tokens) -> list[list[Intervention]]:
+    """Cells of every kind that the model has, at several layers, heads and positions."""
+    kinds = [
+        kind for kind in ("resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out") if model.layers_with(kind)
+    ]
+    heads = [kind for kind in ("q", "k", "v", "z", "scores", "pattern") if model.layers_with(kind)]
+    kept = model.run(source, capture=[*kinds, *heads, "embed"]).cache
+    cells: list[list[Intervention]] = [[], [ck.replace("embed", kept["embed"])]]
+    for layer in range(model.n_layers):
+        for kind in kinds:
+            if layer in model.layers_with(kind):
+                cells.append([ck.replace(s := ck.Site(kind, layer=layer, position=-2), kept[s])])
+                cells.append([ck.zero(ck.Site(kind, layer=layer, position=1))])
+        for kind in heads:
+            last = (model.n_kv_heads(layer) if kind in "kv" else model.n_heads(layer)) - 1
+            cells.append([ck.replace(s := ck.Site(kind, layer=layer, head=last), kept[s])])
+        cells.append([ck.knockout(layer, 0, queries=-1, keys=[0, 1])])
+        cells.append([ck.scale(ck.Site("z", layer=layer, head=0), 1.5), ck.add(ck.Site("mlp_out", layer=-1), 0.3)])
+    return cells
+
+
+@pytest.mark.parametrize("name", architectures.NAMES)
+@pytest.mark.parametrize("padding", ["equal", "left_padded"])
+def test_cells_equal_themselves_run_alone(name, padding):
+    hf, _ = architectures.build(name)
+    model = ck.Model(hf)
+    drawn = architectures.prompts(padding)
+    tokens = model.tokens(drawn.input_ids, drawn.attention_mask)
+    ids = tokens.ids.clone()
+    ids[:, -4] = (ids[:, -4] + 11) % 60 + 5
+    cells = mixed_cells(model, tokens, Tokens(ids, tokens.mask))
+    targets = targets_for(len(tokens))
+    together = measure(model, tokens, targets, logit_difference, cells, progress=False)
+    for cell, values in zip(cells, together, strict=True):
+        expected = alone(model, tokens, targets, cell)
+        torch.testing.assert_close(values, expected, atol=2e-5, rtol=1e-5, msg=lambda m, cell=cell: f"{cell}: {m}")
+
+
+@settings(deadline=None, max_examples=15, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    layers=st.integers(1, 4),
+    groups=st.integers(1, 3),
+    kv_heads=st.integers(1, 2),
+    lengths=st.lists(st.integers(3, 8), min_size=1, max_size=4),
+    corrupted=st.integers(1, 3),
+    seed=st.integers(0, 1000),
+)
+def test_equal_in_double_precision_over_random_shapes(layers, groups, kv_heads, lengths, corrupted, seed):
+    torch.manual_seed(seed)
+    heads = groups * kv_heads
+    config = LlamaConfig(
+        vocab_size=50,
+        hidden_size=8 * heads,
+        intermediate_size=24,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=kv_heads,
+        initializer_range=0.3,
+    )
+    model = ck.Model(LlamaForCausalLM(config).double().eval())
+    width = max(lengths)
+    ids = torch.randint(5, 50, (len(lengths), width))
+    mask = torch.tensor([[False] * (width - length) + [True] * length for length in lengths])
+    tokens, other = Tokens(ids, mask), Tokens(ids.clone(), mask)
+    other.ids[:, -corrupted] = (other.ids[:, -corrupted] + 3) % 50
+    kept = model.run(other, capture=["resid_pre", "z", "pattern"]).cache
+    cells = [[ck.replace(site, kept[site])] for site in kept]
+    cells += [[ck.replace(s := ck.Site("resid_pre", layer=at, position=-1), kept[s])] for at in range(layers)]
+    targets = targets_for(len(lengths), 50)
+    together = measure(model, tokens, targets, logit_difference, cells, progress=False)
+    for cell, values in zip(cells, together, strict=True):
+        torch.testing.assert_close(values, alone(model, tokens, targets, cell), atol=1e-12, rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama", "gemma2", "bloom", "falcon", "gpt_oss", "openelm_style"])
+def test_shortcuts_are_taken_where_they_hold(name):
+    hf, _ = architectures.build(name)
+    model = ck.Model(hf)
+    tokens = model.tokens(torch.arange(5, 15)[None])
+    ran: list[int] = []
+    hooks = [
+        block.block.register_forward_pre_hook(
+            lambda m, a, k, at=at: ran.append((a or tuple(k.values()))[0].shape[1]), with_kwargs=True
+        )
+        for at, block in enumerate(model.anatomy.blocks)
+    ]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        measure(
+            model,
+            tokens,
+            targets_for(1),
+            logit_difference,
+            [[ck.zero("resid_pre[layer=2, position=7]")]],
+            progress=False,
+        )
+    for hook in hooks:
+        hook.remove()
+    assert base_run._trusted[model].resume
+    if base_run._trusted[model].prefix:
+        assert ran[-1] == 3, "columns 7, 8 and 9 are run"
+
+
+def test_an_unchanged_cell_runs_nothing():
+    hf, _ = architectures.build("llama")
+    model = ck.Model(hf)
+    tokens = model.tokens(torch.arange(5, 12)[None])
+    own = model.run(tokens, capture=["resid_pre"]).cache
+    cells = [[ck.replace(s := ck.Site("resid_pre", layer=1, position=p), own[s])] for p in range(7)]
+    measure(model, tokens, targets_for(1), logit_difference, cells[:1], progress=False)
+    runs: list[int] = []
+    hook = hf.model.register_forward_hook(lambda *a: runs.append(1))
+    values = measure(model, tokens, targets_for(1), logit_difference, cells, progress=False)
+    hook.remove()
+    assert len(runs) == 1, "the base run alone"
+    torch.testing.assert_close(values, alone(model, tokens, targets_for(1), []).expand(7, 1))
+
+
+@pytest.mark.parametrize("budget", [1, 100_000, None])
+def test_the_budget_changes_nothing_but_the_batches(budget):
+    hf, _ = architectures.build("gpt2")
+    model = ck.Model(hf)
+    tokens = model.tokens(torch.randint(5, 90, (2, 8), generator=torch.Generator().manual_seed(3)))
+    cells = [[ck.zero(ck.Site("z", layer=at, head=head))] for at in range(3) for head in range(4)]
+    values = measure(model, tokens, targets_for(2), logit_difference, cells, progress=False, budget=budget)
+    for cell, value in zip(cells, values, strict=True):
+        torch.testing.assert_close(value, alone(model, tokens, targets_for(2), cell), atol=1e-5, rtol=1e-5)
+
+
+def test_running_out_of_memory_ends_in_the_right_answer(monkeypatch):
+    hf, _ = architectures.build("gpt2")
+    model = ck.Model(hf)
+    tokens = model.tokens(torch.randint(5, 90, (2, 8), generator=torch.Generator().manual_seed(3)))
+    cells = [[ck.zero(ck.Site("z", layer=1, head=head))] for head in range(4)]
+    whole = base_run.Base.run
+
+    def scarce(self, cells, layer, first):
+        if len(cells) > 1:
+            raise torch.OutOfMemoryError("pretended")
+        return whole(self, cells, layer, first)
+
+    monkeypatch.setattr(base_run.Base, "run", scarce)
+    with pytest.warns(UserWarning, match="going on with 2 cells at a time"):
+        values = measure(model, tokens, targets_for(2), logit_difference, cells, progress=False)
+    monkeypatch.undo()
+    for cell, value in zip(cells, values, strict=True):
+        torch.testing.assert_close(value, alone(model, tokens, targets_for(2), cell), atol=1e-5, rtol=1e-5)
+
+
+def test_a_model_that_cannot_resume_runs_whole_and_says_so(monkeypatch):
+    hf, _ = architectures.build("llama")
+    model = ck.Model(hf)
+    tokens = model.tokens(torch.arange(5, 12)[None])
+    # A model whose resumed run is not its whole one, as if a later layer read what a skipped one leaves behind.
+    monkeypatch.setattr(base_run.Base, "_holds", lambda self, layer, first: False)
+    cells = [[ck.zero(ck.Site("z", layer=2, head=1))]]
+    with pytest.warns(UserWarning, match="every cell is run whole"):
+        values = measure(model, tokens, targets_for(1), logit_difference, cells, progress=False)
+    torch.testing.assert_close(values[0], alone(model, tokens, targets_for(1), cells[0]), atol=1e-5, rtol=1e-5)
+
+
+def test_a_cell_that_reaches_nothing_is_an_error():
+    hf, _ = architectures.build("llama")
+    model = ck.Model(hf)
+    tokens = model.tokens(torch.arange(5, 12)[None])
+    with pytest.raises(InterventionError, match="never took place"):
+        measure(model, tokens, targets_for(1), logit_difference, [[ck.zero("z[layer=0]", during="generated")]])
+
+
+def test_a_metric_of_the_users_own(tmp_path):
+    hf, _ = architectures.build("llama")
+    model = ck.Model(hf)
+    tokens = model.tokens(torch.arange(5, 12)[None])
+    largest = Metric("largest", lambda logits, targets: logits.amax(-1))
+    values = measure(model, tokens, targets_for(1), largest, [[], [ck.zero("mlp_out[layer=1]")]], progress=False)
+    torch.testing.assert_close(values[0], model.run(tokens, logits_at=-1).logits.amax(-1), atol=1e-5, rtol=1e-5)
+    assert values[0] != values[1]
