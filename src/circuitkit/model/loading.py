@@ -43,13 +43,14 @@ def load(
     if isinstance(where, Path) or Path(where).is_dir():
         _check_folder(Path(where))
     # transformers takes seconds to import and most of circuitkit does not need it.
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     try:
         hf = AutoModelForCausalLM.from_pretrained(
             where, device_map=device_map, revision=revision or "main", **({"dtype": dtype} if dtype else {}), **settings
         )
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         raise LoadError(f"no model could be loaded from {text!r}: {error}") from error
     hf.eval()
     code = {"trust_remote_code": settings["trust_remote_code"]} if "trust_remote_code" in settings else {}
