@@ -56,6 +56,8 @@ class Session:
 
     def __enter__(self) -> Session:
         check_dropout(self.model)
+        if self.gradients:
+            _check_checkpointing(self.model.anatomy.root)
         actions: dict[Site, list[Action]] = {}
         for edit in self.edits:
             actions.setdefault(edit.site.place, []).append(edit)
@@ -248,9 +250,24 @@ def check_dropout(model: Model) -> None:
         InterventionError: it is.
     """
     root: nn.Module = model.anatomy.root
-    if root.training and any(isinstance(m, nn.Dropout) and m.p > 0 and m.training for m in root.modules()):
+    if any(_drops_out(module) for module in root.modules() if module.training):
         raise InterventionError(
             "the model is in training mode with dropout on, so no two runs would be alike: call model.hf.eval()"
+        )
+
+
+def _drops_out(module: nn.Module) -> bool:
+    if isinstance(module, nn.Dropout):
+        return module.p > 0
+    # Many attention modules keep the rate as a number and call the function.
+    return any("dropout" in name and isinstance(rate, float) and rate > 0 for name, rate in vars(module).items())
+
+
+def _check_checkpointing(root: nn.Module) -> None:
+    if any(getattr(module, "gradient_checkpointing", False) and module.training for module in root.modules()):
+        raise InterventionError(
+            "gradient checkpointing computes layers anew once the interventions are gone, so gradients would be those "
+            "of another run: call model.hf.gradient_checkpointing_disable()"
         )
 
 
