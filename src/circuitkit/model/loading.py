@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ def load(
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     try:
-        hf = AutoModelForCausalLM.from_pretrained(
+        hf: Any = AutoModelForCausalLM.from_pretrained(
             where, device_map=device_map, revision=revision or "main", **({"dtype": dtype} if dtype else {}), **settings
         )
     except (OSError, SafetensorError) as error:
@@ -55,10 +56,10 @@ def load(
     hf.eval()
     code = {"trust_remote_code": settings["trust_remote_code"]} if "trust_remote_code" in settings else {}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(where, revision=revision or "main", **code)
-    except (OSError, ValueError):
-        # A model without a tokenizer is run on token ids; text is refused by name when it is given.
+        tokenizer: Any = AutoTokenizer.from_pretrained(where, revision=revision or "main", **code)
+    except (OSError, ValueError, ImportError) as error:
         tokenizer = None
+        warnings.warn(f"{text!r} came without a tokenizer ({error}): give it token ids", stacklevel=2)
     else:
         tokenizer.padding_side = "left"
     return Model(hf, tokenizer, name=text, revision=revision)
