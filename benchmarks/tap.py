@@ -1,7 +1,7 @@
 """What capturing costs: a plain forward, and `z` of every layer kept by circuitkit, TransformerLens and nnsight.
 
-All run on the same random weights, of GPT-2 small's size with its full vocabulary, and take turns within each round in a
-different order each time; a ratio is that of two neighbours in one round, so that a busy machine slows both. Prints a
+All run on the same random weights, of GPT-2 small's size with its full vocabulary, and take turns within each round, in
+a different order each time; a ratio is taken within a round, so that a busy machine slows both of its sides. Prints a
 table, and one JSON object as its last line.
 """
 
@@ -111,12 +111,14 @@ def _status(field: str) -> int:
 def measure(each: dict[str, Way], ids: Tensor, rounds: int) -> dict[str, dict[str, float | None]]:
     """Seconds and paired ratios to the plain forward of the same round."""
     seconds: dict[str, list[float]] = {name: [] for name in each}
+    cpu: dict[str, list[float]] = {name: [] for name in each}
     names = list(each)
     for turn in range(rounds):
         shift = turn % len(names)
         for name in names[shift:] + names[:shift]:
-            began = time.perf_counter()
+            began, worked = time.perf_counter(), time.process_time()
             each[name](ids)
+            cpu[name].append(time.process_time() - worked)
             seconds[name].append(time.perf_counter() - began)
     rows: dict[str, dict[str, float | None]] = {}
     for name, taken in seconds.items():
@@ -129,6 +131,7 @@ def measure(each: dict[str, Way], ids: Tensor, rounds: int) -> dict[str, dict[st
             "ratio_low": low,
             "ratio_high": high,
             "ratio_of_fastest": min(taken) / min(seconds["plain"]),
+            "cpu_ratio": statistics.median(a / b for a, b in zip(cpu[name], cpu["plain"], strict=True)),
             "peak_mib": peak_memory(each[name], ids),
         }
     return rows
@@ -137,13 +140,15 @@ def measure(each: dict[str, Way], ids: Tensor, rounds: int) -> dict[str, dict[st
 def show(shape: tuple[int, int], rows: dict[str, dict[str, float | None]]) -> None:
     """Print one shape's table."""
     print(f"\n{shape[0]} x {shape[1]} tokens")
-    print(f"{'':<18}{'median s':>10}{'fastest s':>11}{'ratio':>8}{'quartiles':>16}{'of fastest':>12}{'peak MiB':>10}")
+    print(
+        f"{'':<18}{'median s':>10}{'fastest s':>11}{'ratio':>8}{'quartiles':>16}{'of fastest':>12}{'cpu':>8}{'peak MiB':>10}"
+    )
     for name, row in rows.items():
         spread = f"{row['ratio_low']:.3f}-{row['ratio_high']:.3f}"
         peak = "" if row["peak_mib"] is None else f"{row['peak_mib']:.0f}"
         print(
             f"{name:<18}{row['seconds']:>10.4f}{row['fastest']:>11.4f}{row['ratio']:>8.3f}{spread:>16}"
-            f"{row['ratio_of_fastest']:>12.3f}{peak:>10}"
+            f"{row['ratio_of_fastest']:>12.3f}{row['cpu_ratio']:>8.3f}{peak:>10}"
         )
 
 
