@@ -159,7 +159,7 @@ def test_a_checkpointed_layer_is_captured_once_and_has_no_gradients(monkeypatch)
         assert torch.equal(checkpointed.cache[site], plain.cache[site])
     settings = {"interventions": [ck.scale("z", 0.5)], "capture": ["resid_pre"], "gradients": True}
     with pytest.raises(
-        InterventionError, match=r"gradient checkpointing computes layers anew .* gradient_checkpointing_disable"
+        InterventionError, match=r"gradient checkpointing computes layers anew .*gradient_checkpointing_disable"
     ):
         model.run(prompts.input_ids, **settings)
     # Without the check the recomputation lacks the interventions, and torch stops at the backward pass at best.

@@ -249,7 +249,8 @@ class _TappedModules:
         """The attention function under its own name: the original, or eager around a tapped module's edits."""
 
         def attend(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Any, **kwargs: Any) -> Any:
-            taps = self.taps.get(id(module))
+            # A copy, because a context in another thread may end meanwhile.
+            taps = list(self.taps.get(id(module), ()))
             eager: Callable[..., Any] | None = _eager_of(module)
             if not taps or eager is None:
                 plain: Any = original or eager
@@ -277,8 +278,11 @@ class _TappedModules:
         taps = self.taps[id(module)]
 
         def attend(*args: Any, **kwargs: Any) -> Any:
+            held = list(taps)
+            if not held:
+                return forward(*args, **kwargs)
             hidden = next(x for x in (*args, *kwargs.values()) if isinstance(x, Tensor))
-            with _SoftmaxTap(taps, hidden.shape[0], None) as mode:
+            with _SoftmaxTap(held, hidden.shape[0], None) as mode:
                 out = forward(*args, **kwargs)
             mode.check()
             return out

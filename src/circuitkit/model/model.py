@@ -174,7 +174,7 @@ class Model:
                 continue
         raise SiteError(f"{type(self.hf).__name__} has no module {path!r}; print(model.hf) shows what it has")
 
-    def tapped(self, actions: Actions, this_pass: Callable[[], Pass]) -> AbstractContextManager[None]:
+    def tapped(self, actions: Actions, this_pass: Callable[[], Pass | None]) -> AbstractContextManager[None]:
         """Hold actions at whole sites (no head, position or key named) while the context lasts."""
         ends: dict[Point, list[taps.Action]] = {}
         attention: dict[nn.Module, tuple[list[taps.Action], list[taps.Action]]] = {}

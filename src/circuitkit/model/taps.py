@@ -23,7 +23,7 @@ def holding(
     actions: Mapping[Point, Sequence[Action]],
     attention: Mapping[nn.Module, tuple[Sequence[Action], Sequence[Action]]],
     middles: Mapping[nn.Module, tuple[Point, Sequence[Action]]],
-    this_pass: Callable[[], Pass],
+    this_pass: Callable[[], Pass | None],
 ) -> Iterator[None]:
     """Hold actions on a model.
 
@@ -31,7 +31,7 @@ def holding(
         actions: at module ends.
         attention: on an attention module's scores and on its pattern.
         middles: by block, on the stream between attention and MLP.
-        this_pass: tells of the forward pass under way.
+        this_pass: tells of the forward pass under way; None where it is not one to act on.
     """
     with ExitStack() as stack:
         for block, (point, acts) in middles.items():
@@ -49,10 +49,10 @@ def holding(
         yield
 
 
-def _act(actions: Sequence[Action], this_pass: Callable[[], Pass], part: Tensor) -> Tensor | None:
-    if not actions:
+def _act(actions: Sequence[Action], this_pass: Callable[[], Pass | None], part: Tensor) -> Tensor | None:
+    if not actions or (under_way := this_pass()) is None:
         return None
-    now, changed = this_pass().to(part.device), False
+    now, changed = under_way.to(part.device), False
     for action in actions:
         new = action(part, now)
         if new is not None:
@@ -87,7 +87,7 @@ def _hold(point: Point, act: Callable[[Tensor], Tensor | None], stack: ExitStack
 
 
 def _hold_middle(
-    block: nn.Module, point: Point, actions: Sequence[Action], this_pass: Callable[[], Pass], stack: ExitStack
+    block: nn.Module, point: Point, actions: Sequence[Action], this_pass: Callable[[], Pass | None], stack: ExitStack
 ) -> None:
     """Act on the stream itself: what changes at the second norm's input changes what goes past the MLP too."""
     changes: list[Tensor] = []
@@ -99,7 +99,7 @@ def _hold_middle(
         return new
 
     def pass_on(module: nn.Module, args: Any, output: Any) -> Any:
-        if not changes:
+        if this_pass() is None or not changes:
             return None
         stream = first_tensor(output)
         return with_first_tensor(output, stream + changes.pop().to(stream.device))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
+from threading import get_ident
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -53,6 +54,8 @@ class Session:
         self._prompt: Tokens | None = None
         self._generation: Pass | None = None
         self._stack = ExitStack()
+        # Another thread's forwards of the same model are its own business.
+        self._thread = get_ident()
 
     def __enter__(self) -> Session:
         check_dropout(self.model)
@@ -117,7 +120,9 @@ class Session:
                 if named_position is not None:
                     tokens.columns(named_position)
 
-    def _this_pass(self) -> Pass:
+    def _this_pass(self) -> Pass | None:
+        if get_ident() != self._thread:
+            return None
         if self._pass is None:
             raise InterventionError(
                 "a tapped module ran outside the model's forward, so its tokens are not known: call the model itself"
@@ -151,7 +156,8 @@ class Session:
         backbone = getattr(root, "base_model", root)
 
         def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            self._pass = self._pass_of(args, kwargs)
+            if get_ident() == self._thread:
+                self._pass = self._pass_of(args, kwargs)
 
         stack.callback(backbone.register_forward_pre_hook(before, with_kwargs=True).remove)
 
@@ -194,6 +200,8 @@ class Session:
         generate: Callable[..., Any] = root.generate
 
         def followed(inputs: Any = None, *args: Any, **settings: Any) -> Any:
+            if get_ident() != self._thread:
+                return generate(*(() if inputs is None else (inputs,)), *args, **settings)
             ids = settings.get("input_ids", inputs)
             self._generation = self._generation_of(root, ids, args, settings)
             try:
