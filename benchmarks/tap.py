@@ -140,9 +140,10 @@ def measure(each: dict[str, Way], ids: Tensor, rounds: int) -> dict[str, dict[st
 def show(shape: tuple[int, int], rows: dict[str, dict[str, float | None]]) -> None:
     """Print one shape's table."""
     print(f"\n{shape[0]} x {shape[1]} tokens")
-    print(
-        f"{'':<18}{'median s':>10}{'fastest s':>11}{'ratio':>8}{'quartiles':>16}{'of fastest':>12}{'cpu':>8}{'peak MiB':>10}"
+    heads = (
+        f"{'median s':>10}{'fastest s':>11}{'ratio':>8}{'quartiles':>16}{'of fastest':>12}{'cpu':>8}{'peak MiB':>10}"
     )
+    print(f"{'':<18}{heads}")
     for name, row in rows.items():
         spread = f"{row['ratio_low']:.3f}-{row['ratio_high']:.3f}"
         peak = "" if row["peak_mib"] is None else f"{row['peak_mib']:.0f}"
