@@ -31,7 +31,7 @@ from circuitkit.tasks import prontoqa
 
 app = cyclopts.App(help=__doc__)
 
-MAX_NEW_TOKENS = 220
+MAX_NEW_TOKENS = 160
 
 Count = dict[str, float]
 Record = dict[str, Any]
@@ -215,7 +215,7 @@ wumpuses, made for trying out methods that look inside models. {described(folder
 
 
 @app.default
-def main(*, models: Path, only: list[str] | None = None, n: int = 200, n_three: int = EVALUATION_SIZE) -> None:
+def main(*, models: Path, only: list[str] | None = None, n: int = 100, n_three: int = 200) -> None:
     """Measure models and write their cards.
 
     Parameters
