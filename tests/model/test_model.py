@@ -184,6 +184,16 @@ def test_attention_without_a_softmax_has_no_scores_or_pattern_and_says_why():
     assert model.run(ids, capture=["z[layer=1]"]).cache["z[layer=1]"].shape == (2, 5, 2, 8)
 
 
+def test_a_subclass_of_a_known_architecture_has_its_parts():
+    hf, tokenizer = architectures.build("llama")
+    mine = type("MyOwnModel", (type(hf),), {})(hf.config).eval()
+    mine.load_state_dict(hf.state_dict())
+    prompts, edits = architectures.prompts(), [ck.scale("pattern[layer=1]", 0.5), ck.zero("z[layer=0, head=2]")]
+    assert torch.equal(
+        Model(mine, tokenizer).run(prompts.input_ids, edits).logits, Model(hf).run(prompts.input_ids, edits).logits
+    )
+
+
 def test_names_that_are_wrong_are_refused():
     hf = TanhForCausalLM(TanhConfig()).eval()
     with pytest.raises(AnatomyError, match="no list of layers at 'layers'"):

@@ -75,10 +75,15 @@ def adapter_names(root: Any) -> Names:
     Raises:
         AnatomyError: TransformerLens has no adapter for the architecture.
     """
-    from transformer_lens.factories.architecture_adapter_factory import ArchitectureAdapterFactory
+    from transformer_lens.factories.architecture_adapter_factory import (
+        SUPPORTED_ARCHITECTURES,
+        ArchitectureAdapterFactory,
+    )
     from transformer_lens.model_bridge.sources._bridge_builder import build_bridge_config_from_hf
 
-    architecture = type(root).__name__
+    # A subclass of one's own has the parts of the class that it was made from.
+    known = (cls.__name__ for cls in type(root).__mro__ if cls.__name__ in SUPPORTED_ARCHITECTURES)
+    architecture = next(known, type(root).__name__)
     try:
         config = build_bridge_config_from_hf(root.config, architecture, architecture, root.dtype)
         mapping = ArchitectureAdapterFactory.select_architecture_adapter(config).component_mapping
