@@ -6,7 +6,7 @@ from random import Random
 from typing import Any
 
 from circuitkit.pairs import Pairs
-from circuitkit.tasks.prontoqa.language import CONCEPTS, ENTITIES, article
+from circuitkit.tasks.prontoqa.language import CONCEPTS, ENTITIES, PROPERTIES, article
 
 _NOUNS = tuple(
     word
@@ -16,15 +16,15 @@ _NOUNS = tuple(
     )
     for word in line.split()
 )
-_CONCEPTS_A_PAIR = 4
+_CONCEPTS_A_PAIR = 3
 
 
 def pairs(tokenizer: Any, n: int = 48, seed: int = 0) -> Pairs:
     """Draw clean and corrupt deductions of three hops, each broken off where the first rule used is to be concluded.
 
-    The clean chain goes from A by B and C to D, the corrupt one from A by C and B to D: the same sentences with B and C
-    exchanged in the rules. So the next step is B in the clean prompt, the answer, and C in the corrupt one, the
-    distractor; both words stand in both prompts, and the statement to prove follows in both.
+    The clean chain goes from a concept A by B and C to a property, the corrupt one from A by C and B: the same
+    sentences with B and C exchanged in the rules. So the next step is B in the clean prompt, the answer, and C in the
+    corrupt one, the distractor; both words stand in both prompts, and the statement to prove follows in both.
 
     Args:
         tokenizer: the model's; concepts are words that are one token for it, PrOntoQA's own where it has them.
@@ -44,12 +44,13 @@ def pairs(tokenizer: Any, n: int = 48, seed: int = 0) -> Pairs:
         concepts = single_tokens(tokenizer, _NOUNS)
     # One article for all, or it would give the answer's first letter away.
     concepts = [concept for concept in concepts if article(concept) == "a"]
-    if len(concepts) < _CONCEPTS_A_PAIR or not entities:
+    properties = single_tokens(tokenizer, PROPERTIES)
+    if len(concepts) < _CONCEPTS_A_PAIR or not entities or not properties:
         raise ValueError(
-            f"the tokenizer has {len(concepts)} concepts and {len(entities)} names of one token, where deductions need "
-            f"{_CONCEPTS_A_PAIR} and 1: give pairs of your own"
+            f"the tokenizer has {len(concepts)} concepts, {len(properties)} properties and {len(entities)} names of "
+            f"one token, where deductions need {_CONCEPTS_A_PAIR}, 1 and 1: give pairs of your own"
         )
-    rows = [_pair(random, concepts, entities) for _ in range(n)]
+    rows = [_pair(random, concepts, properties, entities) for _ in range(n)]
     clean, corrupt, answer, distractor = (list(column) for column in zip(*rows, strict=True))
     return Pairs(clean, corrupt, answer, distractor)
 
@@ -69,16 +70,16 @@ def _ids(tokenizer: Any, text: str) -> list[int]:
         return []
 
 
-def _pair(random: Random, concepts: list[str], entities: list[str]) -> tuple[str, str, str, str]:
-    start, answer, distractor, goal = random.sample(concepts, _CONCEPTS_A_PAIR)
-    entity = random.choice(entities)
+def _pair(random: Random, concepts: list[str], properties: list[str], entities: list[str]) -> tuple[str, str, str, str]:
+    start, answer, distractor = random.sample(concepts, _CONCEPTS_A_PAIR)
+    goal, entity = random.choice(properties), random.choice(entities)
     order = random.sample(range(3), 3)
     quantifiers = random.choices(("Each", "Every"), k=3)
 
     def prompt(first: str, second: str) -> str:
-        chain = (start, first, second, goal)
-        rules = [f"{quantifiers[i]} {chain[i]} is a {chain[i + 1]}." for i in order]
-        question = f"{' '.join(rules)} {entity} is a {start}. Prove: {entity} is a {goal}."
+        links = ((start, f"a {first}"), (first, f"a {second}"), (second, goal))
+        rules = [f"{quantifiers[i]} {links[i][0]} is {links[i][1]}." for i in order]
+        question = f"{' '.join(rules)} {entity} is a {start}. Prove: {entity} is {goal}."
         return f"Q: {question}\nA: {entity} is a {start}. {quantifiers[0]} {start} is a"
 
     return prompt(answer, distractor), prompt(distractor, answer), f" {answer}", f" {distractor}"
