@@ -10,7 +10,7 @@ import circuitkit as ck
 from circuitkit import Model, Site
 from circuitkit.model import SiteError
 from circuitkit.model.tokens import PromptError
-from circuitkit.run import InterventionError
+from circuitkit.run import CacheError, InterventionError
 
 
 @cache
@@ -109,6 +109,8 @@ def test_a_mean_with_a_batch_axis_is_refused():
 def test_values_that_are_no_number_are_refused():
     with pytest.raises(InterventionError, match="holds NaN"):
         ck.replace("z[layer=1]", torch.full((8,), torch.nan))
+    with pytest.raises(InterventionError, match="holds NaN"):
+        ck.scale("z[layer=1]", float("nan"))
     with pytest.raises(InterventionError, match="during is 'prompt', 'generated' or 'both'"):
         ck.zero("z[layer=1]", during="decoding")
 
@@ -175,3 +177,20 @@ def test_an_unknown_keyword_of_a_site_is_refused():
     ]:
         with pytest.raises(SiteError, match=message):
             wrong()
+
+
+def test_a_module_without_positions_has_none_to_read():
+    """Where only the last position's logits are computed, the language-model head's column 0 is that position."""
+    model, prompts = model_of("llama"), architectures.prompts()
+    head = Site(module="lm_head", position=0)
+    with pytest.raises(InterventionError, match=r"lm_head.* has the shape \[3, 1, 96\], not \[batch, position, …\]"):
+        model.run(prompts.input_ids, capture=[head], logits_at=-1)
+    with pytest.raises(InterventionError, match=r"has the shape \[3, 1, 96\].* so it cannot be edited"):
+        model.run(prompts.input_ids, [ck.zero(head)], logits_at=-1)
+    assert model.run(prompts.input_ids, capture=[head]).cache[head].shape == (3, 96)
+    router = Site(module="model.layers.1.mlp.gate", position=-1)
+    with pytest.raises(InterventionError, match="so it has no position to read"):
+        model_of("mixtral").run(prompts.input_ids, capture=[router])
+    alone = model_of("mixtral").run(prompts.input_ids[:1], capture=[router.at(position=None)])
+    with pytest.raises(CacheError, match=r"the shape \[9, 4\], not \[batch, position, …\]"):
+        alone.cache[router]

@@ -92,6 +92,8 @@ class Cache(Mapping[Site, Tensor]):
     def _at(self, value: Tensor, position: int, axis: int) -> Tensor:
         wanted = self.prompt_lengths + position if position < 0 else torch.full_like(self.prompt_lengths, position)
         found = self.positions == wanted[:, None]
+        if (value.shape[0], value.shape[axis]) != tuple(found.shape):
+            raise CacheError(f"the value has the shape {list(value.shape)}, not [batch, position, …]: index it by hand")
         if not bool(found.any(-1).all()):
             row = int((~found.any(-1)).nonzero()[0])
             raise CacheError(f"position {position} does not exist in row {row} of this cache")

@@ -111,6 +111,10 @@ class Capture:
                 f"{int(now.prompt_lengths[row])} real tokens"
             )
         here = now.query_positions == now.absolute(position)[:, None]
+        if (part.shape[0], part.shape[self._query_axis]) != tuple(here.shape):
+            raise InterventionError(
+                f"{self.site} has the shape {list(part.shape)}, not [batch, position, …], so it has no position to read"
+            )
         reached = here.any(-1)
         kept = gather_axis(part, here.long().argmax(-1), self._query_axis)
         if self._chunks:

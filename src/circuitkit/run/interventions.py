@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from dataclasses import replace as with_fields
+from typing import Any, Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from circuitkit.model.site import ATTENTION_KINDS, HEAD_KINDS, Kind, Site
 
 During = Literal["prompt", "generated", "both"]
-Operation = Literal["replace", "scale", "add", "knockout"]
+Operation = Literal["replace", "scale", "add", "knockout", "force"]
+Rows = tuple[tuple[int, ...], ...]
+Positions = int | Iterable[int] | Iterable[Iterable[int]] | None
+"""One position, those of every row alike, or those of each row (as `Span.positions` gives them); None for all."""
 
 
 class InterventionError(ValueError):
@@ -22,14 +26,17 @@ class InterventionError(ValueError):
 
 @dataclass(frozen=True, eq=False)
 class Intervention:
-    """A site and what to do there; made by `replace`, `zero`, `mean`, `scale`, `add` and `knockout`.
+    """A site and what to do there; made by `replace`, `zero`, `mean`, `scale`, `add`, `knockout` and `attention.force`.
 
     Attributes:
         site: where.
         operation: what.
         value: with what: a number, or a tensor that broadcasts to the site's value from its last axis.
         during: whether it holds in the prompt, in generated tokens, or both.
-        queries, keys: for a knock-out, the positions on either side; None for all.
+        queries, keys: the positions of queries (for sites without attention, of tokens) and of keys; None for all.
+        queries_by_row, keys_by_row: the same, each row of the batch having its own; a row may have none.
+        value_positions: the position of each of the value's columns, -1 on padding, where they come from prompts that
+            are padded otherwise, or reach further; None where they are the prompt's.
     """
 
     site: Site
@@ -38,11 +45,14 @@ class Intervention:
     during: During = "both"
     queries: tuple[int, ...] | None = None
     keys: tuple[int, ...] | None = None
+    queries_by_row: Rows | None = None
+    keys_by_row: Rows | None = None
+    value_positions: Int[Tensor, "batch column"] | None = None
 
     def __post_init__(self) -> None:
         if self.during not in ("prompt", "generated", "both"):
             raise InterventionError(f"during is 'prompt', 'generated' or 'both', not {self.during!r}")
-        if isinstance(self.value, Tensor) and self.value.is_floating_point() and bool(torch.isnan(self.value).any()):
+        if bool(torch.isnan(torch.as_tensor(self.value)).any()):
             raise InterventionError(f"the value for {self.site} holds NaN: look at the run that it came from")
         if self.site.position is not None and self.site.position < 0 and self.during == "generated":
             raise InterventionError(
@@ -58,7 +68,9 @@ class Intervention:
 
     @property
     def names_rows(self) -> bool:
-        """Whether the value differs from row to row of the batch."""
+        """Whether the value, or what it reaches, differs from row to row of the batch."""
+        if self.queries_by_row is not None or self.keys_by_row is not None:
+            return True
         if not isinstance(self.value, Tensor):
             return False
         ndim = len(self.axes(len(axis_names(self.site.kind))))
@@ -130,8 +142,8 @@ def add(site: Site | str, vector: Float[Tensor, "..."] | float, *, during: Durin
 def knockout(
     layer: int,
     head: int | None = None,
-    queries: int | Iterable[int] | None = None,
-    keys: int | Iterable[int] | None = None,
+    queries: Positions = None,
+    keys: Positions = None,
     *,
     during: During = "both",
 ) -> Intervention:
@@ -142,20 +154,56 @@ def knockout(
     Args:
         layer: whose attention.
         head: which query head; None for all.
-        queries, keys: positions attended from and to; None for all. Negative ones count from the prompt's end.
+        queries, keys: positions attended from and to, of all rows or of each (see `Span.positions`); None for all.
+            Negative ones count from the prompt's end.
         during: whether it holds for queries in the prompt, in generated tokens, or both.
 
     >>> knockout(1, head=2, queries=-1, keys=[0, 1]).keys
     (0, 1)
+    >>> knockout(1, queries=[(3, 4), (5,)]).queries_by_row
+    ((3, 4), (5,))
     """
-    site = Site("scores", layer=layer, head=head)
-    return Intervention(site, "knockout", 0.0, during, _positions(queries), _positions(keys))
+    return between(Intervention(Site("scores", layer=layer, head=head), "knockout", 0.0, during), queries, keys)
 
 
-def _positions(positions: int | Iterable[int] | None) -> tuple[int, ...] | None:
+def between(intervention: Intervention, queries: Positions = None, keys: Positions = None) -> Intervention:
+    """The same intervention, from some queries to some keys alone.
+
+    Raises:
+        InterventionError: keys are named at a site without them, or positions are named in two ways.
+
+    >>> between(scale("pattern[layer=1]", 0.5), queries=-1, keys=[(0, 1), (2,)]).keys_by_row
+    ((0, 1), (2,))
+    """
+    site = intervention.site
+    if keys is not None and site.kind not in ATTENTION_KINDS:
+        raise InterventionError(f"{site} has no keys; only scores and pattern have")
+    if (queries is not None and site.position is not None) or (keys is not None and site.key is not None):
+        raise InterventionError(f"{site} names a position already: name it there or beside it, not in both")
+    shared_queries, queries_by_row = _positions(queries)
+    shared_keys, keys_by_row = _positions(keys)
+    return with_fields(
+        intervention,
+        queries=shared_queries,
+        keys=shared_keys,
+        queries_by_row=queries_by_row,
+        keys_by_row=keys_by_row,
+    )
+
+
+def _positions(positions: Positions) -> tuple[tuple[int, ...] | None, Rows | None]:
+    """Positions of all rows alike, or those of each row; one of the two is None."""
     if positions is None:
-        return None
-    return (positions,) if isinstance(positions, int) else tuple(positions)
+        return None, None
+    if isinstance(positions, int):
+        return (positions,), None
+    named: list[Any] = list(positions)
+    by_row = [not isinstance(each, int) for each in named]
+    if not any(by_row):
+        return tuple(named), None
+    if not all(by_row):
+        raise InterventionError(f"positions are all numbers, or all lists of numbers, one a row; got {named}")
+    return None, tuple(tuple(int(position) for position in row) for row in named)
 
 
 Interventions = Sequence[Intervention]
