@@ -1,5 +1,9 @@
 """Ablation: what the model loses when a part of it writes nothing, its mean, or another prompt's output."""
 
-from circuitkit.ablation.heads import Heads, How, ablate, sweep
+from circuitkit.ablation.growth import Growth, grow, sets
+from circuitkit.ablation.heads import ablate, sweep
+from circuitkit.ablation.replacements import How
+from circuitkit.ablation.self_repair import Effects, effects
+from circuitkit.ablation.study import Heads
 
-__all__ = ["Heads", "How", "ablate", "sweep"]
+__all__ = ["Effects", "Growth", "Heads", "How", "ablate", "effects", "grow", "sets", "sweep"]
