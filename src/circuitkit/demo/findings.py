@@ -131,7 +131,10 @@ class Findings:
         stays = [int(normalised[layer].argmax()) for layer in range(len(normalised))]
         last = len(labels) - 1
         arrived = next((layer for layer, at in enumerate(stays) if at == last), None)
-        first = f"At the input of layer 0 the difference lies at position {stays[0]} ({labels[stays[0]].strip()!r})"
+        word = labels[stays[0]].removeprefix("~").strip()
+        first = (
+            f"At the input of layer 0 most of the difference lies at position {stays[0]} ({word!r} in the first pair)"
+        )
         if arrived is None:
             return f"{first}; it reaches the last position only in the last layer."
         return f"{first}; from the input of layer {arrived} on, most of it is at the last position."
