@@ -138,11 +138,12 @@ def described(name: str, record: Record) -> str:
         return "It mostly answers directly: little of its training data shows a chain of thought."
     if stage == "reason":
         return f"It is `{size}-base` trained further, mostly on chains of thought; `{size}` means this model."
-    return f"It is a checkpoint on the way from `{size}-base` to `{size}-reason`, at step {record['steps']}."
+    return f"It is a checkpoint on the way from `{size}-base` to `{size}-reason`, at step {record['steps']:,}."
 
 
 def training_section(folder: Path, record: Record) -> str:
     """Say how the model was trained."""
+    schedule = record["size"][f"{record['stage']}_steps"]
     weights = "\n".join(
         f"- {name}: " + ", ".join(f"{key} {100 * w / sum(table.values()):.0f} %" for key, w in table.items())
         for name, table in record["mixture"].items()
@@ -150,7 +151,8 @@ def training_section(folder: Path, record: Record) -> str:
     return f"""## Training
 
 `experiments/train_deductors.py`, stage `{record["stage"]}`: seed {record["seed"]}, {record["steps"]:,} steps of
-{record["batch"]} questions, AdamW, peak learning rate {record["learning_rate"]:.2g}, cosine to zero over the stage.
+{record["batch"]} questions, AdamW, peak learning rate {record["learning_rate"]:.2g} on a cosine to zero over
+{schedule:,} steps.
 The questions are drawn by `circuitkit.tasks.prontoqa` (random seeds from {TRAINING_SEED:,});
 {100 * record["proof_share"]:.0f} % are answered by a chain of thought and the others directly. The mixture:
 
@@ -215,7 +217,9 @@ wumpuses, made for trying out methods that look inside models. {described(folder
 
 
 @app.default
-def main(*, models: Path, only: list[str] | None = None, n: int = 100, n_three: int = 200) -> None:
+def main(
+    *, models: Path, only: list[str] | None = None, n: int = 100, n_three: int = 200, cards_only: bool = False
+) -> None:
     """Measure models and write their cards.
 
     Parameters
@@ -228,13 +232,18 @@ def main(*, models: Path, only: list[str] | None = None, n: int = 100, n_three: 
         Questions for each rule, number of hops and mode.
     n_three
         Questions for each rule at three hops.
+    cards_only
+        Write the cards again from what was measured before.
     """
     torch.set_num_threads(1)
     for folder in sorted(models.glob("deductor-*")):
         if only and folder.name not in only:
             continue
-        accuracy = measure(folder, n, n_three)
-        (folder / "accuracy.json").write_text(json.dumps(accuracy, indent=1) + "\n")
+        if cards_only:
+            accuracy = json.loads((folder / "accuracy.json").read_text())
+        else:
+            accuracy = measure(folder, n, n_three)
+            (folder / "accuracy.json").write_text(json.dumps(accuracy, indent=1) + "\n")
         (folder / "README.md").write_text(card(folder, accuracy))
         one, all_rules = (said(cell["correct"]) for cell in accuracy["three_hops"].values())
         direct, contrary = (said(accuracy[key]) for key in ("direct_overall", "direct_with_contrary_evidence"))

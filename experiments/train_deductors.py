@@ -50,14 +50,15 @@ class Size:
     base_steps: int
     reason_steps: int
     kept_steps: tuple[int, ...] = ()
+    stopped: int | None = None  # the step of the reasoning stage to stop at, where its schedule is longer
 
 
 SIZES = {
     "5k": Size(8, 2, 2, 2, 24, 6e-3, 800, 2000),
-    "20k": Size(24, 2, 4, 4, 64, 5e-3, 800, 4000),
-    "60k": Size(40, 3, 4, 2, 80, 4e-3, 800, 6000),
+    "20k": Size(24, 2, 4, 4, 64, 5e-3, 800, 4000, stopped=2400),
+    "60k": Size(40, 3, 4, 2, 80, 4e-3, 800, 1600),
     "130k": Size(64, 3, 4, 4, 112, 3e-3, 800, 8000, (200, 600, 1500, 4000)),
-    "400k": Size(96, 4, 8, 4, 224, 2.5e-3, 500, 3500),
+    "400k": Size(96, 4, 8, 4, 224, 2.5e-3, 400, 2600),
     "1m": Size(160, 4, 8, 2, 352, 2e-3, 500, 5500),
 }
 
@@ -224,7 +225,8 @@ def run_stage(
     losses: list[tuple[int, float]] = []
     running, seen, started = 0.0, 0, time.monotonic()
     model.train()
-    for step in range(1, steps + 1):
+    last = min(steps, size.stopped or steps) if stage == "reason" else steps
+    for step in range(1, last + 1):
         rate = peak * min(step / 100, 0.5 * (1 + math.cos(math.pi * step / steps)))
         for group in optimiser.param_groups:
             group["lr"] = rate
@@ -235,13 +237,13 @@ def run_stage(
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
         running, seen = running + watched, seen + 1
-        if step % 25 == 0 or step == steps:
+        if step % 25 == 0 or step == last:
             losses.append((step, running / seen))
             running, seen = 0.0, 0
             print(f"{name}-{stage} {step}/{steps} {losses[-1][1]:.4f} {time.monotonic() - started:.0f}s", flush=True)
         if stage == "reason" and step in size.kept_steps:
             save(model, out / f"{name}-step{step}", {**record, "steps": step}, losses)
-        if step % 100 == 0 or step == steps:
+        if step % 100 == 0 or step == last:
             save(model, out / f"{name}-{stage}", {**record, "steps": step}, losses)
 
 
