@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import replace as with_fields
-from itertools import product
 from typing import TYPE_CHECKING, Literal
-
-import torch
-from torch import Tensor
 
 from circuitkit import metrics
 from circuitkit.metrics import Compute, Metric, as_metric
-from circuitkit.model.site import HEAD_KINDS, KEY_VALUE_KINDS, Kind, Site, SiteError
+from circuitkit.model.site import Kind, Site, SiteError
+from circuitkit.model.tokens import Prompts
 from circuitkit.pairs import AlignedPairs, PairError, Pairs, Reading
+from circuitkit.patching.cells import Cells, SiteSets
+from circuitkit.patching.sources import Source, values_from
 from circuitkit.records import provenance
 from circuitkit.results import Baseline, Result
 from circuitkit.run.executor import logits_read, measure
@@ -26,16 +25,20 @@ if TYPE_CHECKING:
 def sweep(
     model: Model,
     pairs: Pairs,
-    over: Kind | str = "resid_pre",
+    over: Kind | str | None = None,
     metric: Metric | Compute | str = metrics.logit_difference,
     direction: Literal["denoise", "noise"] = "denoise",
     *,
     layers: Iterable[int] | None = None,
     positions: Iterable[int] | None = None,
+    window: int = 1,
+    sets: SiteSets | None = None,
+    source: Source = "pair",
+    reference: Prompts | None = None,
     seed: int = 0,
     progress: bool = True,
 ) -> Result:
-    """Patch one kind of activation everywhere, one cell at a time.
+    """Patch one kind of activation everywhere, one cell at a time; or sets of sites, each set together.
 
     Denoising runs the corrupt prompts with one activation from the clean run; noising, the clean prompts with one
     from the corrupt run.
@@ -43,12 +46,19 @@ def sweep(
     Args:
         model: the model.
         pairs: prompts and answers.
-        over: a site kind. Residual kinds give the axes `("layer", "position")`; kinds with heads `("layer", "head")`,
-            over all positions at once, or `("layer", "head", "position")` where positions are named.
+        over: a site kind, "resid_pre" if neither it nor `sets` is given. Residual kinds give the axes
+            `("layer", "position")`; kinds with heads `("layer", "head")`, over all positions at once, or
+            `("layer", "head", "position")` where positions are named.
         metric: what is measured; in its own unit.
         direction: "denoise" or "noise".
         layers: which layers; all that have the kind if None.
         positions: which positions (for scores and pattern, of the query); negative ones count from a row's end.
+        window: how many layers, one after another, a cell patches together; named by the first.
+        sets: sets of sites, named where they come as a mapping, instead of a kind: the axis is `("set",)`.
+        source: where patched values come from. "pair": the pair's other run. Prompts: a run on these, one for all pairs
+            or one for each, as long as the pairs'. "mean": a mean at each position over the reference prompts. A cache
+            or a mapping of sites to tensors: those, `[batch or 1, …]` with the patched run's columns.
+        reference: the prompts that a mean is taken over; the pairs' other prompts if None.
         seed: of the statistics, which draw.
         progress: show a bar over the cells.
 
@@ -57,8 +67,9 @@ def sweep(
         have are NaN and absent from `.frame`.
 
     Raises:
-        SiteError: an unknown kind, or one that no layer has.
-        PairError, PromptError: the pairs cannot be aligned, or have no common positions.
+        SiteError: an unknown kind, or one that no layer has; a window that does not fit.
+        PairError, PromptError: the pairs cannot be aligned, or have no common positions; a source does not fit them.
+        CacheError: the values given lack a site.
 
     Source: Vig et al. 2020, arXiv 2004.12265; Meng et al. 2022, arXiv 2202.05262; Zhang & Nanda 2024, arXiv 2309.16042.
 
@@ -68,36 +79,33 @@ def sweep(
     """
     if direction not in ("denoise", "noise"):
         raise ValueError(f"direction is 'denoise' or 'noise', not {direction!r}")
-    site, metric = Site.parse(over), as_metric(metric)
-    if site.kind in (None, "embed") or site != Site(site.kind):
-        raise SiteError(f"a sweep goes over one kind in all layers, not over {over!r}")
-    aligned = pairs.on(model)
-    grid = _Grid.of(model, aligned, site.kind, layers, positions)
-    base, source = (aligned.corrupt, aligned.clean) if direction == "denoise" else (aligned.clean, aligned.corrupt)
-    reading = Reading.of(source, aligned.targets, metric)
-    if reading.tokens is not source and any((cell.position or 0) < 0 for cell in grid.sites):
-        raise PairError("with answers of several tokens, negative positions would count the answer: name them from 0")
-    kept = model.run(reading.tokens, capture=grid.places).cache
-    cells = [[replace(cell, kept[cell])] for cell in grid.sites]
+    metric, aligned = as_metric(metric), pairs.on(model)
+    cells = _cells(model, aligned, over, layers, positions, window, sets)
+    base, other = (aligned.corrupt, aligned.clean) if direction == "denoise" else (aligned.clean, aligned.corrupt)
     targets = aligned.targets
+    if cells.from_the_end and Reading.of(base, targets, metric).tokens is not base:
+        raise PairError("with answers of several tokens, negative positions would count the answer: name them from 0")
+    kept = values_from(model, source, reference, other, base, targets, metric, cells.places)
+    patches = [[replace(site, kept[site]) for site in sites] for sites in cells.sites]
     if metric.needs_clean:
         targets = with_fields(targets, clean_logits=logits_read(model, aligned.clean, targets, metric))
     baseline = Baseline(
         measure(model, aligned.clean, targets, metric, [[]], progress=False)[0],
         measure(model, aligned.corrupt, targets, metric, [[]], progress=False)[0],
     )
-    title = f"{direction} {site.kind}"
-    values = measure(model, base, targets, metric, cells, title=title, progress=progress)
+    what = "sets of sites" if sets is not None else _kind(over)
+    whence = source if isinstance(source, str) else ("given values" if hasattr(source, "keys") else "other prompts")
+    values = measure(model, base, targets, metric, patches, title=f"{direction} {what}", progress=progress)
     return Result(
-        per_example=grid.filled(values),
-        axes=grid.axes,
+        per_example=cells.filled(values),
+        axes=cells.axes,
         baseline=baseline,
         direction=direction,
         metric=metric.name,
         unit=metric.unit,
-        title=f"Patching {site.kind} ({direction}), {model.name}",
-        coordinates=grid.coordinates,
-        labels=grid.labels,
+        title=f"Patching {what} ({direction}{'' if whence == 'pair' else f', from {whence}'}), {model.name}",
+        coordinates=cells.coordinates,
+        labels=cells.labels,
         groups=aligned.groups,
         seed=seed,
         provenance=provenance(
@@ -106,64 +114,32 @@ def sweep(
             data=[aligned.clean.ids, aligned.corrupt.ids, targets.answer],
             seed=seed,
             study="patching.sweep",
-            over=site.kind,
+            over=what,
             direction=direction,
+            window=window,
+            source=whence,
         ),
     )
 
 
-class _Grid:
-    """The cells of a sweep, and where each stands among its axes."""
-
-    def __init__(self, sites: list[Site], axes: dict[str, Sequence[int]], labels: dict[str, tuple[str, ...]]) -> None:
-        self.sites, self.labels = sites, labels
-        self.axes = tuple(axes)
-        self.coordinates = {axis: tuple(entries) for axis, entries in axes.items()}
-
-    @classmethod
-    def of(
-        cls,
-        model: Model,
-        pairs: AlignedPairs,
-        kind: Kind | None,
-        layers: Iterable[int] | None,
-        positions: Iterable[int] | None,
-    ) -> _Grid:
-        """The grid of a kind over layers, its heads if it has any, and positions if they are asked for."""
-        assert kind is not None
-        sites = model.sites(Site(kind)) if layers is None else [model.sites(Site(kind, layer=at))[0] for at in layers]
-        rows = [int(site.layer or 0) for site in sites]
-        axes: dict[str, Sequence[int]] = {"layer": rows}
-        labels: dict[str, tuple[str, ...]] = {}
-        heads: Sequence[int | None] = [None]
-        if kind in HEAD_KINDS:
-            count = model.n_kv_heads if kind in KEY_VALUE_KINDS else model.n_heads
-            heads = axes["head"] = range(max(count(layer) for layer in rows))
-        named: Sequence[int | None] = [None]
-        if positions is not None:
-            named = axes["position"] = list(positions)
-        elif kind not in HEAD_KINDS:
-            labels["position"] = pairs.labels(model)
-            named = axes["position"] = range(len(labels["position"]))
-        cells = [site.at(head=head, position=at) for site, head, at in product(sites, heads, named)]
-        return cls([cell for cell in cells if _exists(model, cell)], axes, labels)
-
-    @property
-    def places(self) -> list[Site]:
-        """The whole sites that the cells are parts of."""
-        return list(dict.fromkeys(site.place for site in self.sites))
-
-    def filled(self, values: Tensor) -> Tensor:
-        """The cells' values along their axes; NaN where a layer has no such head."""
-        sizes = [len(self.coordinates[axis]) for axis in self.axes]
-        whole = torch.full((*sizes, values.shape[-1]), torch.nan, dtype=values.dtype)
-        for site, value in zip(self.sites, values, strict=True):
-            whole[tuple(self.coordinates[axis].index(getattr(site, axis)) for axis in self.axes)] = value
-        return whole
+def _cells(
+    model: Model,
+    pairs: AlignedPairs,
+    over: Kind | str | None,
+    layers: Iterable[int] | None,
+    positions: Iterable[int] | None,
+    window: int,
+    sets: SiteSets | None,
+) -> Cells:
+    if sets is None:
+        return Cells.over(model, pairs, _kind(over), layers, positions, window)
+    if over is not None or layers is not None or positions is not None or window != 1:
+        raise SiteError("sets name their sites themselves: give no kind, layers, positions or window beside them")
+    return Cells.of_sets(model, sets)
 
 
-def _exists(model: Model, cell: Site) -> bool:
-    if cell.head is None:
-        return True
-    count = model.n_kv_heads if cell.kind in KEY_VALUE_KINDS else model.n_heads
-    return cell.head < count(cell.layer or 0)
+def _kind(over: Kind | str | None) -> Kind:
+    site = Site.parse(over or "resid_pre")
+    if site.kind is None or site.kind == "embed" or site != Site(site.kind):
+        raise SiteError(f"a sweep goes over one kind in all layers, not over {over!r}")
+    return site.kind

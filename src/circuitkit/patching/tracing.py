@@ -1,0 +1,201 @@
+"""Causal tracing: the subject's embeddings are drowned in noise, and one state at a time is restored."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace as with_fields
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from circuitkit import metrics
+from circuitkit.metrics import Compute, Metric, as_metric
+from circuitkit.model.site import Site
+from circuitkit.model.tokens import PromptError, Prompts, Tokens
+from circuitkit.pairs import AlignedPairs, Answers, PairError, Pairs, Reading
+from circuitkit.patching.cells import Cells
+from circuitkit.records import provenance
+from circuitkit.results import Baseline, Result
+from circuitkit.run.executor import logits_read, measure
+from circuitkit.run.interventions import Intervention, add, replace
+from circuitkit.run.resume import whole_runs_only
+
+if TYPE_CHECKING:
+    from circuitkit.model.model import Model
+
+Subject = str | Sequence[str] | Iterable[int]
+_EMBED = Site("embed")
+
+
+def trace(
+    model: Model,
+    prompts: Prompts | Pairs,
+    answers: Answers | None = None,
+    *,
+    subject: Subject,
+    over: Literal["resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out"] = "resid_post",
+    window: int = 1,
+    sigma: float = 3.0,
+    seeds: Iterable[int] = range(10),
+    metric: Metric | Compute | str = metrics.probability,
+    layers: Iterable[int] | None = None,
+    positions: Iterable[int] | None = None,
+    seed: int = 0,
+    progress: bool = True,
+) -> Result:
+    """Trace where a model keeps what it knows of a subject: noise on its embeddings, one clean state restored.
+
+    Args:
+        model: the model.
+        prompts: the prompts; or pairs, whose clean prompts and answers are used.
+        answers: what each prompt calls for; the model's own most likely next token if None.
+        subject: the tokens that get the noise: their text, one for all prompts or one for each (its first occurrence),
+            or their positions in every prompt, negative ones counted from the end.
+        over: the kind of state that is restored.
+        window: how many layers, one after another, are restored together, named by the first; the paper restores one
+            layer of states, and ten of `attn_out` or `mlp_out`.
+        sigma: the noise's standard deviation, in units of the standard deviation of these prompts' embeddings, over
+            all real tokens and dimensions.
+        seeds: the draws of the noise, over which each example's values are averaged.
+        metric: what is measured.
+        layers, positions: which states are restored; all if None, where the prompts have one length.
+        seed: of the statistics.
+        progress: show a bar over the cells.
+
+    Returns:
+        A result with the axes `("layer", "position")`: what the noised run gives with a state restored. The baseline's
+        corrupt values are the noised run's.
+
+    Raises:
+        PromptError: a subject is not there, or is text where the prompts are not; no noise or no draw is asked for.
+        PairError: prompts of different lengths have no common positions.
+
+    Source: Meng et al. 2022, arXiv 2202.05262, section 2.1 (noise of three standard deviations).
+
+    >>> model = ck.load("deductor-130k")
+    >>> traced = trace(model, ["Alex is a wumpus. Alex is a"], subject="wumpus", seeds=[0, 1], progress=False)
+    >>> traced.axes, len(traced.values)
+    (('layer', 'position'), 3)
+    """
+    seeds = tuple(seeds)
+    if sigma <= 0 or not seeds:
+        raise PromptError(f"tracing needs noise and a draw of it, got sigma={sigma} and {len(seeds)} seeds")
+    metric, aligned = as_metric(metric), _aligned(model, prompts, answers)
+    clean, targets = aligned.clean, aligned.targets
+    cells = Cells.over(model, aligned, over, layers, positions, window)
+    if metric.needs_clean:
+        targets = with_fields(targets, clean_logits=logits_read(model, clean, targets, metric))
+    tokens = Reading.of(clean, targets, metric).tokens
+    if cells.from_the_end and tokens is not clean:
+        raise PairError("with answers of several tokens, negative positions would count the answer: name them from 0")
+    drowned = _subject(model, prompts, subject, clean, tokens)
+    firsts = [Site("resid_pre", layer=sites[0].layer) for sites in cells.sites]
+    kept = model.run(tokens, capture=[_EMBED, *cells.places], logits_at=-1).cache
+    restored = [[replace(site, kept[site]) for site in sites] for sites in cells.sites]
+    width = sigma * kept[_EMBED][tokens.mask].float().std()
+    values, noised = [], []
+    for draw in seeds:
+        noise = _noise(kept[_EMBED], drowned, draw) * width
+        corrupt = _corrupted(model, tokens, add(_EMBED, noise), firsts)
+        noised.append(measure(model, clean, targets, metric, [[add(_EMBED, noise)]], progress=False)[0])
+        patched = [[*before, *states] for before, states in zip(corrupt, restored, strict=True)]
+        values.append(measure(model, clean, targets, metric, patched, title=f"tracing {over}", progress=progress))
+    return Result(
+        per_example=cells.filled(torch.stack(values).mean(0)),
+        axes=cells.axes,
+        baseline=Baseline(measure(model, clean, targets, metric, [[]], progress=False)[0], torch.stack(noised).mean(0)),
+        direction="denoise",
+        metric=metric.name,
+        unit=metric.unit,
+        title=f"Tracing {over} (noise of {sigma:g} standard deviations), {model.name}",
+        coordinates=cells.coordinates,
+        labels=cells.labels,
+        groups=aligned.groups,
+        seed=seed,
+        provenance=provenance(
+            model_name=model.name,
+            revision=model.revision,
+            data=[clean.ids, targets.answer],
+            seed=seed,
+            study="patching.trace",
+            over=over,
+            window=window,
+            sigma=sigma,
+            noise_deviation=float(width),
+            noise_seeds=list(seeds),
+        ),
+    )
+
+
+def _aligned(model: Model, prompts: Prompts | Pairs, answers: Answers | None) -> AlignedPairs:
+    if isinstance(prompts, Pairs):
+        if answers is not None:
+            raise PairError("pairs have answers of their own: give none beside them")
+        return prompts.on(model)
+    rows: Any = [prompts] if isinstance(prompts, str) else prompts
+    if answers is None:
+        answers = model.run(rows, logits_at=-1).logits.argmax(-1)
+    return Pairs(rows, rows, [answers] if isinstance(answers, str) else answers).on(model)
+
+
+def _corrupted(model: Model, tokens: Tokens, noise: Intervention, firsts: Sequence[Site]) -> list[list[Intervention]]:
+    """What makes each cell's run a noised one.
+
+    Everything that the noise does up to a layer is in the stream that enters it. So the noised stream is put there,
+    and no cell runs the layers below the first that it restores, unless later layers read more than the stream.
+    """
+    if whole_runs_only(model) is not None:
+        return [[noise] for _ in firsts]
+    kept = model.run(tokens, [noise], capture=list(dict.fromkeys(firsts)), logits_at=-1).cache
+    return [[replace(site, kept[site])] for site in firsts]
+
+
+def _noise(
+    embedded: Float[Tensor, "batch column d_model"], drowned: Bool[Tensor, "batch column"], seed: int
+) -> Float[Tensor, "batch column d_model"]:
+    """Standard normal noise on the subject, none elsewhere; the same on every device."""
+    noise = torch.randn(embedded.shape, generator=torch.Generator().manual_seed(seed))
+    return noise.to(embedded) * drowned[..., None].to(embedded)
+
+
+def _subject(
+    model: Model, prompts: Prompts | Pairs, subject: Subject, clean: Tokens, tokens: Tokens
+) -> Bool[Tensor, "batch column"]:
+    """Which tokens of the run are the subject's."""
+    named = [subject] if isinstance(subject, str) else list(subject)
+    if not named:
+        raise PromptError("no subject is named")
+    places, texts = [each for each in named if isinstance(each, int)], [each for each in named if isinstance(each, str)]
+    if len(places) == len(named):
+        for place in places:
+            clean.columns(place)
+        rows = [[place + (length if place < 0 else 0) for place in places] for length in clean.lengths.tolist()]
+    elif len(texts) == len(named):
+        texts = texts * (len(clean) if len(texts) == 1 else 1)
+        rows = _spans(model, prompts.clean if isinstance(prompts, Pairs) else prompts, texts, clean)
+    else:
+        raise PromptError("a subject is named by its text or by positions, not by both")
+    chosen = torch.zeros(tokens.ids.shape, dtype=torch.bool)
+    for row, its_places in enumerate(rows):
+        chosen[row] = torch.isin(tokens.positions[row].cpu(), torch.tensor(its_places))
+    return chosen.to(tokens.ids.device)
+
+
+def _spans(model: Model, prompts: Any, subjects: Sequence[str], clean: Tokens) -> list[list[int]]:
+    """Each prompt's positions whose tokens overlap the subject's text."""
+    texts = [prompts] if isinstance(prompts, str) else prompts
+    if not getattr(model.tokenizer, "is_fast", False) or not all(isinstance(text, str) for text in texts):
+        raise PromptError("the subject is text, which needs prompts of text and a fast tokenizer: give its positions")
+    if len(subjects) != len(texts):
+        raise PromptError(f"{len(subjects)} subjects for {len(texts)} prompts: give one for all, or one for each")
+    rows = []
+    for row, (text, subject) in enumerate(zip(texts, subjects, strict=True)):
+        start = text.find(subject)
+        if start < 0 or not subject:
+            raise PromptError(f"the subject {subject!r} does not stand in prompt {row}: {text!r}")
+        offsets = model.tokenizer(text, return_offsets_mapping=True)["offset_mapping"]
+        assert len(offsets) == int(clean.lengths[row])
+        rows.append([at for at, (a, b) in enumerate(offsets) if a < start + len(subject) and b > start])
+    return rows

@@ -1,0 +1,133 @@
+"""Causal tracing against plain hooks that add the noise and restore states in one whole run a cell."""
+
+from itertools import product
+
+import pytest
+import torch
+
+import architectures
+import circuitkit as ck
+from circuitkit.model import PromptError, planted
+
+
+def traced_by_hand(hf, tokens, subject, noise, answer, restored, position) -> torch.Tensor:
+    """The answer's probability under noise on the subject's embeddings, some modules' clean outputs put back."""
+    clean = {}
+    hooks = [
+        module.register_forward_hook(lambda m, a, out, m_=module: clean.update({m_: out.clone()}))
+        for module in restored
+    ]
+    hf(tokens)
+    for hook in hooks:
+        hook.remove()
+
+    def drown(module, args, out):
+        out = out.clone()
+        out[:, subject] += noise[:, subject]
+        return out
+
+    def restore(module, args, out):
+        out = out.clone()
+        out[:, position] = clean[module][:, position]
+        return out
+
+    hooks = [hf.model.embed_tokens.register_forward_hook(drown)]
+    hooks += [module.register_forward_hook(restore) for module in restored]
+    logits = hf(tokens).logits[:, -1]
+    for hook in hooks:
+        hook.remove()
+    return logits.softmax(-1)[torch.arange(len(tokens)), answer]
+
+
+@pytest.mark.parametrize(("over", "window"), [("resid_post", 1), ("resid_post", 2), ("mlp_out", 2)])
+def test_traces_equal_plain_hooks(over, window):
+    hf, _ = architectures.build("llama")
+    tokens = torch.randint(5, architectures.VOCABULARY, (3, 6), generator=torch.Generator().manual_seed(1))
+    answer = torch.tensor([9, 10, 11])
+    seeds, sigma = (3, 8), 1.5
+    result = ck.patching.trace(
+        ck.Model(hf), tokens, answer, subject=[1, 2], over=over, window=window, sigma=sigma, seeds=seeds, progress=False
+    )
+    embedded = hf.model.embed_tokens(tokens)
+    draws = [torch.randn(embedded.shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+    draws = [draw * sigma * embedded.std() for draw in draws]
+    modules = [layer if over == "resid_post" else layer.mlp for layer in hf.model.layers]
+    for first, position in product(range(3 - window + 1), range(6)):
+        restored = modules[first : first + window]
+        by_seed = [traced_by_hand(hf, tokens, [1, 2], noise, answer, restored, position) for noise in draws]
+        expected = torch.stack(by_seed).mean(0)
+        torch.testing.assert_close(result.per_example[first, position], expected, atol=1e-5, rtol=1e-4)
+    corrupt = torch.stack([traced_by_hand(hf, tokens, [1, 2], noise, answer, [], 0) for noise in draws]).mean(0)
+    torch.testing.assert_close(result.baseline.corrupt, corrupt, atol=1e-5, rtol=1e-4)
+    assert result.provenance["noise_seeds"] == [3, 8] and result.provenance["sigma"] == 1.5
+    assert result.provenance["noise_deviation"] == pytest.approx(float(sigma * embedded.std()), rel=1e-5)
+
+
+def test_a_subject_is_found_by_its_text():
+    hf, tokenizer = architectures.build("llama")
+    model = ck.Model(hf, tokenizer)
+    prompts = ["w7 w8 w9 w20 w21", "w30 w7 w8 w31 w32"]
+    by_text = ck.patching.trace(model, prompts, subject=["w8 w9", "w7 w8"], seeds=[0], progress=False)
+    by_place = ck.patching.trace(model, prompts, subject=[1, 2], seeds=[0], progress=False)
+    torch.testing.assert_close(by_text.per_example, by_place.per_example)
+    from_end = ck.patching.trace(model, prompts, subject=[-4, -3], seeds=[0], progress=False)
+    torch.testing.assert_close(from_end.per_example, by_place.per_example)
+
+
+def test_whole_answers_and_padded_prompts():
+    hf, tokenizer = architectures.build("llama")
+    model = ck.Model(hf, tokenizer)
+    rows, answers = [[20, 21, 22, 23], [24, 25]], [[9, 10], [11, 12, 13]]
+    together = ck.patching.trace(
+        model, rows, answers, subject=[0], positions=[0, 1], seeds=[0], metric="log_probability", progress=False
+    )
+    assert torch.isfinite(together.per_example).all()
+    # All that the noise reached at the first layer is restored with the subject's own state.
+    torch.testing.assert_close(
+        ck.patching.trace(
+            model,
+            rows,
+            answers,
+            subject=[0],
+            over="resid_pre",
+            positions=[0],
+            seeds=[0],
+            metric="log_probability",
+            progress=False,
+        ).per_example[0, 0],
+        together.baseline.clean,
+        atol=1e-5,
+        rtol=1e-5,
+    )
+
+
+def test_a_planted_subject_is_traced_to_where_it_stands():
+    plant = planted.build("planted-induction-gpt2")
+    drawn = plant.pairs(6, seed=3, length=10)
+    prompts, answer = drawn.clean[:1], drawn.answer[:1]
+    places = (prompts[0] == prompts[0, -1]).nonzero().flatten().tolist()
+    # Embeddings hold a large constant, so a tenth of their deviation drowns a word's code.
+    result = ck.patching.trace(
+        ck.load(plant.name), prompts, answer, subject=[places[0]], sigma=0.1, seeds=range(5), progress=False
+    )
+    # The previous-token head's layer moves the subject one place on, the induction heads' to the last token.
+    strongest = result.normalised.argmax(-1).tolist()
+    assert strongest == [places[0] + 1] * 2 + [9] * 3 and plant.circuit["previous"][0] == 0
+    assert (result.normalised.amax(-1) > 0.7).all()
+
+
+def test_what_cannot_be_traced_is_named():
+    hf, tokenizer = architectures.build("llama")
+    model = ck.Model(hf, tokenizer)
+    for arguments, message in [
+        ({"subject": "w9"}, "'w9' does not stand in prompt 0"),
+        ({"subject": ["w5", "w6"]}, "2 subjects for 1 prompts"),
+        ({"subject": []}, "no subject"),
+        ({"subject": [7]}, "position 7 does not exist"),
+        ({"subject": "w5", "sigma": 0.0}, "needs noise"),
+        ({"subject": "w5", "seeds": []}, "needs noise"),
+    ]:
+        with pytest.raises(PromptError, match=message):
+            ck.patching.trace(model, ["w5 w6 w7"], progress=False, **arguments)
+    with pytest.raises(PromptError, match="prompts of text"):
+        ck.patching.trace(model, torch.tensor([[5, 6, 7]]), subject="w5", progress=False)
