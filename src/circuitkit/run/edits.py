@@ -10,7 +10,7 @@ from torch import Tensor
 from circuitkit.model.attention import lowest_score
 from circuitkit.model.site import ATTENTION_KINDS, Site
 from circuitkit.model.tokens import Pass
-from circuitkit.run.interventions import Intervention, InterventionError, axis_names
+from circuitkit.run.interventions import Intervention, InterventionError, Rows, axis_names
 
 
 def require_all_keys(site: Site, tensor: Tensor, now: Pass) -> None:
@@ -39,7 +39,7 @@ class Edit:
         """The site's tensor with the intervention in it, or None where this pass holds nothing to change."""
         chosen = self._chosen(now)
         value = self._aligned(tensor, now)
-        if value is not None and value.shape[self._query_axis] > 1:
+        if value is not None and (value.shape[self._query_axis] > 1 or self.intervention.value_positions is not None):
             chosen = chosen & self._covered(now)
         if not chosen.any():
             return None
@@ -50,6 +50,8 @@ class Edit:
         self.fired = True
         if self.intervention.operation == "knockout":
             return self._knocked_out(tensor, reach)
+        if self.intervention.operation == "force":
+            return self._forced(tensor, reach, now)
         return torch.where(reach, self._new(tensor, value), tensor)
 
     def after_softmax(self, pattern: Tensor, now: Pass) -> Tensor | None:
@@ -71,6 +73,8 @@ class Edit:
         named = self.intervention.queries if self.site.position is None else (self.site.position,)
         if named is not None:
             chosen = chosen & self._at(named, positions, now)
+        if self.intervention.queries_by_row is not None:
+            chosen = chosen & self._at_of_each_row(self.intervention.queries_by_row, positions, now)
         return chosen
 
     def _at(self, named: tuple[int, ...], positions: Tensor, now: Pass) -> Tensor:
@@ -87,8 +91,35 @@ class Edit:
             matches = matches | (positions == wanted[:, None])
         return matches
 
-    def _covered(self, now: Pass) -> Bool[Tensor, "1 query"]:
-        """The columns that a value with a position axis speaks of: the prompt's."""
+    def _at_of_each_row(self, named: Rows, positions: Tensor, now: Pass) -> Tensor:
+        if len(named) * now.repeats != len(positions):
+            raise InterventionError(
+                f"{self.site}: positions are named for {len(named)} rows, but the batch has "
+                f"{len(positions) // now.repeats}"
+            )
+        listed = [list(row) for row in named for _ in range(now.repeats)]
+        # Beside real positions and padding's -1, so that rows of fewer positions match nothing more.
+        nowhere = -2
+        width = max((len(row) for row in listed), default=0)
+        wanted = torch.tensor([row + [0] * (width - len(row)) for row in listed], device=positions.device).long()
+        real = torch.tensor([[True] * len(row) + [False] * (width - len(row)) for row in listed]).to(wanted.device)
+        wanted = torch.where(wanted < 0, wanted + now.prompt_lengths[:, None], wanted)
+        absent = real & (wanted < 0)
+        if not now.generating:
+            absent = absent | (real & (wanted >= now.prompt_lengths[:, None]))
+        if now.first_column == 0 and absent.any():
+            row, number = absent.nonzero()[0].tolist()
+            raise InterventionError(
+                f"{self.site}: position {listed[row][number]} does not exist in row {row}, which has "
+                f"{int(now.prompt_lengths[row])} real tokens"
+            )
+        wanted = wanted.masked_fill(~real, nowhere)
+        return (positions[:, :, None] == wanted[:, None, :]).any(-1)
+
+    def _covered(self, now: Pass) -> Bool[Tensor, "#batch query"]:
+        """The columns that a value with a position axis speaks of: the prompt's, or those it has positions for."""
+        if self.intervention.value_positions is not None:
+            return now.query_positions < self._value_lengths(now)[:, None]
         columns = torch.arange(now.first_column, now.first_column + now.n_queries, device=now.tokens_mask.device)
         return (columns < now.prompt_columns)[None]
 
@@ -109,6 +140,8 @@ class Edit:
         named = self.intervention.keys if self.site.key is None else (self.site.key,)
         if named is not None:
             reach = reach & self._at(named, keys, now)[:, None, None, :]
+        if self.intervention.keys_by_row is not None:
+            reach = reach & self._at_of_each_row(self.intervention.keys_by_row, keys, now)[:, None, None, :]
         return reach if self.site.head is None else reach & self._head_mask(tensor, axis=1)
 
     def _head_mask(self, tensor: Tensor, axis: int) -> Tensor:
@@ -129,10 +162,33 @@ class Edit:
         self._silenced = silenced if silenced.any() else None
         return scores
 
+    def _forced(self, pattern: Tensor, reach: Tensor, now: Pass) -> Tensor:
+        """Rows that put a part of their sum on the keys reached; see `circuitkit.attention.force`."""
+        weight = self.intervention.value
+        part = weight.to(pattern) if isinstance(weight, Tensor) else torch.as_tensor(weight).to(pattern)
+        if part.ndim:
+            part = part.repeat_interleave(now.repeats, dim=0) if len(part) > 1 else part
+            if len(part) not in (1, len(pattern)):
+                raise InterventionError(f"{self.site}: {len(part)} weights, but the batch has {len(pattern)} rows")
+            part = part.view(-1, 1, 1, 1)
+        reach = reach.expand_as(pattern)
+        queries, keys = now.query_positions[:, None, :, None], now.key_positions[:, None, None, :]
+        others = (keys >= 0) & (keys <= queries) & ~reach
+        total = pattern.sum(-1, keepdim=True)
+        part = torch.where(others.any(-1, keepdim=True), part, torch.ones_like(part))
+        left = (pattern * others).sum(-1, keepdim=True)
+        # A saturated softmax leaves the others nothing that could be scaled: they then share alike.
+        shares = torch.where(
+            left > 0, pattern / left.where(left > 0, 1.0), 1.0 / others.sum(-1, keepdim=True).clamp(min=1)
+        )
+        forced = part * total / reach.sum(-1, keepdim=True).clamp(min=1)
+        new = torch.where(reach, forced, torch.where(others, (1 - part) * total * shares, pattern))
+        return torch.where(reach.any(-1, keepdim=True), new, pattern)
+
     def _aligned(self, tensor: Tensor, now: Pass) -> Tensor | None:
         """The value with the axes of the site's tensor; None for a number."""
         value = self.intervention.value
-        if not isinstance(value, Tensor) or value.ndim == 0:
+        if not isinstance(value, Tensor) or value.ndim == 0 or self.intervention.operation == "force":
             return None
         axes = self.intervention.axes(tensor.ndim)[-value.ndim :]
         if value.ndim > len(axes):
@@ -143,12 +199,51 @@ class Edit:
         aligned = value.to(tensor).reshape(shape)
         if aligned.shape[0] > 1 and now.repeats > 1:
             aligned = aligned.repeat_interleave(now.repeats, dim=0)
-        aligned = self._in_this_pass(aligned, self._query_axis, now.first_column, now.n_queries, now)
-        if self.site.kind in ATTENTION_KINDS:
-            aligned = self._in_this_pass(aligned, 3, 0, tensor.shape[-1], now)
+        if self.intervention.value_positions is not None:
+            aligned = self._by_position(aligned, tensor, now)
+        else:
+            aligned = self._by_column(aligned, tensor, now)
         if any(have not in (1, want) for have, want in zip(aligned.shape, tensor.shape, strict=True)):
             raise self._misfit(tensor, value)
         return aligned
+
+    def _by_column(self, aligned: Tensor, tensor: Tensor, now: Pass) -> Tensor:
+        aligned = self._in_this_pass(aligned, self._query_axis, now.first_column, now.n_queries, now)
+        if self.site.kind in ATTENTION_KINDS:
+            aligned = self._in_this_pass(aligned, 3, 0, tensor.shape[-1], now)
+        return aligned
+
+    def _by_position(self, value: Tensor, tensor: Tensor, now: Pass) -> Tensor:
+        """A value's columns at the positions of this pass; what it has none for is not covered."""
+        positions, lengths = self._value_positions(now), self._value_lengths(now)
+        if len(positions) not in (1, len(tensor)) or len(value) not in (1, len(tensor)):
+            raise InterventionError(f"the value for {self.site} has {len(positions)} rows, the batch has {len(tensor)}")
+        if now.first_column == 0 and bool((lengths < now.prompt_lengths).any()):
+            row = int((lengths < now.prompt_lengths).nonzero()[0])
+            raise InterventionError(
+                f"the value for {self.site} has {int(lengths[row])} positions in row {row}, whose prompt has "
+                f"{int(now.prompt_lengths[row])}: give a source that is as long"
+            )
+        first = (positions >= 0).long().argmax(-1)[:, None]
+        value = value.expand(len(tensor), *value.shape[1:])
+        axes = {self._query_axis: now.query_positions}
+        if self.site.kind in ATTENTION_KINDS:
+            axes[3] = now.key_positions
+        for axis, wanted in axes.items():
+            columns = (wanted + first).clamp(0, value.shape[axis] - 1)
+            shape = [size if at != axis else columns.shape[1] for at, size in enumerate(value.shape)]
+            index = columns.view([size if at in (0, axis) else 1 for at, size in enumerate(shape)])
+            value = value.gather(axis, index.expand(shape))
+        return value
+
+    def _value_positions(self, now: Pass) -> Tensor:
+        positions = self.intervention.value_positions
+        assert positions is not None
+        positions = positions.to(now.tokens_mask.device)
+        return positions.repeat_interleave(now.repeats, dim=0) if len(positions) > 1 else positions
+
+    def _value_lengths(self, now: Pass) -> Tensor:
+        return (self._value_positions(now) >= 0).sum(-1)
 
     def _in_this_pass(self, value: Tensor, axis: int, first: int, count: int, now: Pass) -> Tensor:
         """A value's columns, which are the prompt's, cut or filled up to those of this pass."""

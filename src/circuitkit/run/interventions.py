@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from dataclasses import replace as with_fields
-from typing import Any, Literal
+from operator import index
+from typing import Any, Literal, SupportsIndex
 
 import torch
 from jaxtyping import Float, Int
@@ -73,6 +74,8 @@ class Intervention:
             return True
         if not isinstance(self.value, Tensor):
             return False
+        if self.operation == "force":
+            return self.value.numel() > 1
         ndim = len(self.axes(len(axis_names(self.site.kind))))
         return self.value.ndim >= ndim and self.value.shape[0] > 1
 
@@ -195,15 +198,17 @@ def _positions(positions: Positions) -> tuple[tuple[int, ...] | None, Rows | Non
     """Positions of all rows alike, or those of each row; one of the two is None."""
     if positions is None:
         return None, None
-    if isinstance(positions, int):
-        return (positions,), None
+    if isinstance(positions, Tensor):
+        positions = positions.tolist()
+    if isinstance(positions, SupportsIndex):
+        return (index(positions),), None
     named: list[Any] = list(positions)
-    by_row = [not isinstance(each, int) for each in named]
-    if not any(by_row):
-        return tuple(named), None
-    if not all(by_row):
+    numbers = [isinstance(each, SupportsIndex) for each in named]
+    if all(numbers):
+        return tuple(index(each) for each in named), None
+    if any(numbers):
         raise InterventionError(f"positions are all numbers, or all lists of numbers, one a row; got {named}")
-    return None, tuple(tuple(int(position) for position in row) for row in named)
+    return None, tuple(tuple(index(position) for position in row) for row in named)
 
 
 Interventions = Sequence[Intervention]
