@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from circuitkit.pairs import Pairs
     from circuitkit.results import Result
     from circuitkit.run import Cache, Run, add, knockout, mean, replace, scale, zero
+    from circuitkit.spans import Span
 
 __version__ = "0.1.0"
 
@@ -24,6 +25,7 @@ __all__ = [
     "Result",
     "Run",
     "Site",
+    "Span",
     "ablation",
     "add",
     "attention",
@@ -46,6 +48,7 @@ _HOMES = {
     **dict.fromkeys(("Cache", "Run", "add", "knockout", "mean", "replace", "scale", "zero"), "run"),
     "Pairs": "pairs",
     "Result": "results",
+    "Span": "spans",
 }
 
 

@@ -1,6 +1,8 @@
-"""Attention: patterns captured, and tokens scored by what they receive."""
+"""Attention: patterns captured and changed, and tokens scored by what they receive."""
 
+from circuitkit.attention.interventions import force, freeze
+from circuitkit.attention.patching import edges, transplant
 from circuitkit.attention.patterns import Attention, capture
 from circuitkit.attention.scoring import token_scores
 
-__all__ = ["Attention", "capture", "token_scores"]
+__all__ = ["Attention", "capture", "edges", "force", "freeze", "token_scores", "transplant"]
