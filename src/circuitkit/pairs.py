@@ -16,6 +16,8 @@ from circuitkit.metrics import PADDING, Metric, Targets
 from circuitkit.model.tokens import Tokens
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from circuitkit.model.model import Model
 
 Answers = Sequence[str] | Sequence[int] | Sequence[Sequence[int]] | Tensor
@@ -83,6 +85,32 @@ class Pairs:
             raise PairError(f"{path} holds no pairs")
         parts = {name: [row[name] for row in rows] for name in _FIELDS if name in rows[0]}
         return cls(**parts, groups=[row["group"] for row in rows] if "group" in rows[0] else None)
+
+    @classmethod
+    def from_frame(cls, frame: pd.DataFrame) -> Pairs:
+        """Take pairs from a data frame with the columns clean, corrupt, answer and, optionally, distractor and group.
+
+        Cells are what `Pairs` takes a row of: text, or token ids.
+
+        Raises:
+            PairError: the frame has no rows, lacks a column, or a cell is missing; the row is named.
+
+        >>> import pandas
+        >>> frame = pandas.DataFrame({"clean": ["a b"], "corrupt": ["a c"], "answer": [" d"], "other": [1]})
+        >>> Pairs.from_frame(frame).clean
+        ['a b']
+        """
+        if missing := [name for name in ("clean", "corrupt", "answer") if name not in frame]:
+            raise PairError(f"the frame lacks the columns {missing}; it has {list(frame.columns)}")
+        if not len(frame):
+            raise PairError("the frame holds no pairs")
+        columns = [name for name in (*_FIELDS, "group") if name in frame]
+        for row, absent in zip(frame.index, frame[columns].isna().to_numpy(), strict=True):
+            if lacking := [name for name, missing in zip(columns, absent, strict=True) if missing]:
+                raise PairError(f"row {row} of the frame has no {lacking}")
+        parts = {name: frame[name].tolist() for name in columns}
+        groups = parts.pop("group", None)
+        return cls(**parts, groups=groups)
 
     def on(self, model: Model) -> AlignedPairs:
         """Tokenise the pairs for a model and align each.

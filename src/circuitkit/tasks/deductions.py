@@ -7,6 +7,7 @@ from typing import Any
 
 from circuitkit.pairs import Pairs
 from circuitkit.tasks.prontoqa.language import CONCEPTS, ENTITIES, PROPERTIES, article
+from circuitkit.tasks.vocabulary import single_tokens
 
 _NOUNS = tuple(
     word
@@ -53,21 +54,6 @@ def pairs(tokenizer: Any, n: int = 48, seed: int = 0) -> Pairs:
     rows = [_pair(random, concepts, properties, entities) for _ in range(n)]
     clean, corrupt, answer, distractor = (list(column) for column in zip(*rows, strict=True))
     return Pairs(clean, corrupt, answer, distractor)
-
-
-def single_tokens(tokenizer: Any, words: tuple[str, ...]) -> list[str]:
-    """Those of the words that are one known token behind a space."""
-    return [word for word in words if len(ids := _ids(tokenizer, f" {word}")) == 1 and ids[0] != tokenizer.unk_token_id]
-
-
-def _ids(tokenizer: Any, text: str) -> list[int]:
-    try:
-        return list(tokenizer(text, add_special_tokens=False)["input_ids"])
-    except Exception as error:
-        # A word-level tokenizer without an unknown token refuses a word, with an error of no class of its own.
-        if "UNK" not in str(error):
-            raise
-        return []
 
 
 def _pair(random: Random, concepts: list[str], properties: list[str], entities: list[str]) -> tuple[str, str, str, str]:
