@@ -175,15 +175,25 @@ class FrozenRun:
                 found[site] = replace(site.at(position=None), value)
         return made
 
-    def bytes_a_set(self, receivers: Sequence[Site]) -> int:
-        """What one set of senders takes: a layer's widest, what it changes, and the value of every receiver."""
+    @property
+    def bytes_run(self) -> int:
+        """What a layer's run takes for one set of senders, at its widest."""
         width, config = self.model.d_model, self.model.config
-        numbers = 12 * width + 2 * int(getattr(config, "intermediate_size", None) or 4 * width)
-        numbers += 2 * self.reading.tokens.ids.shape[1] * int(getattr(config, "num_attention_heads", 16))
-        for site in dict.fromkeys(receivers):
-            numbers += width if site.head is None else self.base[site.place].shape[-1]
+        wide = 12 * width + 2 * int(getattr(config, "intermediate_size", None) or 4 * width)
+        heads = int(getattr(config, "num_attention_heads", 16))
+        return self._bytes(wide + 2 * self.reading.tokens.ids.shape[1] * heads)
+
+    def bytes_held(self, receivers: Sequence[Site]) -> int:
+        """What the receivers' values take under one set of senders."""
+        sites = dict.fromkeys(receivers)
+        return self._bytes(sum(self._width(site) for site in sites))
+
+    def _width(self, site: Site) -> int:
+        return self.model.d_model if site.head is None else int(self.base[site.place].shape[-1])
+
+    def _bytes(self, numbers_a_token: int) -> int:
         entering = next(iter(self.base.values()))
-        return int(numbers * self.reading.tokens.ids.numel() * entering.element_size())
+        return int(numbers_a_token * self.reading.tokens.ids.numel() * entering.element_size())
 
     # One layer, alone
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace as with_fields
+from itertools import islice
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -19,6 +20,7 @@ from circuitkit.patching.frozen import FrozenRun, Sites, reaches
 from circuitkit.records import provenance
 from circuitkit.results import Baseline, Result
 from circuitkit.run.executor import logits_read, measure
+from circuitkit.run.interventions import Intervention
 
 if TYPE_CHECKING:
     from circuitkit.model.model import Model
@@ -172,19 +174,13 @@ def _measured(
     rows: list[Tensor] = []
     with torch.inference_mode():
         frozen = FrozenRun(model, read, read_source, base, senders, receivers)
-        size = max(1, _bytes(model) // frozen.bytes_a_set(receivers))
+        held = max(1, _bytes(model) // frozen.bytes_held(receivers))
+        edits = _edits(frozen, sent, receivers, min(held, max(1, _bytes(model) // frozen.bytes_run)))
         while len(rows) < len(sent):
-            batch = sent[len(rows) : len(rows) + size]
-            try:
-                edits = frozen.received(frozen.changes(batch), receivers)
-            except (torch.OutOfMemoryError, MemoryError) as error:
-                if len(batch) == 1:
-                    raise
-                size = len(batch) // 2
-                warnings.warn(f"memory ran out ({error}); going on with {size} senders at a time", stacklevel=3)
-                continue
+            batch = sent[len(rows) : len(rows) + held]
+            made = list(islice(edits, len(batch)))
             there = torch.tensor([[reaches(model, one, other) for other in received] for one in batch])
-            cells = [[edits[i][site] for site in received[j] if site in edits[i]] for i, j in there.nonzero().tolist()]
+            cells = [[made[i][site] for site in received[j] if site in made[i]] for i, j in there.nonzero().tolist()]
             title = f"paths from {len(rows) + len(batch)}/{len(sent)} senders"
             values = measure(model, base, targets, metric, cells, title=title, progress=progress)
             grid = torch.full((*there.shape, len(base)), torch.nan, dtype=values.dtype)
@@ -193,8 +189,27 @@ def _measured(
     return torch.stack(rows)
 
 
+def _edits(
+    frozen: FrozenRun, sent: list[Sites], receivers: list[Site], size: int
+) -> Iterator[dict[Site, Intervention]]:
+    """What each set of senders puts into the receivers, in order; some at a time, fewer where memory runs out."""
+    at = 0
+    while at < len(sent):
+        batch = sent[at : at + size]
+        try:
+            made = frozen.received(frozen.changes(batch), receivers)
+        except (torch.OutOfMemoryError, MemoryError) as error:
+            if len(batch) == 1:
+                raise
+            size = len(batch) // 2
+            warnings.warn(f"memory ran out ({error}); going on with {size} senders at a time", stacklevel=2)
+            continue
+        yield from made
+        at += len(batch)
+
+
 def _bytes(model: Model) -> int:
-    """What may be held of receivers' values at a time; the rest is for the runs themselves."""
+    """What one step may take: a run of frozen layers, or the receivers' values held until they are measured."""
     if model.device.type == "cuda":
         return int(torch.cuda.mem_get_info(model.device)[0] * 0.25)
     return _BUDGET_ON_CPU
