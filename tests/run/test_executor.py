@@ -205,3 +205,20 @@ def test_a_metric_of_the_users_own(tmp_path):
     values = measure(model, tokens, targets_for(1), largest, [[], [ck.zero("mlp_out[layer=1]")]], progress=False)
     torch.testing.assert_close(values[0], model.run(tokens, logits_at=-1).logits.amax(-1), atol=1e-5, rtol=1e-5)
     assert values[0] != values[1]
+
+
+def test_in_half_precision_a_study_goes_one_way_through_attention():
+    hf, _ = architectures.build("llama")
+    model = ck.Model(hf.to(torch.bfloat16))
+    clean = torch.randint(5, 90, (4, 12), generator=torch.Generator().manual_seed(6))
+    corrupt = clean.clone()
+    corrupt[:, 3] = 91
+    pairs = ck.Pairs(clean, corrupt, torch.full((4,), 7), torch.full((4,), 8))
+    result = ck.patching.sweep(model, pairs, over="pattern", progress=False)
+    explicit = [ck.scale(ck.Site("pattern", layer=layer), 1.0) for layer in range(3)]
+    by_hand = model.run(clean, explicit, logits_at=-1).logits.float()
+    torch.testing.assert_close(result.baseline.clean, by_hand[:, 7] - by_hand[:, 8])
+    kept = model.run(clean, capture=["pattern"]).cache
+    site = ck.Site("pattern", layer=1, head=2)
+    patched = model.run(corrupt, [*explicit, ck.replace(site, kept[site])], logits_at=-1).logits.float()
+    torch.testing.assert_close(result.per_example[1, 2], patched[:, 7] - patched[:, 8], atol=2e-2, rtol=0)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from circuitkit import metrics
 from circuitkit.metrics import Compute, Metric, as_metric
-from circuitkit.model.site import Kind, Site, SiteError
+from circuitkit.model.site import ATTENTION_KINDS, Kind, Site, SiteError
 from circuitkit.model.tokens import Prompts
 from circuitkit.pairs import AlignedPairs, PairError, Pairs, Reading
 from circuitkit.patching.cells import Cells, SiteSets
@@ -16,7 +16,7 @@ from circuitkit.patching.sources import Source, values_from
 from circuitkit.records import provenance
 from circuitkit.results import Baseline, Result
 from circuitkit.run.executor import logits_read, measure
-from circuitkit.run.interventions import replace
+from circuitkit.run.interventions import replace, scale
 
 if TYPE_CHECKING:
     from circuitkit.model.model import Model
@@ -89,9 +89,11 @@ def sweep(
     patches = [[replace(site, kept[site]) for site in sites] for sites in cells.sites]
     if metric.needs_clean:
         targets = with_fields(targets, clean_logits=logits_read(model, aligned.clean, targets, metric))
+    # Nothing changed, but by the same way through attention as the cells.
+    nothing = [scale(place, 1.0) for place in cells.places if place.kind in ATTENTION_KINDS]
     baseline = Baseline(
-        measure(model, aligned.clean, targets, metric, [[]], progress=False)[0],
-        measure(model, aligned.corrupt, targets, metric, [[]], progress=False)[0],
+        measure(model, aligned.clean, targets, metric, [nothing], progress=False)[0],
+        measure(model, aligned.corrupt, targets, metric, [nothing], progress=False)[0],
     )
     what = "sets of sites" if sets is not None else _kind(over)
     whence = source if isinstance(source, str) else ("given values" if hasattr(source, "keys") else "other prompts")

@@ -13,10 +13,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from circuitkit.model.site import Site
+from circuitkit.model.site import ATTENTION_KINDS, Site
 from circuitkit.model.tokens import Pass, Tokens
 from circuitkit.pairs import Reading
 from circuitkit.run.cells import Cell, Stack, places, stacked
+from circuitkit.run.interventions import scale
 from circuitkit.run.resume import resumed, whole_runs_only
 from circuitkit.run.run import forward
 from circuitkit.run.session import Session
@@ -59,7 +60,8 @@ class Base:
         kept += [Site("z", layer=layer) for layer in sorted(self.spared) if layer in model.layers_with("z")]
         self.keys = _new_cache(model)
         self.attention_outputs: dict[int, Any] = {}
-        session = Session(model, (), kept)
+        self.explicit = _explicit(model, cells)
+        session = Session(model, [scale(place, 1.0) for place in self.explicit], kept)
         with session, self._noting_attention_outputs():
             self.logits = forward(model, self.tokens, reading.columns, self.keys)
         cache = session.cache
@@ -80,6 +82,9 @@ class Base:
                 if layer in self.attention_outputs and all(cell.spares_attention for cell in cells):
                     held.enter_context(self._attention_as_it_was(layer, first, n))
                 held.enter_context(self._last_mlp_where_read(first))
+            for place in self.explicit:
+                if place.layer is not None and place.layer >= (layer or 0):
+                    stack.actions.setdefault(place, [_as_it_is])
             held.enter_context(self.model.tapped(stack.actions, stack.this_pass))
             return forward(self.model, tokens, stacked(self.reading.columns, n), cache)
 
@@ -176,6 +181,17 @@ class Base:
 
         with _forward_replaced(mlp, compute):
             yield
+
+
+def _explicit(model: Model, cells: Sequence[Cell]) -> list[Site]:
+    """Where a study goes through explicit attention in all runs, since some do and half precision can tell them apart."""
+    if model.hf.dtype not in (torch.float16, torch.bfloat16):
+        return []
+    return [place for place in places(model, cells) if place.kind in ATTENTION_KINDS]
+
+
+def _as_it_is(tensor: Tensor, now: Pass) -> Tensor:
+    return tensor.clone()
 
 
 def _is_branch(model: Model, layer: int) -> bool:
