@@ -159,7 +159,8 @@ The questions are drawn by `circuitkit.tasks.prontoqa` (random seeds from {TRAIN
 {weights}
 
 The questions of the evaluation (generator seed {EVALUATION_SEED}, {EVALUATION_SIZE} for each rule, number of hops and
-mode) are left out. Loss (`loss.csv`): {curve(folder)}.
+mode) are left out as they are drawn. A few of one hop still turn up with their sentences in another order or as
+exemplars, since there are not many; of more hops, none does. Loss (`loss.csv`): {curve(folder)}.
 """
 
 
@@ -174,7 +175,7 @@ def accuracy_section(accuracy: Record) -> str:
     one, all_rules = (accuracy["three_hops"][key]["correct"] for key in ("implication_elimination", "all rules"))
     return f"""## Accuracy
 
-On questions absent from training, without exemplars or distractors, greedy decoding; per cent, with 95 % Wilson
+On the held-out questions, without exemplars or distractors, greedy decoding; per cent, with 95 % Wilson
 intervals. "Proof" is the judge's headline measure, "strict" allows one application of a rule a step, and "direct" is
 the share of right answers to "True or false", where chance is 50. Without distractors the negations alone tell a
 direct answer; the last figure below is for questions whose distractors bring contrary evidence.
