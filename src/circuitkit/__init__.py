@@ -9,7 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from circuitkit import ablation, attention, metrics, patching, plots, results, statistics, tasks
+    from circuitkit import ablation, attention, lens, metrics, patching, plots, results, statistics, steering, tasks
     from circuitkit.model import Model, Site, load
     from circuitkit.pairs import Pairs
     from circuitkit.results import Result
@@ -30,6 +30,7 @@ __all__ = [
     "add",
     "attention",
     "knockout",
+    "lens",
     "load",
     "mean",
     "metrics",
@@ -39,6 +40,7 @@ __all__ = [
     "results",
     "scale",
     "statistics",
+    "steering",
     "tasks",
     "zero",
 ]

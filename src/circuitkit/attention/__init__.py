@@ -1,8 +1,19 @@
 """Attention: patterns captured and changed, and tokens scored by what they receive."""
 
+from circuitkit.attention.head_scores import HeadScores, score_heads
 from circuitkit.attention.interventions import force, freeze
 from circuitkit.attention.patching import edges, transplant
 from circuitkit.attention.patterns import Attention, capture
 from circuitkit.attention.scoring import token_scores
 
-__all__ = ["Attention", "capture", "edges", "force", "freeze", "token_scores", "transplant"]
+__all__ = [
+    "Attention",
+    "HeadScores",
+    "capture",
+    "edges",
+    "force",
+    "freeze",
+    "score_heads",
+    "token_scores",
+    "transplant",
+]
