@@ -70,51 +70,38 @@ class Edit:
         generated = positions >= now.prompt_lengths[:, None]
         if self.intervention.during != "both":
             chosen = chosen & (generated if self.intervention.during == "generated" else ~generated)
-        named = self.intervention.queries if self.site.position is None else (self.site.position,)
-        if named is not None:
-            chosen = chosen & self._at(named, positions, now)
-        if self.intervention.queries_by_row is not None:
-            chosen = chosen & self._at_of_each_row(self.intervention.queries_by_row, positions, now)
-        return chosen
+        held = self.intervention
+        named = self._at(self.site.position, held.queries, held.queries_by_row, positions, now)
+        return chosen if named is None else chosen & named
 
-    def _at(self, named: tuple[int, ...], positions: Tensor, now: Pass) -> Tensor:
-        matches = torch.zeros_like(positions, dtype=torch.bool)
-        for position in named:
-            wanted = now.absolute(position)
-            absent = (wanted < 0) if now.generating else (wanted < 0) | (wanted >= now.prompt_lengths)
-            if now.first_column == 0 and absent.any():
-                row = int(absent.nonzero()[0])
-                raise InterventionError(
-                    f"{self.site}: position {position} does not exist in row {row}, which has "
-                    f"{int(now.prompt_lengths[row])} real tokens"
-                )
-            matches = matches | (positions == wanted[:, None])
-        return matches
-
-    def _at_of_each_row(self, named: Rows, positions: Tensor, now: Pass) -> Tensor:
-        if len(named) * now.repeats != len(positions):
+    def _at(
+        self, position: int | None, shared: tuple[int, ...] | None, by_row: Rows | None, here: Tensor, now: Pass
+    ) -> Tensor | None:
+        """Which of these positions are named, by the site or beside it; None where none is, and so all are."""
+        n_rows = len(here) // now.repeats
+        if position is not None or shared is not None:
+            by_row = ((position,) if position is not None else shared or (),) * n_rows
+        if by_row is None:
+            return None
+        if len(by_row) != n_rows:
             raise InterventionError(
-                f"{self.site}: positions are named for {len(named)} rows, but the batch has "
-                f"{len(positions) // now.repeats}"
+                f"{self.site}: positions are named for {len(by_row)} rows, but the batch has {n_rows}"
             )
-        listed = [list(row) for row in named for _ in range(now.repeats)]
-        # Beside real positions and padding's -1, so that rows of fewer positions match nothing more.
-        nowhere = -2
-        width = max((len(row) for row in listed), default=0)
-        wanted = torch.tensor([row + [0] * (width - len(row)) for row in listed], device=positions.device).long()
-        real = torch.tensor([[True] * len(row) + [False] * (width - len(row)) for row in listed]).to(wanted.device)
-        wanted = torch.where(wanted < 0, wanted + now.prompt_lengths[:, None], wanted)
-        absent = real & (wanted < 0)
-        if not now.generating:
-            absent = absent | (real & (wanted >= now.prompt_lengths[:, None]))
-        if now.first_column == 0 and absent.any():
-            row, number = absent.nonzero()[0].tolist()
+        width = max(map(len, by_row))
+        named = torch.tensor([[*row, *[0] * (width - len(row))] for row in by_row], dtype=torch.long)
+        real = torch.arange(width) < torch.tensor([[len(row)] for row in by_row])
+        named, real = (each.to(here.device).repeat_interleave(now.repeats, dim=0) for each in (named, real))
+        wanted = torch.where(named < 0, named + now.prompt_lengths[:, None], named)
+        absent = wanted < 0 if now.generating else (wanted < 0) | (wanted >= now.prompt_lengths[:, None])
+        if now.first_column == 0 and (absent & real).any():
+            row, number = (absent & real).nonzero()[0].tolist()
             raise InterventionError(
-                f"{self.site}: position {listed[row][number]} does not exist in row {row}, which has "
+                f"{self.site}: position {int(named[row, number])} does not exist in row {row}, which has "
                 f"{int(now.prompt_lengths[row])} real tokens"
             )
-        wanted = wanted.masked_fill(~real, nowhere)
-        return (positions[:, :, None] == wanted[:, None, :]).any(-1)
+        # Padding's own position is -1, so that what fills the rows of fewer names has to be another.
+        wanted = wanted.masked_fill(~real, -2)
+        return (here[:, :, None] == wanted[:, None, :]).any(-1)
 
     def _covered(self, now: Pass) -> Bool[Tensor, "#batch query"]:
         """The columns that a value with a position axis speaks of: the prompt's, or those it has positions for."""
@@ -137,11 +124,9 @@ class Edit:
         # An edit never reaches a key that the query cannot see: attention to the future is no attention.
         reach = (chosen & (now.query_positions >= 0))[:, None, :, None] & (keys >= 0)[:, None, None, :]
         reach = reach & (keys[:, None, None, :] <= now.query_positions[:, None, :, None])
-        named = self.intervention.keys if self.site.key is None else (self.site.key,)
+        named = self._at(self.site.key, self.intervention.keys, self.intervention.keys_by_row, keys, now)
         if named is not None:
-            reach = reach & self._at(named, keys, now)[:, None, None, :]
-        if self.intervention.keys_by_row is not None:
-            reach = reach & self._at_of_each_row(self.intervention.keys_by_row, keys, now)[:, None, None, :]
+            reach = reach & named[:, None, None, :]
         return reach if self.site.head is None else reach & self._head_mask(tensor, axis=1)
 
     def _head_mask(self, tensor: Tensor, axis: int) -> Tensor:
