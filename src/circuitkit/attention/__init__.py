@@ -1,8 +1,9 @@
 """Attention: patterns captured and changed, and tokens scored by what they receive."""
 
+from circuitkit.attention.cutting import edges
 from circuitkit.attention.head_scores import HeadScores, score_heads
 from circuitkit.attention.interventions import force, freeze
-from circuitkit.attention.patching import edges, transplant
+from circuitkit.attention.patching import transplant
 from circuitkit.attention.patterns import Attention, capture
 from circuitkit.attention.scoring import token_scores
 
