@@ -119,15 +119,18 @@ def test_a_metric_over_several_tokens_reads_where_they_are_predicted(model):
     assert read[0] == [7, 11, 12] and read[1][0] == 9
 
 
-def test_deductions_differ_in_the_rules_alone():
+def test_deductions_pass_each_concept_on():
     tokenizer = ck.load("deductor-130k").tokenizer
     pairs = deductions.pairs(tokenizer, n=20, seed=3)
     for clean, corrupt, answer, distractor in zip(
         pairs.clean, pairs.corrupt, pairs.answer, pairs.distractor, strict=True
     ):
         a, b = tokenizer(clean)["input_ids"], tokenizer(corrupt)["input_ids"]
-        assert len(a) == len(b) and sorted(a) == sorted(b) and a != b
-        assert answer in clean and distractor in clean and clean.split("Prove")[1] == corrupt.split("Prove")[1]
+        passed_on = {x: y for x, y in zip(a, b, strict=True) if x != y}
+        assert len(passed_on) == 3 and set(passed_on) == set(passed_on.values())
+        assert [passed_on.get(x, x) for x in a] == b, "nothing but the three concepts, each everywhere"
+        [first], [then] = (tokenizer(word)["input_ids"] for word in (answer, distractor))
+        assert passed_on[a[-3]] == first and passed_on[first] == then
     assert list(deductions.pairs(tokenizer, n=20, seed=3).clean) == list(pairs.clean)
 
 

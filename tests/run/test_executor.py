@@ -222,3 +222,12 @@ def test_in_half_precision_a_study_goes_one_way_through_attention():
     site = ck.Site("pattern", layer=1, head=2)
     patched = model.run(corrupt, [*explicit, ck.replace(site, kept[site])], logits_at=-1).logits.float()
     torch.testing.assert_close(result.per_example[1, 2], patched[:, 7] - patched[:, 8], atol=2e-2, rtol=0)
+
+
+def test_one_cell_on_a_prefix_resumes_behind_attention():
+    hf, _ = architectures.build("gpt2")
+    model = ck.Model(hf)
+    tokens = model.tokens(torch.randint(5, 90, (2, 10), generator=torch.Generator().manual_seed(3)))
+    cell = [ck.zero("mlp_out[layer=1, position=6]")]
+    values = measure(model, tokens, targets_for(2), logit_difference, [cell], progress=False)
+    torch.testing.assert_close(values[0], alone(model, tokens, targets_for(2), cell), atol=1e-5, rtol=1e-5)

@@ -32,7 +32,7 @@ def token_scores(
     Source: Kang & Shin 2023 (SAMRank), as used by Hsiao & Dutta 2025, arXiv 2502.15120, section on attention.
 
     >>> token_scores(torch.tensor([[1.0, 0.0, 0.0], [0.5, 0.5, 0.0], [0.2, 0.6, 0.2]])).tolist()
-    [0.0, 1.0, 0.2692307...]
+    [0.0, 0.8906..., 1.0]
     """
     if pattern.ndim < 2 or pattern.shape[-1] != pattern.shape[-2]:
         raise ValueError(f"a pattern is square, [… query, key], not {list(pattern.shape)}")

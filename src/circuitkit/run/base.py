@@ -72,12 +72,13 @@ class Base:
         """Logits of cells that first touch one layer, and change nothing before one column."""
         n = len(cells)
         tokens = Tokens(stacked(self.tokens.ids, n), stacked(self.tokens.mask, n))
-        cache = self._prefix(first, n) if first else None
+        resumes = layer if layer and self.shortcuts.resume else 0
+        cache = self._prefix(first, n, resumes) if first else None
         stack = Stack(self.model, cells, Pass(self.tokens.mask, tokens.ids.shape[1] - first, self.tokens.mask))
         with ExitStack() as held:
-            if layer and self.shortcuts.resume:
-                stream = self.values[Site("resid_pre", layer=layer)][:, first:]
-                held.enter_context(resumed(self.model, layer, stacked(stream, n)))
+            if resumes:
+                stream = self.values[Site("resid_pre", layer=resumes)][:, first:]
+                held.enter_context(resumed(self.model, resumes, stacked(stream, n)))
             if layer is not None and self.shortcuts.resume:
                 if layer in self.attention_outputs and all(cell.spares_attention for cell in cells):
                     held.enter_context(self._attention_as_it_was(layer, first, n))
@@ -124,13 +125,16 @@ class Base:
             again.float(), self.logits.float(), rtol=5e-2 if half else 1e-4, atol=1e-1 if half else 1e-4
         )
 
-    def _prefix(self, first: int, n: int) -> Any:
+    def _prefix(self, first: int, n: int, resumed_at: int) -> Any:
         """The base run's keys and values of the first columns, for every cell's rows."""
         from transformers import DynamicCache
 
         cache = DynamicCache()
         for index, layer in enumerate(self.keys.layers):
-            cache.update(stacked(layer.keys[:, :, :first], n), stacked(layer.values[:, :, :first], n), index)
+            keys, values = layer.keys[:, :, :first], layer.values[:, :, :first]
+            # Of a layer that is skipped, only the length is asked for.
+            below = index < resumed_at
+            cache.update(keys[:1] if below else stacked(keys, n), values[:1] if below else stacked(values, n), index)
         return cache
 
     @contextmanager
@@ -152,7 +156,8 @@ class Base:
         """Let a layer's attention begin at its output projection, from the base run's `z`."""
         block, noted = self.model.anatomy.blocks[layer], self.attention_outputs[layer]
         assert block.attn is not None and block.o is not None
-        z = stacked(self.values[Site("z", layer=layer)][:, first:].flatten(-2), n)
+        # Contiguous, as the model's own attention would hand it over.
+        z = stacked(self.values[Site("z", layer=layer)][:, first:].flatten(-2), n).contiguous()
 
         def project(*args: Any, **kwargs: Any) -> Any:
             out = block.o(z)  # type: ignore[misc]  # asserted above
@@ -184,7 +189,7 @@ class Base:
 
 
 def _explicit(model: Model, cells: Sequence[Cell]) -> list[Site]:
-    """Where a study goes through explicit attention in all runs, since some do and half precision can tell them apart."""
+    """Where all runs of a study take explicit attention, since some do and half precision can tell them apart."""
     if model.hf.dtype not in (torch.float16, torch.bfloat16):
         return []
     return [place for place in places(model, cells) if place.kind in ATTENTION_KINDS]

@@ -23,9 +23,9 @@ _CONCEPTS_A_PAIR = 3
 def pairs(tokenizer: Any, n: int = 48, seed: int = 0) -> Pairs:
     """Draw clean and corrupt deductions of three hops, each broken off where the first rule used is to be concluded.
 
-    The clean chain goes from a concept A by B and C to a property, the corrupt one from A by C and B: the same
-    sentences with B and C exchanged in the rules. So the next step is B in the clean prompt, the answer, and C in the
-    corrupt one, the distractor; both words stand in both prompts, and the statement to prove follows in both.
+    The clean chain goes from a concept A by B and C to a property. The corrupt prompt is the same with each concept
+    passed on: B for A, C for B, A for C. So the next step is B in the clean prompt, the answer, and C in the corrupt
+    one, the distractor; both words stand in both prompts, and the statement to prove follows in both.
 
     Args:
         tokenizer: the model's; concepts are words that are one token for it, PrOntoQA's own where it has them.
@@ -36,7 +36,9 @@ def pairs(tokenizer: Any, n: int = 48, seed: int = 0) -> Pairs:
         ValueError: the tokenizer has too few such words.
 
     >>> drawn = pairs(ck.load("deductor-130k").tokenizer, n=1)
-    >>> drawn.clean[0].split()[-3:] == drawn.corrupt[0].split()[-3:]
+    >>> sorted(drawn.clean[0].split()) == sorted(drawn.corrupt[0].split())
+    False
+    >>> len(drawn.clean[0].split()) == len(drawn.corrupt[0].split())
     True
     """
     random = Random(seed)
@@ -57,15 +59,15 @@ def pairs(tokenizer: Any, n: int = 48, seed: int = 0) -> Pairs:
 
 
 def _pair(random: Random, concepts: list[str], properties: list[str], entities: list[str]) -> tuple[str, str, str, str]:
-    start, answer, distractor = random.sample(concepts, _CONCEPTS_A_PAIR)
+    a, b, c = random.sample(concepts, _CONCEPTS_A_PAIR)
     goal, entity = random.choice(properties), random.choice(entities)
     order = random.sample(range(3), 3)
     quantifiers = random.choices(("Each", "Every"), k=3)
 
-    def prompt(first: str, second: str) -> str:
+    def prompt(start: str, first: str, second: str) -> str:
         links = ((start, f"a {first}"), (first, f"a {second}"), (second, goal))
         rules = [f"{quantifiers[i]} {links[i][0]} is {links[i][1]}." for i in order]
         question = f"{' '.join(rules)} {entity} is a {start}. Prove: {entity} is {goal}."
         return f"Q: {question}\nA: {entity} is a {start}. {quantifiers[0]} {start} is a"
 
-    return prompt(answer, distractor), prompt(distractor, answer), f" {answer}", f" {distractor}"
+    return prompt(a, b, c), prompt(b, c, a), f" {b}", f" {c}"
