@@ -138,3 +138,33 @@ def test_planted_heads_that_write_the_answer_have_the_shares(name):
     # Heads that others read write nothing that is unembedded, and the decoy nothing that is read at all.
     assert strongest == {plant.circuit[plant.primary], plant.saturated}
     assert abs(means[plant.decoy]) < 0.05 * means[plant.saturated]
+
+
+def test_models_that_run_whole_have_the_same_lens():
+    hf, _ = architectures.build("llama")
+    tokens = drawn().clean
+    resumed = ck.lens.logit_lens(ck.Model(hf), tokens).logits
+    hf.config.num_kv_shared_layers = 1
+    torch.testing.assert_close(ck.lens.logit_lens(ck.Model(hf), tokens).logits, resumed, atol=1e-5, rtol=1e-4)
+
+
+def test_shares_in_half_and_double_precision():
+    pairs = drawn()
+    for dtype, tolerance in ((torch.bfloat16, 0.05), (torch.float64, 1e-10)):
+        hf, _ = architectures.build("gpt2")
+        shares = ck.lens.direct_logits(ck.Model(hf.to(dtype)), pairs)
+        scale = float(shares.heads.abs().max())
+        torch.testing.assert_close(
+            shares.total.double(), shares.logit_difference.double(), atol=tolerance * scale, rtol=0
+        )
+
+
+def test_shares_of_padded_prompts_are_those_of_each_alone():
+    hf, tokenizer = architectures.build("gpt2")
+    model, rows = ck.Model(hf, tokenizer), ["w5 w6 w7 w8", "w9 w10"]
+    together = ck.lens.direct_logits(model, ck.Pairs(rows, rows, [" w20", " w21"], [" w30", " w31"]))
+    for row, text in enumerate(rows):
+        alone = ck.lens.direct_logits(model, ck.Pairs([text], [text], [f" w{20 + row}"], [f" w{30 + row}"]))
+        torch.testing.assert_close(together.heads[..., row], alone.heads[..., 0], atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(together.total[row], alone.total[0], atol=1e-5, rtol=1e-4)
+    assert alone.frame["low"].isna().all()

@@ -175,23 +175,24 @@ def direct_logits(model: Model, pairs: Pairs) -> DirectLogits:
     sites = [model.sites(Site(kind, layer=layer, position=-1))[0] for layer in layers for kind in kinds]
     watch = Watch(model)
     with watch.watching():
-        run = model.run(tokens, capture=[first, last, *sites])
-    rows, columns = torch.arange(len(tokens), device=run.logits.device), tokens.columns(-1)
-    logits = wide(run.logits[rows, columns.to(run.logits.device)])
-    read, constant = watch.ending(columns, logits).directions(answer, distractor)
-    kept = {site: run.cache[site] for site in run.cache}
-    written = wide(kept[first]) + sum(wide(kept[site]) for site in sites if site.kind != "z")
-    if not close(written, kept[last], kept[last].dtype):
+        run = model.run(tokens, capture=[first, last, *sites], logits_at=-1)
+    rows, logits = torch.arange(len(tokens), device=run.logits.device), wide(run.logits)
+    read, constant = watch.ending(tokens.columns(-1), logits).directions(answer, distractor)
+    # A model may be spread over several devices; sums are taken where the logits are.
+    kept = {site: wide(run.cache[site]).to(read.device) for site in (first, last, *sites) if site.kind != "z"}
+    written = kept[first] + sum(kept[site] for site in sites if site.kind != "z")
+    if not close(written, kept[last], run.logits.dtype):
         raise SiteError(f"the last stream of {model.name} is not the sum of what its layers add, so it has no shares")
-    split = [_heads(model, layer, kept[sites[3 * layer]], kept[sites[3 * layer + 1]]) for layer in layers]
+    z, added, mlps = (sites[number :: len(kinds)] for number in range(len(kinds)))
+    split = [_heads(model, layer, run.cache[z[layer]], run.cache[added[layer]]) for layer in layers]
     heads = torch.full((model.n_layers, max(len(each) for each, _ in split), len(tokens)), torch.nan, dtype=read.dtype)
     for layer, (each, _) in enumerate(split):
-        heads[layer, : len(each)] = (each * read).sum(-1).cpu()
+        heads[layer, : len(each)] = (each.to(read.device) * read).sum(-1).cpu()
     return DirectLogits(
         heads,
-        torch.stack([(wide(kept[sites[3 * layer + 2]]) * read).sum(-1) for layer in layers]).cpu(),
-        torch.stack([(bias * read).sum(-1) for _, bias in split]).cpu(),
-        (wide(kept[first]) * read).sum(-1).cpu(),
+        torch.stack([(kept[site] * read).sum(-1) for site in mlps]).cpu(),
+        torch.stack([(bias.to(read.device) * read).sum(-1) for _, bias in split]).cpu(),
+        (kept[first] * read).sum(-1).cpu(),
         constant.cpu(),
         (logits[rows, answer] - logits[rows, distractor]).cpu(),
         aligned.groups,

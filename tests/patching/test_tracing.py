@@ -131,3 +131,16 @@ def test_what_cannot_be_traced_is_named():
             ck.patching.trace(model, ["w5 w6 w7"], progress=False, **arguments)
     with pytest.raises(PromptError, match="prompts of text"):
         ck.patching.trace(model, torch.tensor([[5, 6, 7]]), subject="w5", progress=False)
+
+
+def test_models_that_run_whole_are_traced_the_same():
+    hf, _ = architectures.build("llama")
+    tokens = torch.randint(5, architectures.VOCABULARY, (2, 5), generator=torch.Generator().manual_seed(1))
+    arguments = {"subject": [1], "over": "mlp_out", "window": 2, "seeds": [0], "progress": False}
+    resumed = ck.patching.trace(ck.Model(hf), tokens, **arguments)
+    other, _ = architectures.build("llama")
+    # As of Gemma 3n, whose last layers read keys of earlier ones: the noise then has to be in every layer.
+    other.config.num_kv_shared_layers = 1
+    with pytest.warns(UserWarning, match="every run has to be whole"):
+        whole = ck.patching.trace(ck.Model(other), tokens, **arguments)
+    torch.testing.assert_close(whole.per_example, resumed.per_example, atol=1e-5, rtol=1e-4)

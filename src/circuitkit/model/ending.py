@@ -129,8 +129,9 @@ class Watch:
                 f"{getattr(self.model.config, 'final_logit_softcapping', None)}), so no part of the stream has a share "
                 "of its own in them: use logit_lens"
             )
-        bias = getattr(unembed, "bias", None)
-        return Ending(centred, scale, gain, shift, unembed.weight.detach(), bias, factor)
+        weight, bias = unembed.weight.detach(), getattr(unembed, "bias", None)
+        scale, gain, shift = (each.to(weight.device) for each in (scale, gain, shift))
+        return Ending(centred, scale, gain, shift, weight, bias, factor)
 
 
 def _norm(module: nn.Module, stream: Tensor, normed: Tensor) -> tuple[bool, Tensor, Tensor, Tensor] | None:
