@@ -28,8 +28,8 @@ def test_the_example_prints_what_stands_below_it():
 
 
 def test_the_demo_says_what_is_quoted(tmp_path):
-    quoted, _ = block_after("text", "deductor-130k prefers")
-    model = ck.load("deductor-130k")
+    quoted, _ = block_after("text", "deductor-1m prefers")
+    model = ck.load("deductor-1m")
     findings = demonstrate(model, pairs_of(model, None, 48), tmp_path, progress=False)
     assert "\n".join(findings.sentences()).startswith(quoted.strip())
     assert len(README.splitlines()) < 150

@@ -13,7 +13,7 @@ from circuitkit.model import Model
 
 
 def demo(
-    model: str = "deductor-130k",
+    model: str = "deductor-1m",
     *,
     out: Path = Path("demo"),
     random_weights: Annotated[bool, Parameter(negative="")] = False,
