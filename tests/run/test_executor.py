@@ -1,5 +1,6 @@
 """The executor equals each cell run alone, whole and from scratch, whatever it saves itself."""
 
+import threading
 import warnings
 
 import pytest
@@ -182,7 +183,7 @@ def test_a_model_that_cannot_resume_runs_whole_and_says_so(monkeypatch):
     model = ck.Model(hf)
     tokens = model.tokens(torch.arange(5, 12)[None])
     # A model whose resumed run is not its whole one, as if a later layer read what a skipped one leaves behind.
-    monkeypatch.setattr(base_run.Base, "_holds", lambda self, layer, first: False)
+    monkeypatch.setattr(base_run.Base, "_differs", lambda self, layer, first: "pretended")
     cells = [[ck.zero(ck.Site("z", layer=2, head=1))]]
     with pytest.warns(UserWarning, match="every cell is run whole"):
         values = measure(model, tokens, targets_for(1), logit_difference, cells, progress=False)
@@ -231,3 +232,91 @@ def test_one_cell_on_a_prefix_resumes_behind_attention():
     cell = [ck.zero("mlp_out[layer=1, position=6]")]
     values = measure(model, tokens, targets_for(2), logit_difference, [cell], progress=False)
     torch.testing.assert_close(values[0], alone(model, tokens, targets_for(2), cell), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "outer", ["resid_pre[layer=1]", "resid_pre[layer=2]", "z[layer=1]", "z[layer=2]", "mlp_out[layer=2]"]
+)
+@pytest.mark.parametrize("name", ["gpt2", "llama"])
+def test_a_study_inside_a_context_has_its_interventions_once(name, outer):
+    hf, _ = architectures.build(name)
+    model = ck.Model(hf)
+    tokens = model.tokens(torch.randint(5, 90, (2, 9), generator=torch.Generator().manual_seed(3)))
+    cells = [[ck.zero(ck.Site("z", layer=2, head=head))] for head in range(4)]
+    cells += [[ck.zero("resid_pre[layer=2, position=5]")], [ck.zero("mlp_out[layer=1, position=6]")]]
+    with model.intervene([ck.scale(outer, 1.7)]):
+        together = measure(model, tokens, targets_for(2), logit_difference, cells, progress=False)
+        expected = [alone(model, tokens, targets_for(2), cell) for cell in cells]
+    for values, wanted in zip(together, expected, strict=True):
+        torch.testing.assert_close(values, wanted, atol=2e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("where", ["block", "after_block", "o", "mlp", "mlp_down"])
+@pytest.mark.parametrize("trusted_before", [False, True])
+def test_a_users_own_hook_acts_once(where, trusted_before):
+    hf, _ = architectures.build("llama")
+    model = ck.Model(hf)
+    tokens = model.tokens(torch.randint(5, 90, (2, 9), generator=torch.Generator().manual_seed(3)))
+    cells = [[ck.zero(ck.Site("z", layer=at, head=head))] for at in range(3) for head in range(2)]
+    cells += [[ck.zero(f"resid_pre[layer={at}, position=5]")] for at in range(3)]
+    if trusted_before:
+        measure(model, tokens, targets_for(2), logit_difference, cells, progress=False)
+    hooks = []
+    for block in model.anatomy.blocks:
+        if where == "after_block":
+            hooks.append(block.block.register_forward_hook(lambda m, args, out: out * 1.2))
+        else:
+            module = block.block if where == "block" else getattr(block, where)
+            hooks.append(module.register_forward_pre_hook(lambda m, args: (args[0] * 1.2, *args[1:])))
+    together = measure(model, tokens, targets_for(2), logit_difference, cells, progress=False)
+    expected = [alone(model, tokens, targets_for(2), cell) for cell in cells]
+    for hook in hooks:
+        hook.remove()
+    for values, wanted in zip(together, expected, strict=True):
+        torch.testing.assert_close(values, wanted, atol=2e-5, rtol=1e-5)
+
+
+def test_what_leaves_a_block_is_edited_before_what_enters_the_next():
+    hf, _ = architectures.build("llama")
+    model = ck.Model(hf)
+    tokens = model.tokens(torch.randint(5, 90, (2, 9), generator=torch.Generator().manual_seed(3)))
+    vector = torch.randn(32, generator=torch.Generator().manual_seed(4))
+    cell = [ck.add("resid_pre[layer=1]", vector), ck.replace("resid_post[layer=0]", 0.5)]
+    for order in (cell, cell[::-1]):
+        [values] = measure(model, tokens, targets_for(2), logit_difference, [order], progress=False)
+        torch.testing.assert_close(values, alone(model, tokens, targets_for(2), order), atol=2e-5, rtol=1e-5)
+
+
+def test_another_threads_forward_is_its_own():
+    hf, _ = architectures.build("llama")
+    model = ck.Model(hf)
+    tokens = model.tokens(torch.randint(5, 90, (2, 9), generator=torch.Generator().manual_seed(3)))
+    other = torch.randint(5, 90, (3, 6), generator=torch.Generator().manual_seed(8))
+    cells = [[ck.zero(ck.Site("z", layer=at, head=head))] for at in range(3) for head in range(4)]
+    plain = hf(other).logits
+    wrong: list[float] = []
+    done = threading.Event()
+
+    def read_on() -> None:
+        while not done.is_set():
+            with torch.no_grad():
+                wrong.append(float((hf(other).logits - plain).abs().max()))
+
+    reader = threading.Thread(target=read_on)
+    reader.start()
+    values = [measure(model, tokens, targets_for(2), logit_difference, cells, progress=False) for _ in range(6)]
+    done.set()
+    reader.join()
+    assert len(wrong) > 3 and max(wrong) < 1e-4
+    for again in values:
+        torch.testing.assert_close(again, values[0])
+
+
+def test_a_prompt_too_short_for_a_trial_decides_nothing():
+    hf, _ = architectures.build("llama")
+    model = ck.Model(hf)
+    cell = [ck.zero("mlp_out[layer=1]")]
+    measure(model, model.tokens([[7]]), targets_for(1), logit_difference, [cell], progress=False)
+    assert model not in base_run._trusted
+    measure(model, model.tokens([[7, 8, 9]]), targets_for(1), logit_difference, [cell], progress=False)
+    assert base_run._trusted[model].prefix

@@ -35,6 +35,7 @@ class Model:
         hf: the Hugging Face model.
         tokenizer: its tokenizer, or None where prompts are always token ids.
         name: what results call the model.
+        sessions: the contexts that hold interventions or captures on it now.
         revision: the revision it was loaded at, if any.
 
     Raises:
@@ -61,6 +62,7 @@ class Model:
         self.config: Any = root.config.get_text_config() if hasattr(root.config, "get_text_config") else root.config
         self.name: str = name or getattr(root.config, "_name_or_path", "") or type(root).__name__
         self.revision = revision
+        self.sessions: list[Session] = []
         self._forward_parameters = frozenset(inspect.signature(root.forward).parameters)
 
     # What the model is made of

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from threading import get_ident
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -13,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from circuitkit.model.forwards import forward_replaced
 from circuitkit.model.site import ATTENTION_KINDS, Site
 from circuitkit.model.tokens import Pass, Tokens
 from circuitkit.pairs import Reading
@@ -38,6 +40,9 @@ class Shortcuts:
     resume: bool
     prefix: bool
 
+
+_ROUNDING = {torch.float64: 1e-9, torch.float32: 5e-4, torch.float16: 3e-2, torch.bfloat16: 2e-1}
+"""How far rounding alone moves logits, in their standard deviations; `circuitkit doctor` holds models to the same."""
 
 _trusted: WeakKeyDictionary[Model, Shortcuts] = WeakKeyDictionary()
 
@@ -92,38 +97,51 @@ class Base:
     # Shortcuts, and their trial
 
     def _trusted(self) -> Shortcuts:
+        if self.model.sessions:
+            # What an outer context holds may name rows, and is in the base run's values already.
+            return Shortcuts(resume=False, prefix=False)
         if self.model not in _trusted:
-            _trusted[self.model] = self._tried()
+            tried = self._tried()
+            if tried.resume and not tried.prefix and self._half == 0:
+                return tried
+            _trusted[self.model] = tried
         return _trusted[self.model]
+
+    @property
+    def _half(self) -> int:
+        """Columns that a trial puts into the prefix; none where the prompts are too short."""
+        return min(self.tokens.ids.shape[1] // 2, int(self.reading.columns.min()))
 
     def _tried(self) -> Shortcuts:
         if (reason := whole_runs_only(self.model)) is not None:
             warnings.warn(f"{self.model.name}: {reason}", stacklevel=2)
             return Shortcuts(resume=False, prefix=False)
-        middle, half = self.model.n_layers // 2, self.tokens.ids.shape[1] // 2
+        middle = self.model.n_layers // 2
         site = Site("resid_pre", layer=middle)
         self.values.setdefault(site, self.model.run(self.tokens, capture=[site]).cache[site])
-        half = min(half, int(self.reading.columns.min()))
-        for shortcuts in (Shortcuts(resume=True, prefix=self.keys is not None and half > 0), Shortcuts(True, False)):
-            self.shortcuts = shortcuts
-            if self._holds(middle, half if shortcuts.prefix else 0):
-                return shortcuts
-        warnings.warn(
-            f"{self.model.name}: a run resumed at layer {middle} differs from a whole one, so every cell is run whole",
-            stacklevel=2,
-        )
-        return Shortcuts(resume=False, prefix=False)
+        self.shortcuts = Shortcuts(resume=True, prefix=False)
+        if (reason := self._differs(middle, 0)) is not None:
+            warnings.warn(f"{self.model.name} cannot be resumed ({reason}), so every cell is run whole", stacklevel=2)
+            return Shortcuts(resume=False, prefix=False)
+        if self.keys is None or self._half == 0:
+            return self.shortcuts
+        self.shortcuts = Shortcuts(resume=True, prefix=True)
+        if (reason := self._differs(middle, self._half)) is not None:
+            warnings.warn(
+                f"{self.model.name}: every column is run, since a prefix is not its own ({reason})", stacklevel=2
+            )
+            return Shortcuts(resume=True, prefix=False)
+        return self.shortcuts
 
-    def _holds(self, layer: int, first: int) -> bool:
+    def _differs(self, layer: int, first: int) -> str | None:
+        """How a run with shortcuts differs from the whole one, or None where it does not."""
         try:
             again = self.run([Cell(self.model, ())], layer, first)
-        except (RuntimeError, ValueError, TypeError, KeyError, IndexError):
+        except (RuntimeError, ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
             # Whatever a model's code makes of a cache that it did not fill itself: it is then not used.
-            return False
-        half = self.logits.dtype in (torch.float16, torch.bfloat16)
-        return torch.allclose(
-            again.float(), self.logits.float(), rtol=5e-2 if half else 1e-4, atol=1e-1 if half else 1e-4
-        )
+            return f"{type(error).__name__}: {error}"
+        worst = float((again.double() - self.logits.double()).abs().max() / self.logits.double().std().clamp(min=1e-30))
+        return None if worst <= _ROUNDING[self.logits.dtype] else f"logits differ by {worst:.1e} standard deviations"
 
     def _prefix(self, first: int, n: int, resumed_at: int) -> Any:
         """The base run's keys and values of the first columns, for every cell's rows."""
@@ -163,15 +181,25 @@ class Base:
             out = block.o(z)  # type: ignore[misc]  # asserted above
             return out if isinstance(noted, Tensor) else (out, *noted[1:])
 
-        with _forward_replaced(block.attn, project):
-            yield
+        def inject(module: nn.Module, args: Any) -> Any:
+            return (z,) if get_ident() == thread else None
+
+        thread = get_ident()
+        # Behind the hooks that were there, whose work `z` has in it, and before the cells' own.
+        handle = block.o.register_forward_pre_hook(inject)
+        try:
+            with forward_replaced(block.attn, project):
+                yield
+        finally:
+            handle.remove()
 
     @contextmanager
     def _last_mlp_where_read(self, first: int) -> Iterator[None]:
         """Let the last MLP compute only the columns whose logits are read: it works token by token."""
         mlp = self.model.anatomy.blocks[-1].mlp
         read = torch.unique(self.reading.columns) - first
-        if mlp is None:
+        # A hook inside would meet fewer columns than it knows of.
+        if mlp is None or any(m._forward_hooks or m._forward_pre_hooks for m in mlp.modules() if m is not mlp):
             yield
             return
         whole = mlp.forward
@@ -184,7 +212,7 @@ class Base:
                 return whole(*args)
             return out.new_zeros(args[0].shape[:2] + out.shape[2:]).index_copy(1, read.to(out.device), out)
 
-        with _forward_replaced(mlp, compute):
+        with forward_replaced(mlp, compute):
             yield
 
 
@@ -203,23 +231,6 @@ def _is_branch(model: Model, layer: int) -> bool:
     """Whether the attention module returns just what its output projection does (BLOOM's adds the stream)."""
     block, point = model.anatomy.blocks[layer], model.layers[layer].points.get("attn_out")
     return point is not None and point.module in (block.attn, block.ln1_post)
-
-
-_ABSENT = object()
-
-
-@contextmanager
-def _forward_replaced(module: nn.Module, new: Callable[..., Any]) -> Iterator[None]:
-    # accelerate keeps its own forward on the instance: what was there is put back, not deleted.
-    previous = module.__dict__.get("forward", _ABSENT)
-    module.forward = new
-    try:
-        yield
-    finally:
-        if previous is _ABSENT:
-            del module.forward
-        else:
-            module.forward = previous
 
 
 def _new_cache(model: Model) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from threading import get_ident
 from typing import TYPE_CHECKING
 
 from torch import Tensor
@@ -48,7 +49,7 @@ class Cell:
         columns: list[int] = []
         for edit in self.edits:
             value = base[edit.site.place]
-            new = edit(value, now)
+            new = edit(value, now.to(value.device))
             if new is None:
                 raise InterventionError(f"the intervention at {edit.site} never took place: it names no token there is")
             axis = 2 if edit.site.kind in ATTENTION_KINDS else 1
@@ -74,20 +75,22 @@ class Stack:
     """
 
     def __init__(self, model: Model, cells: Sequence[Cell], now: Pass) -> None:
-        self.now, self.rows = now, now.tokens_mask.shape[0]
+        self.now, self.rows, self.thread = now, now.tokens_mask.shape[0], get_ident()
         self.actions: dict[Site, list[Action]] = {}
         by_place: dict[Site, list[tuple[int, Edit]]] = {}
         for number, cell in enumerate(cells):
             for edit in cell.edits:
                 by_place.setdefault(_entering(model, edit.site).place, []).append((number, edit))
         for place, edits in by_place.items():
+            # What leaves a block is edited before what enters the next, in whichever order a cell names them.
+            edits.sort(key=lambda numbered: numbered[1].site.kind == place.kind)
             self.actions.setdefault(place, []).append(self._editing(edits))
             if any(edit.intervention.operation == "knockout" for _, edit in edits):
                 self.actions.setdefault(place.at(kind="pattern"), []).append(self._emptying(edits))
 
-    def this_pass(self) -> Pass:
-        """The pass over one cell's rows, which each cell's interventions are told of."""
-        return self.now
+    def this_pass(self) -> Pass | None:
+        """The pass over one cell's rows, which each cell's interventions are told of; None in another thread."""
+        return self.now if get_ident() == self.thread else None
 
     def _editing(self, edits: list[tuple[int, Edit]]) -> Action:
         def act(tensor: Tensor, now: Pass) -> Tensor:

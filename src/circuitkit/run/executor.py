@@ -118,7 +118,8 @@ def _batches(
     base: Base, cells: Sequence[Cell], layer: int | None, first: int, numbers: list[int], budget: int | None
 ) -> Iterator[tuple[list[int], Tensor]]:
     """Cells of one group, as many at a time as the budget holds; fewer where memory runs out."""
-    size = max(1, _bytes(base, budget) // (_bytes_a_row(base, first) * len(base.tokens)))
+    # What an outer context holds may name rows: there each cell is run alone.
+    size = 1 if base.model.sessions else max(1, _bytes(base, budget) // (_bytes_a_row(base, first) * len(base.tokens)))
     at = 0
     while at < len(numbers):
         batch = numbers[at : at + size]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from threading import get_ident
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -15,6 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from circuitkit.model.forwards import forward_replaced
 from circuitkit.model.points import first_tensor, with_first_tensor
 from circuitkit.model.site import Site
 from circuitkit.model.tokens import Prompts, Tokens
@@ -24,7 +26,6 @@ from circuitkit.run.run import forward
 if TYPE_CHECKING:
     from circuitkit.model.model import Model
 
-_ABSENT = object()
 _Rebuild = Callable[[Tensor], Any]
 _returned: WeakKeyDictionary[Model, tuple[_Rebuild, ...]] = WeakKeyDictionary()
 
@@ -54,7 +55,8 @@ def whole_runs_only(model: Model) -> str | None:
 def resumed(model: Model, layer: int, stream: Float[Tensor, "batch position d_model"]) -> Iterator[None]:
     """Let the model's forward begin at a layer: those below hand on what they get, and `stream` enters this one.
 
-    Hold interventions and captures at this layer and above only. Without a KV cache: the layers below fill none.
+    Hold interventions and captures inside this context, at this layer and above only: what was held or hooked before is
+    taken to be in the stream already. Without a KV cache: the layers below fill none.
 
     Args:
         model: the model.
@@ -78,10 +80,12 @@ def resumed(model: Model, layer: int, stream: Float[Tensor, "batch position d_mo
     [site] = model.sites(Site("resid_pre", layer=layer))
     assert site.layer is not None
     rebuild = _structures(model)
-    entered = False
+    entered, thread = False, get_ident()
 
     def inject(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         nonlocal entered
+        if get_ident() != thread:
+            return None
         entered = True
         if any(isinstance(value, Tensor) for value in args):
             return with_first_tensor(args, _fitting(stream, first_tensor(args), site)), kwargs
@@ -90,10 +94,10 @@ def resumed(model: Model, layer: int, stream: Float[Tensor, "batch position d_mo
 
     with ExitStack() as stack:
         for below in range(site.layer):
-            stack.callback(_skip(model.anatomy.blocks[below].block, rebuild[below]))
-        # First of the block's hooks, so that an intervention on resid_pre acts on the stream given here.
+            stack.enter_context(forward_replaced(model.anatomy.blocks[below].block, _handing_on(rebuild[below])))
+        # Behind the hooks that were there, whose work the stream has in it, and before those that are held from now on.
         block = model.anatomy.blocks[site.layer].block
-        stack.callback(block.register_forward_pre_hook(inject, prepend=True, with_kwargs=True).remove)
+        stack.callback(block.register_forward_pre_hook(inject, with_kwargs=True).remove)
         yield
     if not entered:
         raise InterventionError(f"nothing was resumed at layer {site.layer}: the model did not run in this context")
@@ -108,22 +112,13 @@ def _fitting(stream: Tensor, replaced: Tensor, site: Site) -> Tensor:
     return stream.to(replaced)
 
 
-def _skip(block: nn.Module, rebuild: _Rebuild) -> Callable[[], None]:
-    """Let a block hand on its input; returns what undoes it."""
-    # accelerate keeps its own forward on the instance: what was there is put back, not deleted.
-    previous = block.__dict__.get("forward", _ABSENT)
+def _handing_on(rebuild: _Rebuild) -> Callable[..., Any]:
+    """A block's forward that hands on its input."""
 
     def hand_on(*args: Any, **kwargs: Any) -> Any:
         return rebuild(next(value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)))
 
-    def undo() -> None:
-        if previous is _ABSENT:
-            del block.forward
-        else:
-            block.forward = previous
-
-    block.forward = hand_on
-    return undo
+    return hand_on
 
 
 def _structures(model: Model) -> tuple[_Rebuild, ...]:
