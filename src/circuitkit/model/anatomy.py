@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from inspect import signature
 from typing import Any
 
 from torch import nn
@@ -57,11 +58,20 @@ class Block:
 
 @dataclass(frozen=True)
 class Anatomy:
-    """A decoder's modules by their part in it."""
+    """A decoder's modules by their part in it.
+
+    Attributes:
+        root: the causal LM.
+        embed: its token embedding.
+        blocks: its layers, first to last.
+        backbones: the modules around the blocks that are handed the tokens, outermost first. A causal LM calls one
+            of them, and not always the outermost (OPT calls its `model.decoder`).
+    """
 
     root: nn.Module
     embed: nn.Module
     blocks: tuple[Block, ...]
+    backbones: tuple[nn.Module, ...]
 
 
 def decoder_of(hf: nn.Module) -> nn.Module:
@@ -143,7 +153,15 @@ def dissect(hf: nn.Module, names: Names | None) -> Anatomy:
             f"{type(root).__name__} has no token embedding at {names.embed!r} or no list of layers at {names.blocks!r}"
         )
     found = tuple(Block(block, **{part: _find(block, path) for part, path in names.block.items()}) for block in blocks)
-    return Anatomy(root, embed, found)
+    return Anatomy(root, embed, found, _backbones(root, names.blocks))
+
+
+def _backbones(root: nn.Module, blocks: str) -> tuple[nn.Module, ...]:
+    """The modules between the causal LM and its blocks whose forward takes tokens; itself if there is none between."""
+    parts = blocks.split(".")[:-1]
+    around = [root.get_submodule(".".join(parts[:depth])) for depth in range(1, len(parts) + 1)]
+    taking = [each for each in around if {"input_ids", "inputs_embeds"} & set(signature(each.forward).parameters)]
+    return tuple(taking or around[:1] or [root])
 
 
 def _find(module: nn.Module, path: str) -> nn.Module | None:

@@ -72,6 +72,8 @@ class Session:
             stack.enter_context(self.model.tapped(actions, self._this_pass))
             self._follow_passes(stack)
             self._follow_generation(stack)
+            self.model.sessions.append(self)
+            stack.callback(self.model.sessions.remove, self)
             self._stack = stack.pop_all()
         return self
 
@@ -151,15 +153,24 @@ class Session:
     # Following the model's passes
 
     def _follow_passes(self, stack: ExitStack) -> None:
-        root: Any = self.model.anatomy.root
-        # PEFT and others call the causal LM's forward without its hooks, but every one calls its backbone as a module.
-        backbone = getattr(root, "base_model", root)
+        # PEFT and others call the causal LM's forward without its hooks, but every one calls a backbone as a module.
+        # Of backbones within each other, the outermost that is called has the caller's own mask.
+        within: list[nn.Module] = []
 
         def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             if get_ident() == self._thread:
-                self._pass = self._pass_of(args, kwargs)
+                if not within:
+                    self._pass = self._pass_of(args, kwargs)
+                within.append(module)
 
-        stack.callback(backbone.register_forward_pre_hook(before, with_kwargs=True).remove)
+        def after(module: nn.Module, args: Any, output: Any) -> None:
+            if get_ident() == self._thread and within and within[-1] is module:
+                within.pop()
+
+        for backbone in self.model.anatomy.backbones:
+            stack.callback(backbone.register_forward_pre_hook(before, with_kwargs=True).remove)
+            # Whatever ended the forward, the next one is another pass.
+            stack.callback(backbone.register_forward_hook(after, always_call=True).remove)
 
     def _pass_of(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Pass:
         ids = kwargs.get("input_ids")
