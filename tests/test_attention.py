@@ -66,3 +66,8 @@ def test_a_pattern_is_drawn_with_its_words():
     axes = attention.plot(0, 1)
     assert "layer 0, head 1" in axes.get_title()
     assert len(axes.get_xticklabels()) == 4
+
+
+def test_a_layer_is_counted_from_the_last_too():
+    kept = ck.attention.capture(ck.Model(*architectures.build("gpt2")), [[5, 6, 7]], layers=[-1])
+    assert torch.equal(kept.pattern(-1, 0), kept.pattern(2, 0))

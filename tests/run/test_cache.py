@@ -206,3 +206,29 @@ def test_only_what_was_named_is_kept():
     run = model_of("llama").run(prompts.input_ids, capture=["z[layer=1, head=2, position=-1]"])
     value = run.cache["z[layer=1, head=2, position=-1]"]
     assert value.untyped_storage().nbytes() == value.numel() * value.element_size()
+
+
+@pytest.mark.parametrize("gradients", [False, True])
+def test_a_negative_layer_is_read_back_from_the_run_its_gradients_and_the_file(gradients, tmp_path):
+    site = Site("z", layer=-1, head=2)
+    run = model_of("llama").run("w5 w6 w7", capture=[Site("z", layer=-1)], logits_at=-1, gradients=gradients)
+    assert site in run.cache
+    assert torch.equal(run.cache[site], run.cache["z[layer=2, head=2]"])
+    again = Cache.load(run.cache.save(tmp_path / "cache.safetensors"))
+    assert torch.equal(again[site], run.cache[site])
+    if gradients:
+        found = run.gradients(run.logits.sum())
+        assert torch.equal(found[site], found["z[layer=2, head=2]"])
+    for cache_ in (run.cache, again):
+        assert Site("z", layer=-2) not in cache_
+        with pytest.raises(CacheError, match=r"z\[layer=-4\] does not exist: the model has layers 0 to 2"):
+            cache_["z[layer=-4]"]
+
+
+def test_the_position_before_a_rows_first_token_is_not_its_padding():
+    prompts = architectures.prompts("left_padded")
+    shortest = int(prompts.real.sum(-1).min())
+    kept = whole("left_padded")
+    for part in ({"position": -shortest - 1}, {"key": -shortest - 1}):
+        with pytest.raises(CacheError, match=f"position {-shortest - 1} does not exist in row 2 of this cache"):
+            kept[Site("pattern", layer=1, **part)]

@@ -61,14 +61,27 @@ class Tokens:
         Raises:
             PromptError: a row has no such position.
         """
-        wanted = self.lengths + position if position < 0 else torch.full_like(self.lengths, position)
-        missing = (wanted < 0) | (wanted >= self.lengths)
-        if missing.any():
-            row = int(missing.nonzero()[0])
+        columns, found = columns_of(self.positions, absolute(position, self.lengths))
+        if not bool(found.all()):
+            row = int((~found).nonzero()[0])
             raise PromptError(
                 f"position {position} does not exist in row {row}, which has {int(self.lengths[row])} real tokens"
             )
-        return (self.positions == wanted[:, None]).long().argmax(-1)
+        return columns
+
+
+def absolute(position: int, lengths: Int[Tensor, " batch"]) -> Int[Tensor, " batch"]:
+    """A position in every row, negative ones counted from the end of the row's prompt; below 0 where there is none."""
+    return lengths + position if position < 0 else torch.full_like(lengths, position)
+
+
+def columns_of(
+    positions: Int[Tensor, "batch column"], wanted: Int[Tensor, " batch"]
+) -> tuple[Int[Tensor, " batch"], Bool[Tensor, " batch"]]:
+    """Each row's column of a position counted from 0, and whether the row has it; 0 where it has not."""
+    # Padding stands at -1, and so would a negative position one before a row's first token.
+    here = (positions == wanted[:, None]) & (wanted >= 0)[:, None]
+    return here.long().argmax(-1), here.any(-1)
 
 
 def as_tokens(prompts: Prompts | Tokens, tokenizer: Any, attention_mask: Tensor | None, context: int | None) -> Tokens:
@@ -200,9 +213,7 @@ class Pass:
 
     def absolute(self, position: int) -> Int[Tensor, " batch"]:
         """A position in every row, negative ones counted from the end of the prompt."""
-        if position < 0:
-            return self.prompt_lengths + position
-        return torch.full_like(self.prompt_lengths, position)
+        return absolute(position, self.prompt_lengths)
 
     def to(self, device: torch.device) -> Pass:
         """The same pass with its tensors on another device."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from torch import Tensor
@@ -47,7 +47,7 @@ def values_from(
         raise ValueError("reference names the prompts of a mean: it goes with source='mean' alone")
     run_on = Reading.of(base, targets, metric).tokens
     if isinstance(source, Mapping):
-        return _given(source, run_on)
+        return _given(model, source, run_on)
     if isinstance(source, str) and source == "mean":
         others = Reading.of(pair, targets, metric).tokens if reference is None else model.tokens(reference)
         return _mean(model, others, run_on, places)
@@ -76,10 +76,10 @@ def _mean(model: Model, others: Tokens, base: Tokens, places: Sequence[Site]) ->
             "reference prompts and pairs of one length"
         )
     kept = model.run(others, capture=places, logits_at=-1).cache
-    return _cache({site: kept[site].mean(0, keepdim=True) for site in places}, base)
+    return _cache(model, {site: kept[site].mean(0, keepdim=True) for site in places}, base)
 
 
-def _given(values: Mapping[Site, Tensor], base: Tokens) -> Cache:
+def _given(model: Model, values: Mapping[Site, Tensor], base: Tokens) -> Cache:
     if isinstance(values, Cache):
         if len(values.prompt_lengths) not in (1, len(base)) or bool(
             (values.prompt_lengths.to(base.lengths) != base.lengths).any()
@@ -90,18 +90,14 @@ def _given(values: Mapping[Site, Tensor], base: Tokens) -> Cache:
             )
         if values.positions.shape == base.ids.shape:
             return values
-    return _cache({Site.parse(site): value for site, value in values.items()}, base)
+    return _cache(model, {Site.parse(site): value for site, value in values.items()}, base)
 
 
-def _cache(values: Mapping[Site, Tensor], base: Tokens) -> Cache:
+def _cache(model: Model, values: Mapping[Site, Tensor], base: Tokens) -> Cache:
     """Tensors as a cache of the base's rows; one row stands for all."""
     filled = {site: _expanded(value, len(base)) for site, value in values.items()}
-    return Cache({site: _constant(value) for site, value in filled.items()}, base.positions, base.lengths, {})
+    return Cache(filled, base.positions, base.lengths, {}, model.n_layers)
 
 
 def _expanded(value: Tensor, rows: int) -> Tensor:
     return value.expand(rows, *value.shape[1:]) if value.ndim > 1 and value.shape[0] == 1 else value
-
-
-def _constant(value: Tensor) -> Callable[[], Tensor]:
-    return lambda: value

@@ -7,14 +7,15 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from jaxtyping import Float, Int
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from circuitkit.model.site import ATTENTION_KINDS, HEAD_KINDS, Site
+from circuitkit.model.tokens import absolute, columns_of
 from circuitkit.records import whole_file
+from circuitkit.run.captures import gather_axis
 
 _FORMAT = "circuitkit-cache-1"
 
@@ -30,6 +31,7 @@ class Cache(Mapping[Site, Tensor]):
         positions: each column's real position; -1 on padding. Values keep padded columns.
         prompt_lengths: real tokens of each prompt, which negative positions count from.
         metadata: provenance, as text.
+        n_layers: the model's layers, which negative layers count from; None where that is not known.
 
     >>> cache = ck.load("deductor-130k").run("Every wumpus is a dumpus.", capture=["z"]).cache
     >>> cache["z[layer=1, head=2]"].shape == cache["z[layer=1]"][:, :, 2].shape
@@ -38,12 +40,14 @@ class Cache(Mapping[Site, Tensor]):
 
     def __init__(
         self,
-        values: Mapping[Site, Callable[[], Tensor]],
+        values: Mapping[Site, Tensor | Callable[[], Tensor]],
         positions: Int[Tensor, "batch column"],
         prompt_lengths: Int[Tensor, " batch"],
         metadata: Mapping[str, str],
+        n_layers: int | None = None,
     ) -> None:
-        self._values = dict(values)
+        self.n_layers = n_layers
+        self._values = {self._counted(site): value for site, value in values.items()}
         self.positions = positions
         self.prompt_lengths = prompt_lengths
         self.metadata = dict(metadata)
@@ -54,12 +58,12 @@ class Cache(Mapping[Site, Tensor]):
         Raises:
             CacheError: the site was not captured, nor a whole that it is a part of.
         """
-        site = Site.parse(site)
+        site = self._counted(Site.parse(site))
         if site in self._values:
-            return self._values[site]()
+            return self._read(site)
         for whole in (site.at(position=None, key=None), site.at(head=None), site.place):
             if whole in self._values:
-                return self._part(self._values[whole](), whole, site)
+                return self._part(self._read(whole), whole, site)
         raise CacheError(f"{site} was not captured; this cache holds {', '.join(map(str, self._values)) or 'nothing'}")
 
     def __contains__(self, site: object) -> bool:
@@ -74,6 +78,18 @@ class Cache(Mapping[Site, Tensor]):
 
     def __len__(self) -> int:
         return len(self._values)
+
+    def _counted(self, site: Site) -> Site:
+        """The same site with its layer counted from 0."""
+        if site.layer is None or site.layer >= 0 or self.n_layers is None:
+            return site
+        if site.layer < -self.n_layers:
+            raise CacheError(f"{site} does not exist: the model has layers 0 to {self.n_layers - 1}")
+        return site.at(layer=site.layer + self.n_layers)
+
+    def _read(self, site: Site) -> Tensor:
+        value = self._values[site]
+        return value if isinstance(value, Tensor) else value()
 
     def _part(self, value: Tensor, whole: Site, site: Site) -> Tensor:
         attention = site.kind in ATTENTION_KINDS
@@ -90,23 +106,22 @@ class Cache(Mapping[Site, Tensor]):
         return value
 
     def _at(self, value: Tensor, position: int, axis: int) -> Tensor:
-        wanted = self.prompt_lengths + position if position < 0 else torch.full_like(self.prompt_lengths, position)
-        found = self.positions == wanted[:, None]
-        if (value.shape[0], value.shape[axis]) != tuple(found.shape):
+        if (value.shape[0], value.shape[axis]) != tuple(self.positions.shape):
             raise CacheError(f"the value has the shape {list(value.shape)}, not [batch, position, …]: index it by hand")
-        if not bool(found.any(-1).all()):
-            row = int((~found.any(-1)).nonzero()[0])
+        columns, found = columns_of(self.positions, absolute(position, self.prompt_lengths))
+        if not bool(found.all()):
+            row = int((~found).nonzero()[0])
             raise CacheError(f"position {position} does not exist in row {row} of this cache")
-        columns = found.long().argmax(-1).to(value.device)
-        index = columns.view(-1, *(1 for _ in range(value.ndim - 1))).expand_as(value.narrow(axis, 0, 1))
-        return value.gather(axis, index).squeeze(axis)
+        return gather_axis(value, columns, axis)
 
     def save(self, path: str | Path) -> Path:
         """Write the cache as one safetensors file, whole or not at all; provenance goes into its metadata."""
         path = Path(path)
-        tensors = {str(site): value().detach().cpu().contiguous() for site, value in self._values.items()}
+        tensors = {str(site): self._read(site).detach().cpu().contiguous() for site in self._values}
         tensors |= {"positions": self.positions.cpu(), "prompt_lengths": self.prompt_lengths.cpu()}
         metadata = {**self.metadata, "format": _FORMAT, "sites": json.dumps([str(site) for site in self._values])}
+        if self.n_layers is not None:
+            metadata["n_layers"] = str(self.n_layers)
         with whole_file(path) as beside:
             save_file(tensors, beside, metadata=metadata)
         return path
@@ -135,7 +150,8 @@ class Cache(Mapping[Site, Tensor]):
             return lambda: file.get_tensor(name)
 
         sites = {Site.parse(name): reader(name) for name in json.loads(metadata["sites"])}
-        return cls(sites, file.get_tensor("positions"), file.get_tensor("prompt_lengths"), metadata)
+        n_layers = int(metadata["n_layers"]) if "n_layers" in metadata else None
+        return cls(sites, file.get_tensor("positions"), file.get_tensor("prompt_lengths"), metadata, n_layers)
 
     def __repr__(self) -> str:
         return f"Cache({len(self)} sites, {self.positions.shape[0]} rows of {self.positions.shape[1]} columns)"

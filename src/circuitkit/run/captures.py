@@ -9,7 +9,7 @@ from torch import Tensor
 
 from circuitkit.model.attention import lowest_score
 from circuitkit.model.site import ATTENTION_KINDS, Site
-from circuitkit.model.tokens import Pass
+from circuitkit.model.tokens import Pass, absolute, columns_of
 from circuitkit.run.edits import require_all_keys
 from circuitkit.run.interventions import InterventionError
 
@@ -76,12 +76,10 @@ class Capture:
             raise InterventionError(f"{self.site} was never reached in row {row}, which ended before that position")
         value = self._joined()
         if self.site.key is not None:
-            key = self.site.key
-            wanted = prompt_lengths + key if key < 0 else torch.full_like(prompt_lengths, key)
-            found = positions == wanted[:, None]
-            if not bool(found.any(-1).all()):
-                raise InterventionError(f"{self.site}: a row has no key at position {key}")
-            value = gather_axis(value, found.long().argmax(-1), value.ndim - 1)
+            columns, found = columns_of(positions, absolute(self.site.key, prompt_lengths))
+            if not bool(found.all()):
+                raise InterventionError(f"{self.site}: a row has no key at position {self.site.key}")
+            value = gather_axis(value, columns, value.ndim - 1)
         return value
 
     @property
@@ -110,13 +108,12 @@ class Capture:
                 f"{self.site}: position {position} does not exist in row {row}, which has "
                 f"{int(now.prompt_lengths[row])} real tokens"
             )
-        here = now.query_positions == now.absolute(position)[:, None]
-        if (part.shape[0], part.shape[self._query_axis]) != tuple(here.shape):
+        columns, reached = columns_of(now.query_positions, now.absolute(position))
+        if (part.shape[0], part.shape[self._query_axis]) != tuple(now.query_positions.shape):
             raise InterventionError(
                 f"{self.site} has the shape {list(part.shape)}, not [batch, position, …], so it has no position to read"
             )
-        reached = here.any(-1)
-        kept = gather_axis(part, here.long().argmax(-1), self._query_axis)
+        kept = gather_axis(part, columns, self._query_axis)
         if self._chunks:
             before = self._widened(self._chunks.pop(), kept.shape[-1]) if self._attention else self._chunks.pop()
             kept = torch.where(reached.view(-1, *(1 for _ in kept.shape[1:])), kept, before)

@@ -50,12 +50,9 @@ class Run:
         for site, gradient in zip(wholes, grads, strict=True):
             if gradient is None:
                 raise InterventionError(f"the value does not depend on {site}, so it has no gradient there")
-        found = {site: _constant(g) for site, g in zip(wholes, grads, strict=True)}
-        return Cache(found, self.cache.positions, self.cache.prompt_lengths, self.cache.metadata)
-
-
-def _constant(value: Tensor) -> Any:
-    return lambda: value
+        found = dict(zip(wholes, grads, strict=True))
+        kept = self.cache
+        return Cache(found, kept.positions, kept.prompt_lengths, kept.metadata, kept.n_layers)
 
 
 def run(

@@ -93,17 +93,12 @@ class Session:
         """
         if self._pass is None:
             raise InterventionError("nothing has been captured: the model has not run in this context")
-        now, values = self._pass, {}
+        now, values = self._pass, dict[Site, Tensor]()
         for capture in self.captures:
             value = capture.whole if self.gradients else capture.value(now.key_positions, now.prompt_lengths)
             assert value is not None
             values[capture.site] = value
-        return Cache(
-            {site: _constant(value) for site, value in values.items()},
-            now.key_positions,
-            now.prompt_lengths,
-            self._provenance(),
-        )
+        return Cache(values, now.key_positions, now.prompt_lengths, self._provenance(), self.model.n_layers)
 
     def run_on(self, tokens: Tokens) -> None:
         """Expect one forward on these tokens, and check at once that every named position is there."""
@@ -288,10 +283,6 @@ def _check_checkpointing(root: nn.Module) -> None:
             "gradient checkpointing computes layers anew once the interventions are gone, so gradients would be those "
             "of another run: call model.hf.gradient_checkpointing_disable()"
         )
-
-
-def _constant(value: Tensor) -> Callable[[], Tensor]:
-    return lambda: value
 
 
 def _put_back(owner: Any, name: str, previous: Any) -> None:
