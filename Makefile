@@ -35,8 +35,9 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet $(PIP_FLAGS) --constraint constraints.txt --editable '.[test]'
 	@touch $@
 
+# One thread, as for the tests: the embedded models are small.
 demo: setup
-	$(BIN)/circuitkit demo --out $(OUT)
+	OMP_NUM_THREADS=1 $(BIN)/circuitkit demo --out $(OUT)
 
 # One thread a worker: the tests' tensors are small, and two pools of threads on two cores wait for each other.
 test: setup
