@@ -1,15 +1,18 @@
 """The demonstration says what its results hold: planted heads are named, noise is not, a trained model replicates."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 import circuitkit as ck
+from circuitkit.commands.demo import threads_for
 from circuitkit.demo import Findings, demonstrate
 from circuitkit.model import planted
-from circuitkit.results import Result
+from circuitkit.results import Baseline, Result
+from circuitkit.statistics import against_controls
 from circuitkit.tasks import deductions
 
 
@@ -32,6 +35,85 @@ def test_planted_heads_are_named_and_no_other(name, tmp_path):
     for layer, head in plant.heads:
         assert f"layer {layer} head {head} (" in said
     assert f"layer {plant.decoy[0]} head {plant.decoy[1]} (" not in said
+    assert findings.sentences()[2].endswith("the found heads carry the proof.")
+    assert "without a found head" in findings.sentences()[2]
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory) -> Findings:
+    return planted_findings("planted-induction-llama", tmp_path_factory.mktemp("demo"))[1]
+
+
+@pytest.mark.parametrize(
+    ("controls", "said"),
+    [
+        ([0.1] * 20, "and none as much (p = 0.048): the found heads carry the proof."),
+        ([0.1] * 19 + [5.0], "and 1 of them as much or more (p = 0.095): ablating the found heads costs no more than"),
+        ([0.1] * 3, "and none as much, but so few sets cannot tell (p = 0.25)"),
+    ],
+)
+def test_heads_carry_the_proof_only_where_random_ones_cost_less(found, controls, said):
+    sentences = replace(found, joint=against_controls(2.0, controls)).sentences()
+    assert said in sentences[2]
+    assert "restore the answer" in sentences[1] and "carry the proof" not in sentences[1]
+    assert ("the found heads carry the proof." in sentences[2]) == (controls == [0.1] * 20)
+
+
+def test_controls_that_share_found_heads_are_told(found):
+    said = replace(found, shared=True).sentences()[2]
+    assert "which for want of others hold found heads too" in said and "without a found head" not in said
+
+
+def test_where_the_layers_have_no_other_heads_random_sets_share_some(tmp_path):
+    model = ck.load("deductor-130k")
+    findings = demonstrate(model, lambda seed: deductions.pairs(model.tokenizer, 48, seed), tmp_path, progress=False)
+    in_layer = [sum(layer == at for layer, _ in findings.found) for at in range(model.n_layers)]
+    assert max(in_layer) > model.n_heads(0) / 2, "what this test is about"
+    assert findings.shared
+
+
+def stream(shares: list[list[float]]) -> Result:
+    """A residual sweep that restores these shares, layer x position, of two pairs alike."""
+    baseline = Baseline(torch.ones(2), torch.zeros(2))
+    labels = {"position": tuple(f" w{at}" for at in range(len(shares[0])))}
+    values = torch.tensor(shares)[..., None].repeat(1, 1, 2)
+    return Result(values, ("layer", "position"), baseline, "denoise", "logit_difference", "logits", "t", labels=labels)
+
+
+@pytest.mark.parametrize(
+    ("shares", "said"),
+    [
+        (
+            [[0.9, 0.0], [0.1, 0.8], [0.0, 1.0]],
+            "At the input of layer 0, position 0 ('w0' in the first pair) alone restores most of the answer (90%); "
+            "from the input of layer 1 on, the last position alone restores most of it (80% or more).",
+        ),
+        (
+            [[0.3, 0.0], [0.1, 0.8], [0.3, 0.4], [0.0, 0.7]],
+            "At the input of layer 0, no position alone restores most of the answer: position 0 ('w0' in the first "
+            "pair) restores 30%; from the input of layer 3 on, the last position alone restores most of it "
+            "(70% or more).",
+        ),
+        (
+            [[0.6, 0.0], [0.6, 0.8], [0.2, 0.4]],
+            "At the input of layer 0, position 0 ('w0' in the first pair) alone restores most of the answer (60%); at "
+            "that of the last layer, the last position restores 40%.",
+        ),
+    ],
+)
+def test_the_stream_is_said_by_its_shares(found, shares, said):
+    assert replace(found, residual=stream(shares)).sentences()[-1] == said
+
+
+def test_a_small_model_runs_in_one_thread_and_the_others_come_back():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with threads_for(ck.load("deductor-5k")):
+            assert torch.get_num_threads() == 1
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_random_weights_give_nothing(tmp_path):

@@ -14,7 +14,10 @@ from circuitkit.statistics import Control, jaccard, wilson
 Head = tuple[int, int]
 
 SMALLEST_SHARE = 0.1
-"""A head that restores less than this share of the answer is not said to carry the proof, however significant."""
+"""A head that restores less than this share of the answer is not told as found, however significant."""
+
+SURE = 0.05
+"""Found heads are said to carry the proof where no more than this share of random sets costs as much as they do."""
 
 TOP = 5
 
@@ -31,6 +34,7 @@ class Findings:
         replications: denoising of every head again, on other draws of prompts.
         joint: the found heads ablated together, beside random heads matched in layer and number; None where there is
             no found head, or no such other one.
+        shared: whether random sets hold found heads, since too few others are in their layers.
     """
 
     model: str
@@ -39,6 +43,7 @@ class Findings:
     ablation: Result
     replications: Sequence[Result]
     joint: Control | None
+    shared: bool = False
 
     @property
     def solved(self) -> tuple[int, int]:
@@ -54,7 +59,7 @@ class Findings:
 
     @property
     def found(self) -> list[Head]:
-        """The heads that carry the proof, strongest first."""
+        """The heads that restore the answer, strongest first."""
         return carrying(self.heads) if self.solves else []
 
     @property
@@ -111,33 +116,54 @@ class Findings:
                 f"layer {layer} head {head} (restores {row['normalised']:.0%}, 95% interval {row['low'] * share:.0%} "
                 f"to {row['high'] * share:.0%}, p = {row['p_corrected']:.2g})"
             )
-        heads = "head carries" if len(parts) == 1 else "heads carry"
-        return f"{len(parts)} of {self._n_heads} {heads} the proof, corrected over all of them: {', '.join(parts)}."
+        heads = "head restores" if len(parts) == 1 else "heads restore"
+        return f"{len(parts)} of {self._n_heads} {heads} the answer, corrected over all of them: {', '.join(parts)}."
 
     def _said_of_ablation(self) -> str:
         if self.joint is None:
             return "Their layers have no other heads, so there is no matched random set to ablate beside them."
         lost, others = self.joint.observed, self.joint.controls
-        sure = "more than any" if lost > max(others) else "no more than some"
-        return (
+        as_much = sum(other >= lost for other in others)
+        sharing = "which for want of others hold found heads too" if self.shared else "without a found head"
+        measured = (
             f"Ablated to the mean together, they cost {lost:.2f} of {self.ablation.baseline.clean_mean:.2f} "
-            f"{self.ablation.unit}: {sure} of {len(others)} random sets matched in layer and number, which cost "
-            f"{self.joint.mean:.2f} on average (p = {self.joint.p:.2g})."
+            f"{self.ablation.unit}; {len(others)} random sets matched in layer and number, {sharing}, cost "
+            f"{self.joint.mean:.2f} on average"
+        )
+        if as_much == 0 and self.joint.p <= SURE:
+            return f"{measured}, and none as much (p = {self.joint.p:.2g}): the found heads carry the proof."
+        if as_much == 0:
+            return (
+                f"{measured}, and none as much, but so few sets cannot tell (p = {self.joint.p:.2g}): that the found "
+                "heads carry the proof is not shown."
+            )
+        return (
+            f"{measured}, and {as_much} of them as much or more (p = {self.joint.p:.2g}): ablating the found heads "
+            "costs no more than ablating random ones does, so that they carry the proof is not shown."
         )
 
     def _said_of_stream(self) -> str:
         normalised = self.residual.normalised
         labels = self.residual.labels["position"]
-        stays = [int(normalised[layer].argmax()) for layer in range(len(normalised))]
-        last = len(labels) - 1
-        arrived = next((layer for layer, at in enumerate(stays) if at == last), None)
-        word = labels[stays[0]].removeprefix("~").strip()
+        at = int(normalised[0].argmax())
+        share, word = float(normalised[0, at]), labels[at].removeprefix("~").strip()
+        where = f"position {at} ({word!r} in the first pair)"
         first = (
-            f"At the input of layer 0 most of the difference lies at position {stays[0]} ({word!r} in the first pair)"
+            f"At the input of layer 0, {where} alone restores most of the answer ({share:.0%})"
+            if share > 0.5
+            else f"At the input of layer 0, no position alone restores most of the answer: {where} restores {share:.0%}"
         )
-        if arrived is None:
-            return f"{first}; it reaches the last position only in the last layer."
-        return f"{first}; from the input of layer {arrived} on, most of it is at the last position."
+        last = normalised[:, -1]
+        arrived = len(last)
+        while arrived and float(last[arrived - 1]) > 0.5:
+            arrived -= 1
+        if arrived == len(last):
+            return f"{first}; at that of the last layer, the last position restores {float(last[-1]):.0%}."
+        least = float(last[arrived:].min())
+        return (
+            f"{first}; from the input of layer {arrived} on, the last position alone restores most of it "
+            f"({least:.0%} or more)."
+        )
 
 
 def carrying(result: Result) -> list[Head]:

@@ -61,21 +61,21 @@ def demonstrate(
         lost = ablation.sweep(model, pairs, how="mean", seed=seed, progress=False)
         done("heads ablated")
         found = Findings(model.name, residual, heads, lost, again, None).found
-        joint = _joint(model, pairs, found, seed) if found else None
+        joint, shared = _joint(model, pairs, found, seed) if found else (None, False)
         done("heads ablated together")
-        findings = Findings(model.name, residual, heads, lost, again, joint)
+        findings = Findings(model.name, residual, heads, lost, again, joint, shared)
         shown = found or [(row["layer"], row["head"]) for row in heads.top(1).to_dict("records")]
         _write(model, pairs, findings, shown[0], out, seed)
         done("figures written")
     return findings
 
 
-def _joint(model: Model, pairs: Pairs, heads: Sequence[Head], seed: int) -> Control | None:
-    """The found heads ablated together, beside as many random heads of the same layers."""
+def _joint(model: Model, pairs: Pairs, heads: Sequence[Head], seed: int) -> tuple[Control | None, bool]:
+    """The found heads ablated together beside as many random heads of their layers, and whether those share some."""
     counts = [model.n_heads(layer) for layer in range(model.n_layers)]
-    others = _controls(heads, counts, seed)
+    others, shared = _controls(heads, counts, seed)
     if not others:
-        return None
+        return None, shared
     aligned = pairs.on(model)
     every = ablation.ablate(model, aligned.clean, "all", "mean", seed=seed)
     by_head = {(each.site.layer, each.site.head): each for each in every}
@@ -83,17 +83,17 @@ def _joint(model: Model, pairs: Pairs, heads: Sequence[Head], seed: int) -> Cont
     cells = [[], *([by_head[head] for head in each] for each in sets)]
     values = measure(model, aligned.clean, aligned.targets, metrics.logit_difference, cells, progress=False)
     clean, observed, *controls = values.double().mean(-1).tolist()
-    return against_controls(clean - observed, [clean - control for control in controls])
+    return against_controls(clean - observed, [clean - control for control in controls]), shared
 
 
-def _controls(heads: Sequence[Head], counts: Sequence[int], seed: int) -> list[tuple[Head, ...]]:
-    # Where too few heads are left beside the found ones, random sets may share some with them.
+def _controls(heads: Sequence[Head], counts: Sequence[int], seed: int) -> tuple[list[tuple[Head, ...]], bool]:
+    """Random sets matched in layer and number, and whether they may hold found heads: told beside what they cost."""
     for disjoint in (True, False):
         try:
-            return matched_heads(heads, counts, draws=_MOST_CONTROLS, seed=seed, disjoint=disjoint)
+            return matched_heads(heads, counts, draws=_MOST_CONTROLS, seed=seed, disjoint=disjoint), not disjoint
         except ValueError:
             continue
-    return []
+    return [], False
 
 
 def _write(model: Model, pairs: Pairs, findings: Findings, head: Head, out: Path, seed: int) -> None:
