@@ -180,17 +180,34 @@ def test_an_unknown_keyword_of_a_site_is_refused():
 
 
 def test_a_module_without_positions_has_none_to_read():
-    """Where only the last position's logits are computed, the language-model head's column 0 is that position."""
-    model, prompts = model_of("llama"), architectures.prompts()
-    head = Site(module="lm_head", position=0)
-    with pytest.raises(InterventionError, match=r"lm_head.* has the shape \[3, 1, 96\], not \[batch, position, …\]"):
-        model.run(prompts.input_ids, capture=[head], logits_at=-1)
-    with pytest.raises(InterventionError, match=r"has the shape \[3, 1, 96\].* so it cannot be edited"):
-        model.run(prompts.input_ids, [ck.zero(head)], logits_at=-1)
-    assert model.run(prompts.input_ids, capture=[head]).cache[head].shape == (3, 96)
+    prompts = architectures.prompts()
     router = Site(module="model.layers.1.mlp.gate", position=-1)
     with pytest.raises(InterventionError, match="so it has no position to read"):
         model_of("mixtral").run(prompts.input_ids, capture=[router])
     alone = model_of("mixtral").run(prompts.input_ids[:1], capture=[router.at(position=None)])
     with pytest.raises(CacheError, match=r"the shape \[9, 4\], not \[batch, position, …\]"):
         alone.cache[router]
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2", "gpt_neox"])
+@pytest.mark.parametrize("position", [None, 0, -1])
+@pytest.mark.parametrize("end", ["input", "output"])
+def test_behind_the_backbone_only_the_logits_position_is_there(name, position, end):
+    """Where one position's logits are computed, the language-model head's column 0 is that position."""
+    model, prompts = model_of(name), architectures.prompts()
+    head = Site(module="lm_head", end=end, position=position)
+    message = rf"{head.module}\.{end}.* lies behind the backbone, where logits_at .*: leave logits_at out"
+    for at in ({"capture": [head]}, {"interventions": [ck.zero(head)]}):
+        with pytest.raises(InterventionError, match=message):
+            model.run(prompts.input_ids, **at, logits_at=-1)
+    value = model.run(prompts.input_ids, capture=[head]).cache[head]
+    assert value.shape[:-1] == ((3, 9) if position is None else (3,))
+    assert not model.run(prompts.input_ids, [ck.zero(Site(module=head.module))]).logits.any()
+
+
+def test_modules_of_the_backbone_are_read_beside_one_positions_logits():
+    model, prompts = model_of("llama"), architectures.prompts()
+    for path in ("model.norm", "model.layers.1.mlp.down_proj"):
+        site = Site(module=path)
+        found, whole = (model.run(prompts.input_ids, capture=[site], logits_at=at).cache[site] for at in (-1, None))
+        torch.testing.assert_close(found, whole)

@@ -68,12 +68,26 @@ def run(
     tokens = model.tokens(prompts, attention_mask)
     session = Session(model, interventions, capture, gradients=gradients)
     session.run_on(tokens)
+    if logits_at is not None and model.accepts("logits_to_keep"):
+        _check_all_positions(model, [at_work.site for at_work in (*session.edits, *session.captures)])
     with session, torch.set_grad_enabled(gradients):
         logits = forward(model, tokens, None if logits_at is None else tokens.columns(logits_at)[:, None])
         logits = logits if logits_at is None else logits[:, 0]
     if (row := nan_row(logits)) is not None:
         raise InterventionError(f"the logits of row {row} hold NaN; in half precision, try bfloat16 or float32")
     return Run(logits, session.cache, tokens)
+
+
+def _check_all_positions(model: Model, sites: Iterable[Site]) -> None:
+    """Refuse modules behind the backbone, which are handed only the positions whose logits are computed."""
+    anatomy = model.anatomy
+    before = {anatomy.root, *anatomy.backbones[0].modules()}
+    for site in sites:
+        if site.module is not None and model.point(site).module not in before:
+            raise InterventionError(
+                f"{site} lies behind the backbone, where logits_at leaves one position alone: leave logits_at out, and "
+                "read the position from all the logits"
+            )
 
 
 def nan_row(logits: Tensor) -> int | None:
