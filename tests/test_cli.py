@@ -65,6 +65,9 @@ def test_what_the_user_got_wrong_is_told_in_one_line(tmp_path: Path, capsys: pyt
     assert status("doctor", "planted-nonesuch") == 2
     told = capsys.readouterr().err
     assert told.startswith("circuitkit: ") and told.count("\n") == 1
+    assert status("patch", "deductor-5k", "--pairs", "/nonexist", "--out", str(tmp_path / "out")) == 2
+    assert capsys.readouterr().err == "circuitkit: /nonexist cannot be read: No such file or directory\n"
+    assert not (tmp_path / "out").exists()
     assert status("nonesuch") == 2
     assert 'Unknown command "nonesuch"' in capsys.readouterr().err
 

@@ -1,5 +1,6 @@
 import json
 
+import numpy as np
 import pytest
 import torch
 
@@ -94,6 +95,80 @@ def test_jsonl_round_trip_and_bad_lines(tmp_path):
     path.write_text("{not json\n")
     with pytest.raises(PairError, match="line 1: not JSON"):
         ck.Pairs.from_jsonl(path)
+
+
+GOOD = {"clean": "a", "corrupt": "b", "answer": " c", "distractor": " d", "group": "x"}
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "kind"),
+    [
+        ("answer", None, "text, a token id or a list of token ids, and is None"),
+        ("answer", [], "text, a token id or a list of token ids"),
+        ("answer", 1.5, "text, a token id"),
+        ("distractor", [1, "a"], "text, a token id"),
+        ("clean", 3, "text or a list of token ids, and is 3"),
+        ("corrupt", {"a": 1}, "text or a list of token ids"),
+        ("group", [1], "text or a whole number"),
+    ],
+)
+def test_a_field_of_the_wrong_kind_is_named_with_its_line(tmp_path, field, value, kind):
+    path = tmp_path / "pairs.jsonl"
+    path.write_text(json.dumps(GOOD) + "\n" + json.dumps({**GOOD, field: value}) + "\n")
+    with pytest.raises(PairError, match=rf"pairs\.jsonl, line 2: {field} must be {kind}"):
+        ck.Pairs.from_jsonl(path)
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path):
+    with pytest.raises(PairError, match=r"nowhere\.jsonl cannot be read: No such file"):
+        ck.Pairs.from_jsonl(tmp_path / "nowhere.jsonl")
+    with pytest.raises(PairError, match="cannot be read"):
+        ck.Pairs.from_jsonl(tmp_path)
+    path = tmp_path / "pairs.jsonl"
+    path.write_bytes(json.dumps(GOOD).encode() + b"\n" + '{"clean": "\xe9"}'.encode("latin-1"))
+    with pytest.raises(PairError, match=r"pairs\.jsonl, line 2: not UTF-8"):
+        ck.Pairs.from_jsonl(path)
+    path.write_text("[1, 2]\n")
+    with pytest.raises(PairError, match="line 1: not an object"):
+        ck.Pairs.from_jsonl(path)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        np.array([9, 10]),
+        np.array([[9], [10]]),
+        [np.int64(9), np.int32(10)],
+        [[np.int64(9)], np.array([10])],
+        [torch.tensor(9), torch.tensor([10])],
+        torch.tensor([9, 10]),
+        torch.tensor([[9, PADDING], [10, PADDING]]),
+    ],
+    ids=repr,
+)
+def test_answers_are_whole_numbers_of_any_kind(model, answer):
+    prompts = torch.tensor([[5, 6], [7, 8]])
+    assert ck.Pairs(prompts, prompts, answer).on(model).targets.answer.tolist() == [[9], [10]]
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ([9, architectures.VOCABULARY], f"answer of pair 1 holds the token id {architectures.VOCABULARY}, and"),
+        ([[9], [4, -1]], "answer of pair 1 holds the token id -1"),
+        (torch.tensor([-3, 9]), "answer of pair 0 holds the token id -3"),
+        ([[9], [PADDING, 9]], f"answer of pair 1 holds the token id {PADDING}"),
+        ([[9], []], "answer of pair 1 has no tokens"),
+        (torch.tensor([1.0, 2.0]), "answer of pair 0 must be text, a token id or a row of token ids"),
+        ([9, None], "answer of pair 1 must be text, a token id or a row of token ids, and is None"),
+    ],
+)
+def test_answers_that_are_no_token_ids_of_the_model_are_named(model, answer, said):
+    prompts = torch.tensor([[5, 6], [7, 8]])
+    with pytest.raises(PairError, match=said):
+        ck.Pairs(prompts, prompts, answer).on(model)
+    with pytest.raises(PairError, match=said.replace("answer", "distractor")):
+        ck.Pairs(prompts, prompts, [9, 10], answer).on(model)
 
 
 def test_pairs_of_different_lengths_have_no_common_positions(model, words):

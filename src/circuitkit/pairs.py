@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor
@@ -22,6 +24,16 @@ if TYPE_CHECKING:
 
 Answers = Sequence[str] | Sequence[int] | Sequence[Sequence[int]] | Tensor
 _FIELDS = ("clean", "corrupt", "answer", "distractor")
+
+
+_PROMPT, _ANSWER = "text or a list of token ids", "text, a token id or a list of token ids"
+_KINDS = {
+    "clean": _PROMPT,
+    "corrupt": _PROMPT,
+    "answer": _ANSWER,
+    "distractor": _ANSWER,
+    "group": "text or a whole number",
+}
 
 
 class PairError(ValueError):
@@ -65,21 +77,29 @@ class Pairs:
     def from_jsonl(cls, path: str | Path) -> Pairs:
         """Read pairs from JSON lines with the fields clean, corrupt, answer and, optionally, distractor and group.
 
+        Prompts and answers are text or lists of token ids; an answer or distractor may be one id.
+
         Raises:
-            PairError: a line is not JSON, or a field is missing from some lines; the line is named.
+            PairError: the file cannot be read, a line is not a JSON object, a field is missing from some lines or is
+                not of a kind that pairs take; the file and the line are named.
         """
         path = Path(path)
         rows: list[dict[str, Any]] = []
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        for number, line in enumerate(_lines(path), start=1):
             if not line.strip():
                 continue
             try:
                 row = json.loads(line)
             except json.JSONDecodeError as error:
                 raise PairError(f"{path}, line {number}: not JSON ({error})") from error
+            if not isinstance(row, dict):
+                raise PairError(f"{path}, line {number}: not an object with the fields clean, corrupt and answer")
             missing = [name for name in ("clean", "corrupt", "answer") if name not in row]
             if missing or (rows and row.keys() & {"distractor", "group"} != rows[0].keys() & {"distractor", "group"}):
                 raise PairError(f"{path}, line {number}: lacks {missing or 'a field that the first line has'}")
+            for name in row.keys() & {*_FIELDS, "group"}:
+                if not _fits(name, row[name]):
+                    raise PairError(f"{path}, line {number}: {name} must be {_KINDS[name]}, and is {row[name]!r}")
             rows.append(row)
         if not rows:
             raise PairError(f"{path} holds no pairs")
@@ -116,7 +136,8 @@ class Pairs:
         """Tokenise the pairs for a model and align each.
 
         Raises:
-            PairError: a pair's prompts differ in token length, or an answer merges with its prompt's last token.
+            PairError: a pair's prompts differ in token length, an answer merges with its prompt's last token, is not
+                made of token ids, or has one that the model's vocabulary lacks.
             PromptError: see `Model.tokens`.
         """
         clean, corrupt = model.tokens(self.clean), model.tokens(self.corrupt)
@@ -126,8 +147,10 @@ class Pairs:
                 f"{int(corrupt.lengths[row])}, so their positions do not correspond; change words for words of as many "
                 f"tokens\n  clean:   {_shown(model, clean, row)}\n  corrupt: {_shown(model, corrupt, row)}"
             )
-        answer = _answer_ids(model, self.answer, self.clean, clean)
-        distractor = None if self.distractor is None else _answer_ids(model, self.distractor, self.clean, clean)
+        answer = _answer_ids(model, "answer", self.answer, self.clean, clean)
+        distractor = None
+        if self.distractor is not None:
+            distractor = _answer_ids(model, "distractor", self.distractor, self.clean, clean)
         texts = tuple(self.answer) if all(isinstance(each, str) for each in self.answer) else None
         return AlignedPairs(clean, corrupt, Targets(answer, distractor, None, texts), _numbered(self.groups))
 
@@ -199,18 +222,55 @@ def _shown(model: Model, tokens: Tokens, row: int) -> str:
     return " | ".join(token_text(model, int(token)) for token in tokens.ids[row][tokens.mask[row]])
 
 
-def _answer_ids(model: Model, answers: Answers, prompts: Any, tokens: Tokens) -> Int[Tensor, "pair answer_len"]:
-    if isinstance(answers, Tensor):
-        return (answers[:, None] if answers.ndim == 1 else answers).to(tokens.ids.device)
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        number = error.object[: error.start].count(b"\n") + 1
+        raise PairError(f"{path}, line {number}: not UTF-8 ({error.reason}); save the file as UTF-8") from error
+    except OSError as error:
+        raise PairError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def _fits(name: str, value: object) -> bool:
+    """Whether a field of a line is of a kind that pairs take."""
+    is_id = isinstance(value, int) and not isinstance(value, bool)
+    if isinstance(value, str) or (is_id and name not in ("clean", "corrupt")):
+        return True
+    ids = isinstance(value, list) and all(isinstance(each, int) and not isinstance(each, bool) for each in value)
+    return ids and bool(value) and name != "group"
+
+
+def _answer_ids(
+    model: Model, name: str, answers: Answers, prompts: Any, tokens: Tokens
+) -> Int[Tensor, "pair answer_len"]:
     rows: list[list[int]] = []
-    each: Sequence[Any] = answers
+    each: Any = answers.tolist() if isinstance(answers, Tensor | np.ndarray) else answers
     for row, answer in enumerate(each):
         if isinstance(answer, str):
             rows.append(_continuation(model, row, answer, prompts, tokens))
         else:
-            rows.append([answer] if isinstance(answer, int) else [int(token) for token in answer])
+            rows.append(_ids_in(model, f"the {name} of pair {row}", answer))
     width = max(map(len, rows))
     return torch.tensor([row + [PADDING] * (width - len(row)) for row in rows], device=tokens.ids.device)
+
+
+def _ids_in(model: Model, whose: str, answer: Any) -> list[int]:
+    """An answer given as token ids, alone or in a row, with nothing behind it."""
+    listed = answer.tolist() if isinstance(answer, Tensor | np.ndarray) else answer
+    try:
+        ids = [operator.index(token) for token in (listed if np.iterable(listed) else [listed])]
+    except TypeError as error:
+        raise PairError(f"{whose} must be text, a token id or a row of token ids, and is {answer!r}") from error
+    while ids and ids[-1] == PADDING:
+        ids.pop()
+    if not ids:
+        raise PairError(f"{whose} has no tokens; give every pair at least one")
+    n = int(model.hf.get_input_embeddings().weight.shape[0])
+    for token in ids:
+        if not 0 <= token < n:
+            raise PairError(f"{whose} holds the token id {token}, and {model.name} has the ids 0 to {n - 1}")
+    return ids
 
 
 def _continuation(model: Model, row: int, answer: str, prompts: Any, tokens: Tokens) -> list[int]:

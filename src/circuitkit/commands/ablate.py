@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from circuitkit.commands.loading import LoadAs, load
-from circuitkit.commands.prompts import pairs_of
+from circuitkit.commands.prompts import pairs_in, pairs_of
 from circuitkit.commands.writing import tell, write_result
 
 
@@ -48,8 +48,9 @@ def ablate(
     """
     from circuitkit import ablation
 
+    given = pairs_in(pairs)
     loaded = load(model, load_as)
-    drawn = pairs_of(loaded, pairs, n)(seed)
+    drawn = pairs_of(loaded, given, n)(seed)
     chosen: ablation.Heads = "all" if heads is None else [_head(text) for text in heads]
     result = ablation.sweep(loaded, drawn, chosen, how, metric, seed=seed)
     write_result(result, out, "heads")

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from circuitkit.commands.loading import LoadAs, load
-from circuitkit.commands.prompts import pairs_of
+from circuitkit.commands.prompts import pairs_in, pairs_of
 from circuitkit.commands.writing import tell, write_result
 
 
@@ -55,8 +55,9 @@ def patch(
     """
     from circuitkit import patching
 
+    given = pairs_in(pairs)
     loaded = load(model, load_as)
-    drawn = pairs_of(loaded, pairs, n)(seed)
+    drawn = pairs_of(loaded, given, n)(seed)
     result = patching.sweep(loaded, drawn, over, metric, direction, layers=layers, positions=positions, seed=seed)
     write_result(result, out, over)
     tell(result, out)

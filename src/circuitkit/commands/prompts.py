@@ -9,16 +9,23 @@ from circuitkit.model import Model
 from circuitkit.pairs import Pairs
 
 
-def pairs_of(model: Model, path: Path | None, n: int) -> Callable[[int], Pairs]:
-    """Pairs by seed: those of a file, the same for every seed, or drawn for the model.
+def pairs_in(path: Path | None) -> Pairs | None:
+    """The pairs of a file, read before a model is loaded for them; None where no file is named.
 
     Raises:
         PairError: the file cannot be read.
+    """
+    return None if path is None else Pairs.from_jsonl(path)
+
+
+def pairs_of(model: Model, given: Pairs | None, n: int) -> Callable[[int], Pairs]:
+    """Pairs by seed: those given, the same for every seed, or drawn for the model.
+
+    Raises:
         ValueError: the model's tokenizer lacks the words that deductions are made of.
     """
-    if path is not None:
-        read = Pairs.from_jsonl(path)
-        return lambda seed: read
+    if given is not None:
+        return lambda seed: given
     if model.name.startswith("planted-"):
         from circuitkit.model import planted
 
