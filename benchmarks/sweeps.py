@@ -223,6 +223,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="turns of each tool (default 3)")
     parser.add_argument("--threads", type=int, default=2, help="threads of torch (default 2)")
     parser.add_argument("--model", help="one model only, such as gpt2-small")
+    parser.add_argument("--over", choices=["z", "resid_pre"], help="one kind of sweep only")
+    parser.add_argument("--corrupted", type=int, choices=CORRUPTED, help="one first corrupted position only")
     parser.add_argument("--cpu-clock", action="store_true", help="processor time instead of the clock (busy machines)")
     parser.add_argument("--no-peers", action="store_true", help="ours and the floor alone")
     parser.add_argument("--quick", action="store_true", help="small models and one round, to see that it runs")
@@ -236,8 +238,8 @@ def main() -> None:
             continue
         hf.eval().requires_grad_(False)
         model = ck.Model(hf)
-        for over in ("z", "resid_pre"):
-            for corrupted in CORRUPTED:
+        for over in ("z", "resid_pre") if options.over is None else (options.over,):
+            for corrupted in CORRUPTED if options.corrupted is None else (options.corrupted,):
                 rows.append(row(name, hf, model, over, corrupted, options, clock))
                 told = rows[-1]
                 others = ", ".join(f"{peer} {times:.2f}" for peer, times in told["times_ours"].items())

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from circuitkit.model.model import Model
 
 _BUDGET_ON_CPU = 1 << 28
+_MOST_WASTE = 1.12
+_FEW_TOKENS = 256
+_FEW_OPERATIONS = 2 * 10**9
 
 
 def measure(
@@ -99,19 +102,44 @@ def _measured(metric: Metric, logits: Tensor, targets: Targets, n_cells: int) ->
 
 
 def _groups(base: Base, cells: Sequence[Cell]) -> Iterator[tuple[int | None, int | None, list[int]]]:
-    """Cells by the first layer that they touch and the first column that they change."""
-    groups: dict[tuple[int | None, int | None], list[int]] = {}
+    """Cells by the first layer that they touch and about the first column that they change; None where none changes."""
+    firsts: dict[int | None, list[tuple[int, int]]] = {}
+    unchanged: list[int] = []
     last_read = int(base.reading.columns.max())
     for number, cell in enumerate(cells):
         first = cell.first_change(base.values, base.now)
-        if first is not None and first > last_read:
-            first = None
-        if first is not None:
-            # Logits are read of columns that are run.
-            first = min(first, int(base.reading.columns.min())) if base.shortcuts.prefix else 0
-        groups.setdefault((cell.layer, first), []).append(number)
-    for (layer, first), numbers in groups.items():
-        yield layer, first, numbers
+        if first is None or first > last_read:
+            unchanged.append(number)
+            continue
+        # Logits are read of columns that are run.
+        first = min(first, int(base.reading.columns.min())) if base.shortcuts.prefix else 0
+        firsts.setdefault(cell.layer, []).append((first, number))
+    if unchanged:
+        yield None, None, unchanged
+    for layer, numbered in firsts.items():
+        for together in _joined(base, sorted(numbered)):
+            yield layer, together[0][0], [number for _, number in together]
+
+
+def _joined(base: Base, cells: list[tuple[int, int]]) -> Iterator[list[tuple[int, int]]]:
+    """Cells in the order of their first columns, those together that cost less together.
+
+    A batch begins at its earliest cell's column, which wastes columns on the others; but a batch of few tokens takes as
+    long as a larger one, since all weights are read for it.
+    """
+    rows, columns = len(base.tokens), base.tokens.ids.shape[1]
+    few = max(_FEW_TOKENS, _FEW_OPERATIONS // (24 * base.model.d_model**2))
+    batch: list[tuple[int, int]] = []
+    needed = 0
+    for first, number in cells:
+        run = (len(batch) + 1) * (columns - (batch[0][0] if batch else first))
+        needed += columns - first
+        if batch and run > _MOST_WASTE * needed and run * rows > few:
+            yield batch
+            batch, needed = [], columns - first
+        batch.append((first, number))
+    if batch:
+        yield batch
 
 
 def _batches(
