@@ -97,3 +97,23 @@ def test_bad_input_is_named(tokens):
         ck.ablation.sweep(model, tokens[:1], how="resample")
     with pytest.raises(PromptError, match="2 to 4 tokens"):
         ck.ablation.sweep(model, [[5, 6, 7, 8], [9, 10]], how="resample")
+
+
+@pytest.mark.parametrize("heads", [[(0, 1), (0, 1), (2, 3)], [(-3, 1), (0, 1), (2, 3)], torch.tensor([[0, 1], [2, 3]])])
+def test_a_head_named_twice_is_ablated_once(heads, tokens):
+    hf, _ = architectures.build("llama")
+    model = ck.Model(hf)
+    result = ck.ablation.sweep(model, tokens, heads, progress=False)
+    once = ck.ablation.sweep(model, tokens, [(0, 1), (2, 3)], progress=False)
+    assert (~result.values.isnan()).nonzero().tolist() == [[0, 1], [2, 3]]
+    torch.testing.assert_close(result.values, once.values, equal_nan=True)
+    assert len(ck.ablation.ablate(model, tokens, heads, "mean")) == 2
+
+
+@pytest.mark.parametrize("heads", ["2.1", (2, 1), [(1, 2, 3)], [2], [(0.5, 1)], ["21"], 3, [("a", 1)]])
+def test_heads_that_are_no_pairs_are_named(heads, tokens):
+    hf, _ = architectures.build("llama")
+    with pytest.raises(
+        SiteError, match=r"heads are \(layer, head\) pairs, such as \[\(2, 1\), \(3, 0\)\], or \"all\", not"
+    ):
+        ck.ablation.sweep(ck.Model(hf), tokens, heads, progress=False)

@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 
 from circuitkit.ablation.replacements import How, Replacement
-from circuitkit.ablation.study import Heads, Study, head_counts, head_of, head_sites
+from circuitkit.ablation.study import Heads, Study, head_counts, head_of, head_sites, named_sites
 from circuitkit.metrics import Compute, Metric
 from circuitkit.model.site import Site
 from circuitkit.model.tokens import Prompts
@@ -60,7 +60,7 @@ def sets(
     """
     replacement = Replacement(how, factor, reference, by_position, seed)
     named = dict(sets) if isinstance(sets, Mapping) else {str(number): one for number, one in enumerate(sets)}
-    members = {name: [head_of(site) for site in head_sites(model, one)] for name, one in named.items()}
+    members = {name: [head_of(site) for site in named_sites(model, one)] for name, one in named.items()}
     for name, heads in members.items():
         if not heads or len(set(heads)) < len(heads):
             raise ValueError(f"set {name!r} {'names a head twice' if heads else 'is empty'}: {heads}")

@@ -41,7 +41,7 @@ def sweep(
         model: the model.
         prompts: pairs, whose clean prompts and answers are used; or prompts alone, whose answer is then the model's
             own most likely next token.
-        heads: `(layer, head)` pairs, or "all".
+        heads: `(layer, head)` pairs, or "all"; one that is named twice is ablated once.
         how: "zero" writes nothing; "mean" writes the head's mean `z` over all real tokens of the reference prompts;
             "resample" writes its `z` on another prompt, drawn by the seed, position by position; "scale" multiplies it.
         metric: by default the logit difference of pairs with a distractor, otherwise the KL from the clean run.
@@ -55,7 +55,7 @@ def sweep(
         A result with the axes `("layer", "head")`; heads not ablated, or that a layer lacks, are NaN.
 
     Raises:
-        SiteError: a named head does not exist.
+        SiteError: a named head does not exist, or heads are not named as pairs.
         PromptError: resampling prompts of different lengths, or one prompt alone; reference prompts that are too short.
         ValueError: a setting that the way of ablating does not have.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import replace as with_fields
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from circuitkit import metrics
 from circuitkit.metrics import Compute, Metric, Targets, as_metric
-from circuitkit.model.site import Site
+from circuitkit.model.site import Site, SiteError
 from circuitkit.model.tokens import Prompts, Tokens
 from circuitkit.pairs import Pairs, Reading
 from circuitkit.records import provenance
@@ -111,16 +112,35 @@ def _read(model: Model, prompts: Prompts | Pairs) -> tuple[Tokens, Targets, Tens
 
 
 def head_sites(model: Model, heads: Heads) -> list[Site]:
-    """The `z` sites of heads.
+    """The `z` sites of heads, each once, in the order in which they are first named.
 
     Raises:
-        SiteError: a head does not exist.
+        SiteError: a head does not exist, or heads are not named as `(layer, head)` pairs.
     """
-    if heads == "all":
+    return list(dict.fromkeys(named_sites(model, heads)))
+
+
+def named_sites(model: Model, heads: Heads) -> list[Site]:
+    """The `z` sites of heads as they are named, one that is named twice twice; errors are those of `head_sites`."""
+    if isinstance(heads, str) and heads == "all":
         named = [(layer, head) for layer in model.layers_with("z") for head in range(model.n_heads(layer))]
     else:
-        named = [(int(layer), int(head)) for layer, head in heads]
+        named = _named(heads)
     return [model.sites(Site("z", layer=layer, head=head))[0] for layer, head in named]
+
+
+def _named(heads: Any) -> list[tuple[int, int]]:
+    wanted = 'heads are (layer, head) pairs, such as [(2, 1), (3, 0)], or "all"'
+    if isinstance(heads, str):
+        raise SiteError(f"{wanted}, not {heads!r}")
+    named = []
+    try:
+        for each in heads:
+            layer, head = each
+            named.append((operator.index(layer), operator.index(head)))
+    except (TypeError, ValueError) as error:
+        raise SiteError(f"{wanted}, not {heads!r}") from error
+    return named
 
 
 def head_of(site: Site) -> tuple[int, int]:
