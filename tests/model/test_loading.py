@@ -67,3 +67,71 @@ def test_a_planted_model_loads_by_name():
     model = ck.load("planted-induction-gpt2")
     assert model.name == "planted-induction-gpt2"
     assert model.n_layers >= 2
+
+
+def test_a_planted_model_takes_what_a_loaded_one_does():
+    model = ck.load(
+        "planted-induction-llama", dtype="bfloat16", device_map={"": "cpu"}, attn_implementation="eager", revision=None
+    )
+    assert model.hf.dtype == torch.bfloat16
+    assert model.device == torch.device("cpu")
+    assert model.hf.config._attn_implementation == "eager"
+    for dtype in (None, "auto", torch.float32):
+        assert ck.load("planted-induction-llama", dtype=dtype, device_map="cpu").hf.dtype == torch.float32
+    assert ck.load("planted-induction-llama", dtype=torch.float16).hf.dtype == torch.float16
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"revision": "main"}, "does not take revision"),
+        ({"trust_remote_code": True, "seed": 3}, "does not take seed, trust_remote_code"),
+        ({"dtype": "float7"}, "no precision 'float7'"),
+        ({"dtype": torch.int8}, "no precision torch.int8"),
+        ({"device_map": "nowhere"}, "goes on one device.*not 'nowhere'"),
+        ({"device_map": {"model.layers.0": "cpu"}}, "goes on one device"),
+        ({"attn_implementation": "nonesuch"}, "cannot run the attention 'nonesuch'"),
+    ],
+)
+def test_what_a_planted_model_cannot_be_given_is_refused(settings, said):
+    with pytest.raises(LoadError, match=said):
+        ck.load("planted-induction-llama", **settings)
+
+
+@pytest.mark.parametrize("name", ["deductor-7b", "planted-nonesuch"])
+def test_unknown_names_are_load_errors_with_those_there_are(name):
+    with pytest.raises(LoadError, match=f"model is called '{name}'; there are"):
+        ck.load(name)
+
+
+def test_only_the_hub_has_revisions(tmp_path):
+    with pytest.raises(LoadError, match="'deductor-5k' is not on the hub and has no revision 'zzz'"):
+        ck.load("deductor-5k", revision="zzz")
+    with pytest.raises(LoadError, match="has no revision 'main'"):
+        ck.load(architectures.folder("llama", tmp_path), revision="main")
+
+
+def test_the_commit_that_was_loaded_is_kept(monkeypatch):
+    import transformers
+
+    folder = ck.load("deductor-5k").hf.config._name_or_path
+    asked = []
+
+    def from_the_hub(auto):
+        plain = auto.from_pretrained
+
+        def load(name, revision, **settings):
+            asked.append((name, revision))
+            loaded = plain(folder, **settings)
+            if hasattr(loaded, "config"):
+                loaded.config._commit_hash = "f00d"
+            return loaded
+
+        return load
+
+    for auto in (transformers.AutoModelForCausalLM, transformers.AutoTokenizer):
+        monkeypatch.setattr(auto, "from_pretrained", from_the_hub(auto))
+    assert ck.load("someone/model").revision == "f00d"
+    assert ck.load("someone/model", revision="v1").revision == "v1"
+    assert asked == [("someone/model", "main")] * 2 + [("someone/model", "v1")] * 2
+    assert ck.load("deductor-5k").name == "deductor-5k"

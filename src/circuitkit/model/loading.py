@@ -26,23 +26,25 @@ def load(
     Args:
         name: an embedded model ("deductor-130k", "deductor-130k-base"), a planted one ("planted-induction-gpt2"), a
             folder, or a hub id.
-        device_map, dtype, revision, settings: as in `transformers.AutoModelForCausalLM.from_pretrained`.
+        device_map, dtype, revision, settings: as in `transformers.AutoModelForCausalLM.from_pretrained`. A planted
+            model takes `dtype`, `attn_implementation` and one device ("auto" is the first GPU, if there is one). Only
+            a hub id has revisions; where none is given, the model keeps the commit that was loaded.
 
     Raises:
-        LoadError: there is no model of that name, or the folder holds no weights.
+        LoadError: there is no model of that name, the folder holds no weights, or a setting is not one that such a
+            model has.
 
     >>> load("deductor-130k").d_model
     64
     """
-    from circuitkit.model import embedded, planted
-
     text = str(name)
     if text.startswith("planted-"):
-        plant = planted.build(text)
-        return Model(plant.model, plant.tokenizer, name=text)
-    where: str | Path = embedded.path(text) if text.startswith("deductor-") else name
+        return _planted(text, device_map=device_map, dtype=dtype, revision=revision, **settings)
+    where: str | Path = _embedded(text) if text.startswith("deductor-") else name
     if isinstance(where, Path) or Path(where).is_dir():
         _check_folder(Path(where))
+        if revision is not None:
+            raise LoadError(f"{text!r} is not on the hub and has no revision {revision!r}: leave it out")
     # transformers takes seconds to import and most of circuitkit does not need it.
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -62,7 +64,60 @@ def load(
         warnings.warn(f"{text!r} came without a tokenizer ({error}): give it token ids", stacklevel=2)
     else:
         tokenizer.padding_side = "left"
-    return Model(hf, tokenizer, name=text, revision=revision)
+    return Model(hf, tokenizer, name=text, revision=revision or getattr(hf.config, "_commit_hash", None))
+
+
+def _embedded(name: str) -> Path:
+    from circuitkit.model import embedded
+
+    try:
+        return embedded.path(name)
+    except ValueError as error:
+        raise LoadError(str(error)) from error
+
+
+def _planted(name: str, *, device_map: Any, dtype: Any, attn_implementation: Any = None, **refused: Any) -> Model:
+    """A planted model, which is built and not loaded, with what can be set afterwards."""
+    import torch
+
+    from circuitkit.model import planted
+
+    if unknown := {setting: value for setting, value in refused.items() if value is not None}:
+        raise LoadError(f"{name!r} is built, not loaded, and does not take {', '.join(sorted(unknown))}: leave it out")
+    try:
+        plant = planted.build(name)
+    except ValueError as error:
+        raise LoadError(str(error)) from error
+    hf: Any = plant.model
+    if dtype is not None and dtype != "auto":
+        precision = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
+        if not isinstance(precision, torch.dtype) or not precision.is_floating_point:
+            raise LoadError(f"{name!r} has no precision {dtype!r}: give one such as torch.bfloat16, or 'auto'")
+        hf = hf.to(precision)
+    if device_map is not None:
+        hf = hf.to(_one_device(name, device_map))
+    if attn_implementation is not None:
+        try:
+            hf.set_attn_implementation(attn_implementation)
+        except (ValueError, ImportError) as error:
+            raise LoadError(f"{name!r} cannot run the attention {attn_implementation!r}: {error}") from error
+    return Model(hf.eval(), plant.tokenizer, name=name)
+
+
+def _one_device(name: str, device_map: Any) -> Any:
+    """The device that a map names for a whole model."""
+    import torch
+
+    if isinstance(device_map, dict) and list(device_map) == [""]:
+        device_map = device_map[""]
+    if device_map == "auto":
+        device_map = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(device_map)
+        torch.empty(0, device=device)
+    except (RuntimeError, TypeError, AssertionError) as error:
+        raise LoadError(f"{name!r} goes on one device, 'auto' or one such as 'cuda', not {device_map!r}") from error
+    return device
 
 
 def _check_folder(folder: Path) -> None:
