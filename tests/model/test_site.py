@@ -1,6 +1,10 @@
 """A site's text, and TransformerLens's names for it."""
 
+import re
+
+import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -71,3 +75,21 @@ def test_the_place_of_a_site_is_its_whole_tensor():
     site = Site("pattern", layer=3, head=5, position=-1, key=0)
     assert site.place == Site("pattern", layer=3)
     assert site.at(head=None) == Site("pattern", layer=3, position=-1, key=0)
+
+
+@pytest.mark.parametrize("axis", ["layer", "head", "position", "key"])
+@pytest.mark.parametrize("number", ["1", 2.5, 2.0, True, [1], np.float32(1), np.True_, (0, 1)])
+def test_an_axis_by_what_is_no_integer_is_refused(axis, number):
+    with pytest.raises(SiteError, match=re.escape(f"{axis}={number!r} is no integer")):
+        Site("pattern", **{axis: number})
+    if axis == "position":
+        with pytest.raises(SiteError, match="is no integer"):
+            Site(module="lm_head", position=number)
+
+
+@pytest.mark.parametrize("number", [np.int64(1), np.uint8(1), torch.tensor(1)])
+def test_integers_of_other_kinds_are_pythons(number):
+    site = Site("pattern", layer=number, head=number, position=number, key=number)
+    assert site == Site("pattern", layer=1, head=1, position=1, key=1)
+    assert str(site) == "pattern[layer=1, head=1, position=1, key=1]"
+    assert type(site.layer) is int

@@ -1,5 +1,6 @@
 """Bad input gets an error that names what was wrong and what to do."""
 
+import warnings
 from functools import cache
 
 import pytest
@@ -211,3 +212,64 @@ def test_modules_of_the_backbone_are_read_beside_one_positions_logits():
         site = Site(module=path)
         found, whole = (model.run(prompts.input_ids, capture=[site], logits_at=at).cache[site] for at in (-1, None))
         torch.testing.assert_close(found, whole)
+
+
+@pytest.mark.parametrize("wrong", [-1, 96, 50256])
+def test_a_token_id_outside_the_vocabulary_is_named(wrong):
+    message = f"token id {wrong} in row 1 is outside the vocabulary, whose 96 ids are 0 to 95"
+    for prompts in ([[5, 6], [7, wrong]], torch.tensor([[5, 6], [wrong, 7]])):
+        with pytest.raises(PromptError, match=message):
+            model_of("gpt2").run(prompts)
+        with pytest.raises(PromptError, match=message):
+            model_of("gpt2").generate(prompts, max_new_tokens=1)
+    assert model_of("gpt2").run([[0, 95]]).logits.shape == (1, 2, 96)
+
+
+def test_the_vocabulary_is_the_embeddings_and_may_be_unknown(monkeypatch):
+    hf, tokenizer = architectures.build("gpt2")
+    hf.resize_token_embeddings(128, mean_resizing=False)
+    model = Model(hf, tokenizer)
+    assert model.run([[127]], logits_at=-1).logits.shape == (1, 128)
+    monkeypatch.setattr(Model, "vocabulary", None)
+    with pytest.raises(IndexError):
+        model.run([[128]])
+
+
+def test_a_word_that_the_tokenizer_does_not_know_is_warned_of_once():
+    model = model_of("llama")
+    with pytest.warns(UserWarning) as told:
+        tokens = model.tokens(["w5 w6", "w7 zebra w8 quagga", "okapi"])
+    assert [str(each.message) for each in told] == [
+        "the tokenizer does not know 'zebra' of prompt 1, so the model reads <unk> there"
+    ]
+    assert tokens.ids[1].tolist() == [7, architectures.UNKNOWN, 8, architectures.UNKNOWN]
+    with pytest.warns(UserWarning, match="does not know 'zebra' of prompt 0"):
+        model.tokens("<unk> zebra")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.tokens(["w5 w6", "<unk> w7"])
+        model.tokens([[5, architectures.UNKNOWN]])
+
+
+def test_an_unknown_token_that_is_another_special_token_is_no_unknown_word():
+    """As GPT-2's and OPT's, which read any text, and put theirs before every prompt or write it between texts."""
+    hf, tokenizer = architectures.build("llama")
+    tokenizer.unk_token = "<eos>"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert Model(hf, tokenizer).tokens("<eos> w5").ids.tolist() == [[1, 5]]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "advice"),
+    [
+        (torch.float32, "look for NaN or infinity among the weights and the interventions' values"),
+        (torch.bfloat16, "bfloat16 is coarse, so try float32"),
+        (torch.float16, "so try bfloat16 or float32"),
+    ],
+)
+def test_logits_that_are_no_number_are_named_with_what_helps_at_that_precision(dtype, advice):
+    hf, tokenizer = architectures.build("llama")
+    hf.model.norm.weight.fill_(torch.nan)
+    with pytest.raises(InterventionError, match=f"the logits of row 0 hold NaN: .*{advice}"):
+        Model(hf.to(dtype), tokenizer).run("w5 w6")

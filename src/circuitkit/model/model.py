@@ -112,6 +112,12 @@ class Model:
         limits = (getattr(self.config, name, None) for name in ("max_position_embeddings", "n_positions"))
         return next((int(limit) for limit in limits if isinstance(limit, int)), None)
 
+    @property
+    def vocabulary(self) -> int | None:
+        """Rows of the token embedding, which token ids lie below, where the model says so."""
+        sizes = (getattr(self.anatomy.embed, "num_embeddings", None), getattr(self.config, "vocab_size", None))
+        return next((int(size) for size in sizes if isinstance(size, int)), None)
+
     def accepts(self, parameter: str) -> bool:
         """Whether the model's forward takes a parameter of that name."""
         return parameter in self._forward_parameters
@@ -201,7 +207,7 @@ class Model:
         Raises:
             PromptError: see `circuitkit.model.tokens.as_tokens`.
         """
-        return as_tokens(prompts, self.tokenizer, attention_mask, self.context).to(self.device)
+        return as_tokens(prompts, self.tokenizer, attention_mask, self.context, self.vocabulary).to(self.device)
 
     def run(
         self,

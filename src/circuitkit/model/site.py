@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, fields, replace
+from operator import index
 from typing import Any, Literal, Self, get_args
 
 Kind = Literal[
@@ -24,6 +25,7 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 HEAD_KINDS = frozenset({"q", "k", "v", "z", "scores", "pattern"})
 KEY_VALUE_KINDS = frozenset({"k", "v"})
 ATTENTION_KINDS = frozenset({"scores", "pattern"})
+_AXES = ("layer", "head", "position", "key")
 
 _TRANSFORMER_LENS = {
     "hook_resid_pre": "resid_pre",
@@ -74,7 +76,7 @@ class Site:
         end: which end of that module, "input" or "output".
 
     Raises:
-        SiteError: the kind is unknown, or an axis is named that the kind does not have.
+        SiteError: the kind is unknown, an axis is named that the kind does not have, or by what is no integer.
 
     >>> Site("z", layer=3, head=5, position=-1)
     z[layer=3, head=5, position=-1]
@@ -91,6 +93,9 @@ class Site:
     def __post_init__(self) -> None:
         if (self.kind is None) == (self.module is None):
             raise SiteError("a site names either a kind or a module, e.g. Site('z', layer=3) or Site(module='lm_head')")
+        for axis in _AXES:
+            if (number := getattr(self, axis)) is not None:
+                object.__setattr__(self, axis, _integer(axis, number))
         if self.module is not None:
             if self.end not in ("input", "output"):
                 raise SiteError(f"a module's end is 'input' or 'output', not {self.end!r}")
@@ -140,7 +145,7 @@ class Site:
         axes: dict[str, int] = {}
         for axis in filter(None, (part.strip() for part in match["axes"].split(","))):
             name, _, number = axis.partition("=")
-            if name not in ("layer", "head", "position", "key") or not re.fullmatch(r"-?\d+", number):
+            if name not in _AXES or not re.fullmatch(r"-?\d+", number):
                 raise SiteError(f"{axis!r} in {text!r} is not an axis such as layer=3, head=5, position=-1 or key=0")
             axes[name] = int(number)
         if match["end"]:
@@ -157,9 +162,21 @@ class Site:
         return replace(self, **axes)
 
     def __repr__(self) -> str:
-        named = {f.name: getattr(self, f.name) for f in fields(self) if f.name in ("layer", "head", "position", "key")}
+        named = {f.name: getattr(self, f.name) for f in fields(self) if f.name in _AXES}
         axes = ", ".join(f"{name}={value}" for name, value in named.items() if value is not None)
         name = f"{self.module}.{self.end}" if self.module is not None else self.kind
         return f"{name}[{axes}]"
 
     __str__ = __repr__
+
+
+def _integer(axis: str, number: object) -> int:
+    """An axis's number as Python's own int, which compares and prints as one."""
+    if not isinstance(number, bool):
+        try:
+            return index(number)  # type: ignore[arg-type]  # what has none is refused
+        except TypeError:
+            pass
+    raise SiteError(
+        f"{axis}={number!r} is no integer, but {type(number).__name__}: a site names one place, as {axis}=1 does"
+    )

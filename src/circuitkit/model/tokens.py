@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -84,12 +85,27 @@ def columns_of(
     return here.long().argmax(-1), here.any(-1)
 
 
-def as_tokens(prompts: Prompts | Tokens, tokenizer: Any, attention_mask: Tensor | None, context: int | None) -> Tokens:
+def as_tokens(
+    prompts: Prompts | Tokens,
+    tokenizer: Any,
+    attention_mask: Tensor | None,
+    context: int | None,
+    vocabulary: int | None = None,
+) -> Tokens:
     """Turn text, lists of ids or a tensor into one left-padded batch.
 
+    Text with a word that the tokenizer does not know, and gives its unknown token for, is warned of.
+
+    Args:
+        prompts: text, ids, or a batch made before.
+        tokenizer: reads text, and says which token is padding; None where there is none.
+        attention_mask: goes with a tensor of ids.
+        context: most tokens that a prompt may have; None where that is not known.
+        vocabulary: token ids lie below it; None where that is not known.
+
     Raises:
-        PromptError: text without a tokenizer, an empty prompt, padding without a pad token or a mask, or more
-            tokens than the model's context holds.
+        PromptError: text without a tokenizer, an empty prompt, padding without a pad token or a mask, a token id
+            outside the vocabulary, or more tokens than the model's context holds.
     """
     if isinstance(prompts, Tokens):
         tokens = prompts
@@ -102,6 +118,8 @@ def as_tokens(prompts: Prompts | Tokens, tokenizer: Any, attention_mask: Tensor 
     if (tokens.lengths == 0).any():
         row = int((tokens.lengths == 0).nonzero()[0])
         raise PromptError(f"prompt {row} is empty: a prompt needs at least one token")
+    if vocabulary is not None:
+        _check_vocabulary(tokens.ids, vocabulary)
     longest = int(tokens.lengths.max())
     if context is not None and longest > context:
         row = int(tokens.lengths.argmax())
@@ -110,6 +128,16 @@ def as_tokens(prompts: Prompts | Tokens, tokenizer: Any, attention_mask: Tensor 
             f"{longest - context} tokens, or use a model with a longer context"
         )
     return tokens
+
+
+def _check_vocabulary(ids: Tensor, size: int) -> None:
+    outside = (ids < 0) | (ids >= size)
+    if bool(outside.any()):
+        row, column = outside.nonzero()[0].tolist()
+        raise PromptError(
+            f"token id {int(ids[row, column])} in row {row} is outside the vocabulary, whose {size} ids are 0 to "
+            f"{size - 1}: was it made by another model's tokenizer?"
+        )
 
 
 def _id_lists(prompts: str | Sequence[str] | Sequence[Sequence[int]], tokenizer: Any) -> list[list[int]]:
@@ -121,10 +149,45 @@ def _id_lists(prompts: str | Sequence[str] | Sequence[Sequence[int]], tokenizer:
     if all(isinstance(row, str) for row in rows):
         if tokenizer is None:
             raise PromptError("this model has no tokenizer: give token ids, or load it with one")
-        return [list(ids) for ids in tokenizer(list(rows))["input_ids"]]
+        encoded = [list(ids) for ids in tokenizer(list(rows))["input_ids"]]
+        _warn_of_unknown_words(rows, encoded, tokenizer)
+        return encoded
     if any(isinstance(row, str) for row in rows):
         raise PromptError("prompts are all text or all token ids, not a mixture")
     return [[int(token) for token in row] for row in rows]
+
+
+def _warn_of_unknown_words(texts: Sequence[str], encoded: Sequence[Sequence[int]], tokenizer: Any) -> None:
+    unknown = getattr(tokenizer, "unk_token_id", None)
+    # Tokenizers that read any text name another special token as the unknown one, and never give it for a word.
+    others = {getattr(tokenizer, f"{name}_token_id", None) for name in ("bos", "eos", "pad")}
+    if unknown is None or unknown in others:
+        return
+    for row, (text, ids) in enumerate(zip(texts, encoded, strict=True)):
+        if unknown not in ids:
+            continue
+        word = _first_unknown_word(text, unknown, tokenizer)
+        if word == tokenizer.unk_token:
+            continue
+        told = "a word" if word is None else repr(word)
+        warnings.warn(
+            f"the tokenizer does not know {told} of prompt {row}, so the model reads {tokenizer.unk_token} there",
+            stacklevel=2,
+        )
+        return
+
+
+def _first_unknown_word(text: str, unknown: int, tokenizer: Any) -> str | None:
+    """The first word that becomes the unknown token; None where the tokenizer does not tell where tokens stand."""
+    if not getattr(tokenizer, "is_fast", False):
+        return None
+    read = tokenizer(text, return_offsets_mapping=True)
+    words = (
+        text[slice(*span)].strip()
+        for span, id_ in zip(read["offset_mapping"], read["input_ids"], strict=True)
+        if id_ == unknown
+    )
+    return next((word for word in words if word != tokenizer.unk_token), tokenizer.unk_token)
 
 
 def _left_padded(rows: list[list[int]], tokenizer: Any) -> Tokens:

@@ -69,12 +69,14 @@ def run(
     session = Session(model, interventions, capture, gradients=gradients)
     session.run_on(tokens)
     if logits_at is not None and model.accepts("logits_to_keep"):
-        _check_all_positions(model, [at_work.site for at_work in (*session.edits, *session.captures)])
+        _check_all_positions(
+            model, [*(edit.site for edit in session.edits), *(capture.site for capture in session.captures)]
+        )
     with session, torch.set_grad_enabled(gradients):
         logits = forward(model, tokens, None if logits_at is None else tokens.columns(logits_at)[:, None])
         logits = logits if logits_at is None else logits[:, 0]
     if (row := nan_row(logits)) is not None:
-        raise InterventionError(f"the logits of row {row} hold NaN; in half precision, try bfloat16 or float32")
+        raise InterventionError(f"the logits of row {row} hold NaN: {nan_advice(model)}")
     return Run(logits, session.cache, tokens)
 
 
@@ -97,6 +99,16 @@ def nan_row(logits: Tensor) -> int | None:
         return None
     rows = torch.isnan(logits).flatten(1).any(-1).nonzero()
     return int(rows[0]) if len(rows) else None
+
+
+def nan_advice(model: Model) -> str:
+    """What to try where a model's logits hold NaN, by the numbers that it computes with."""
+    dtypes = {parameter.dtype for parameter in model.anatomy.root.parameters()}
+    if torch.float16 in dtypes:
+        return "float16 overflows at 65504, so try bfloat16 or float32"
+    if torch.bfloat16 in dtypes:
+        return "bfloat16 is coarse, so try float32"
+    return "look for NaN or infinity among the weights and the interventions' values, or in the first captured layer"
 
 
 def forward(
