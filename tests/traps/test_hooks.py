@@ -60,7 +60,11 @@ def test_a_patch_takes(name, kind):
 def test_a_patch_that_does_not_take_would_be_seen(name, monkeypatch):
     """Blocks return tensors or tuples; one that is not rebuilt would swallow the patch."""
     model, prompts = Model(*architectures.build(name)), architectures.prompts()
-    assert model.layers[0].returns_tuple == (name == "openelm_style")
+    returned = []
+    handle = model.anatomy.blocks[0].block.register_forward_hook(lambda module, args, output: returned.append(output))
+    model.hf(prompts.input_ids)
+    handle.remove()
+    assert isinstance(returned[0], tuple) == (name == "openelm_style")
     patch = [ck.zero("resid_post[layer=1]")]
     plain, patched = model.run(prompts.input_ids).logits, model.run(prompts.input_ids, patch).logits
     assert not torch.allclose(plain, patched, atol=1e-2)

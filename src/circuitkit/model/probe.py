@@ -35,7 +35,6 @@ class Layer:
     d_head: int | None
     points: dict[Kind, Point]
     refusals: dict[Kind, str]
-    returns_tuple: bool
 
 
 @dataclass
@@ -45,7 +44,6 @@ class _Seen:
     tensors: dict[tuple[str, str], Tensor] = field(default_factory=dict)
     pattern: Tensor | None = None
     softmaxes: int = 0
-    returns_tuple: bool = False
 
     def get(self, part: str, end: str) -> Tensor | None:
         return self.tensors.get((part, end))
@@ -85,10 +83,6 @@ def _watch(block: Block, record: _Seen, stack: ExitStack) -> None:
         # A copy, because some decoders add to a branch's output in place.
         record.tensors[part, end] = first_tensor(values).detach().clone()
 
-    def note_block(module: nn.Module, args: Any, output: Any) -> None:
-        record.returns_tuple = not isinstance(output, Tensor)
-
-    stack.enter_context(_removed(block.block.register_forward_hook(note_block)))
     for part, module in vars(block).items():
         if module is None:
             continue
@@ -147,7 +141,7 @@ def _layer(block: Block, seen: _Seen, config: Any) -> Layer:
     else:
         reason = f"its attention computes {seen.softmaxes} softmaxes that can be reached, where one is expected"
         refusals["scores"] = refusals["pattern"] = reason
-    return Layer(n_heads, n_kv_heads, d_head, points, refusals, seen.returns_tuple)
+    return Layer(n_heads, n_kv_heads, d_head, points, refusals)
 
 
 def _close(a: Tensor, b: Tensor) -> bool:

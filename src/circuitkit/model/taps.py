@@ -7,7 +7,6 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from circuitkit.model.attention import AttentionTap, tapped
@@ -107,8 +106,3 @@ def _hold_middle(
     _hold(point, act, stack)
     # First of the block's hooks, so that whoever reads resid_post, in an outer context too, reads the change.
     stack.callback(block.register_forward_hook(pass_on, prepend=True).remove)
-
-
-def nan_at(tensor: Tensor) -> bool:
-    """Whether a tensor holds a NaN."""
-    return tensor.is_floating_point() and bool(torch.isnan(tensor).any())

@@ -10,7 +10,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 D_MODEL = 256
-N_CODES = 63
 CODE_WIDTH = 31
 POSITION_WIDTH = 32
 # The constant outweighs everything else in the stream, so that the norm of the stream, by which LayerNorm
