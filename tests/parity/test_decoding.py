@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 import architectures
-from oracles import Captures, transformers_eager
+from oracles import Captures, nnsight_trace, transformer_lens, transformers_eager
 from parity.agreement import assert_agree, captured, kinds_at_sites, model_of
 
 BATCHES = ("equal", "left_padded")
@@ -66,3 +66,36 @@ def test_generation_under_a_session_writes_the_same_tokens(name):
         prompts.input_ids, attention_mask=prompts.attention_mask, max_new_tokens=NEW, do_sample=False
     )
     assert torch.equal(decoded(name, "left_padded")[0], plain)
+
+
+@pytest.fixture(scope="module")
+def folder_of(tmp_path_factory):
+    @cache
+    def saved(name: str):
+        return architectures.folder(name, tmp_path_factory.mktemp("zoo"))
+
+    return saved
+
+
+def read(name: str, batch: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """The tokens that decoding has read, prompt and all new ones but the last, and which are real."""
+    prompts, (ids, _) = architectures.prompts(batch), decoded(name, batch)
+    return ids[:, :-1], torch.cat([prompts.attention_mask, torch.ones(len(ids), NEW - 1, dtype=torch.long)], dim=1)
+
+
+# The other tools read the produced tokens in one go: whatever they hold there, cached decoding has to have held too.
+@pytest.mark.parametrize("batch", BATCHES)
+@pytest.mark.parametrize("name", architectures.NAMES)
+def test_decoding_holds_what_nnsight_holds(name, batch):
+    model, (ids, mask) = model_of(name), read(name, batch)
+    expected = nnsight_trace.capture(name, model.hf, model.tokenizer, ids, mask)
+    assert_agree(decoded(name, batch)[1], expected, mask.bool(), nnsight_trace.supports(name) - {"logits"})
+
+
+@pytest.mark.parametrize("batch", BATCHES)
+@pytest.mark.parametrize("name", [name for name in architectures.NAMES if name not in transformer_lens.UNAVAILABLE])
+def test_decoding_holds_what_transformer_lens_holds(name, batch, folder_of):
+    ids, mask = read(name, batch)
+    expected = transformer_lens.capture(folder_of(name), ids, mask)
+    shifted = (name, "scores") in transformer_lens.UP_TO_A_CONSTANT_PER_QUERY
+    assert_agree(decoded(name, batch)[1], expected, mask.bool(), transformer_lens.supports(name) - {"logits"}, shifted)
