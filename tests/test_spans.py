@@ -25,7 +25,7 @@ def tiny() -> ck.Model:
 @cache
 def of_bytes():
     """A model whose vocabulary has every id of the tokenizer of bytes."""
-    hf, tokenizer = architectures.build("llama")
+    hf, _ = architectures.build("llama")
     hf.resize_token_embeddings(len(bytes_tokenizer()), mean_resizing=False)
     return hf
 

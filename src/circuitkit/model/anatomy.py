@@ -96,7 +96,8 @@ def adapter_names(root: Any) -> Names:
     architecture = next(known, type(root).__name__)
     try:
         config = build_bridge_config_from_hf(root.config, architecture, architecture, root.dtype)
-        mapping = ArchitectureAdapterFactory.select_architecture_adapter(config).component_mapping
+        # Adapters type it as one that may be absent or nameless; none that makes blocks is.
+        mapping: Any = ArchitectureAdapterFactory.select_architecture_adapter(config).component_mapping
     except Exception as error:
         raise AnatomyError(
             f"{architecture} has no TransformerLens adapter ({type(error).__name__}: {error}). Name its parts: "
