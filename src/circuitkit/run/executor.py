@@ -21,7 +21,7 @@ from circuitkit.pairs import Reading
 from circuitkit.run.base import Base
 from circuitkit.run.cells import Cell
 from circuitkit.run.interventions import InterventionError, Interventions
-from circuitkit.run.run import forward, nan_row
+from circuitkit.run.run import forward, nan_advice, nan_row
 from circuitkit.run.session import check_dropout
 
 if TYPE_CHECKING:
@@ -69,14 +69,14 @@ def measure(
     values = torch.empty(len(made), len(prompts), dtype=torch.float64)
     with torch.inference_mode(), tqdm(total=len(made), desc=title, unit="cell", disable=not progress, delay=1.0) as bar:
         base = Base(model, reading, made)
-        unchanged = _measured(metric, base.logits, targets, 1)
+        unchanged = _measured(model, metric, base.logits, targets, 1)
         for layer, first, numbers in _groups(base, made):
             if first is None:
                 values[numbers] = unchanged.double()
                 bar.update(len(numbers))
                 continue
             for batch, logits in _batches(base, made, layer, first, numbers, budget):
-                values[batch] = _measured(metric, logits, targets, len(batch)).double()
+                values[batch] = _measured(model, metric, logits, targets, len(batch)).double()
                 bar.update(len(batch))
     dtype = torch.float64 if unchanged.dtype == torch.float64 else torch.float32
     return values.to(dtype)
@@ -92,9 +92,11 @@ def logits_read(
     return logits[:, 0] if metric.positions == "last" else logits
 
 
-def _measured(metric: Metric, logits: Tensor, targets: Targets, n_cells: int) -> Float[Tensor, "cell example"]:
+def _measured(
+    model: Model, metric: Metric, logits: Tensor, targets: Targets, n_cells: int
+) -> Float[Tensor, "cell example"]:
     if nan_row(logits) is not None:
-        raise InterventionError("the logits under a cell hold NaN; in half precision, try bfloat16 or float32")
+        raise InterventionError(f"the logits under a cell hold NaN: {nan_advice(model)}")
     rows = torch.arange(len(targets)).repeat(n_cells)
     read = logits[:, 0] if metric.positions == "last" else logits
     stacked = targets if n_cells == 1 else targets.select(rows)
