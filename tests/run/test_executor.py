@@ -320,3 +320,16 @@ def test_a_prompt_too_short_for_a_trial_decides_nothing():
     assert model not in base_run._trusted
     measure(model, model.tokens([[7, 8, 9]]), targets_for(1), logit_difference, [cell], progress=False)
     assert base_run._trusted[model].prefix
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama", "gemma2", "falcon"])
+def test_a_cell_in_a_study_of_its_own_equals_itself_run_alone(name):
+    """Beside others a cell takes fewer shortcuts, so each has to be right by itself too."""
+    hf, _ = architectures.build(name)
+    model = ck.Model(hf)
+    tokens = model.tokens(torch.randint(5, 90, (2, 6), generator=torch.Generator().manual_seed(3)))
+    other = model.tokens(torch.randint(5, 90, (2, 6), generator=torch.Generator().manual_seed(9)))
+    for cell in mixed_cells(model, tokens, other):
+        [values] = measure(model, tokens, targets_for(2), logit_difference, [cell], progress=False)
+        expected = alone(model, tokens, targets_for(2), cell)
+        torch.testing.assert_close(values, expected, atol=2e-5, rtol=1e-5, msg=lambda m, cell=cell: f"{cell}: {m}")

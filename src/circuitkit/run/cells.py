@@ -27,18 +27,20 @@ class Cell:
 
     Attributes:
         edits: its interventions, one a site.
+        sites: where each is held, the stream between two blocks being what enters the second.
         layer: the first layer that it touches; None where it touches something outside the layers.
     """
 
     def __init__(self, model: Model, interventions: Interventions) -> None:
         self.edits = [Edit(each, site) for each in interventions for site in model.sites(each.site)]
-        layers = [_entering(model, edit.site).layer for edit in self.edits]
+        self.sites = [_entering(model, edit.site) for edit in self.edits]
+        layers = [site.layer for site in self.sites]
         self.layer = min((at for at in layers if at is not None), default=0) if None not in layers else None
 
     @property
     def spares_attention(self) -> bool:
         """Whether attention in its first layer computes what it computed in the base run."""
-        return all(edit.site.kind not in _BEFORE_Z for edit in self.edits if edit.site.layer == self.layer)
+        return all(site.kind not in _BEFORE_Z for site in self.sites if site.layer == self.layer)
 
     def first_change(self, base: dict[Site, Tensor], now: Pass) -> int | None:
         """The first column that can differ from the base run, or None where none can.
@@ -79,8 +81,8 @@ class Stack:
         self.actions: dict[Site, list[Action]] = {}
         by_place: dict[Site, list[tuple[int, Edit]]] = {}
         for number, cell in enumerate(cells):
-            for edit in cell.edits:
-                by_place.setdefault(_entering(model, edit.site).place, []).append((number, edit))
+            for edit, site in zip(cell.edits, cell.sites, strict=True):
+                by_place.setdefault(site.place, []).append((number, edit))
         for place, edits in by_place.items():
             # What leaves a block is edited before what enters the next, in whichever order a cell names them.
             edits.sort(key=lambda numbered: numbered[1].site.kind == place.kind)
