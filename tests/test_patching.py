@@ -59,29 +59,52 @@ def test_resid_pre_equals_a_loop_of_plain_hooks(direction, base, source):
     )
 
 
-@pytest.mark.parametrize("name", ["gpt2", "llama"])
-def test_sweeps_equal_transformer_lens(name, tmp_path):
-    from transformer_lens import patching
+BY_POSITION = range(7)
+# Without resid_mid: its bridge patches the second norm's input, which does not reach the stream that passes the MLP by.
+TRANSFORMER_LENS = [
+    ("resid_pre", "resid_pre", None),
+    ("attn_out", "attn_out", None),
+    ("mlp_out", "mlp_out", None),
+    ("attn_head_out_all_pos", "z", None),
+    ("attn_head_q_all_pos", "q", None),
+    ("attn_head_k_all_pos", "k", None),
+    ("attn_head_v_all_pos", "v", None),
+    ("attn_head_pattern_all_pos", "pattern", None),
+    ("attn_head_out_by_pos", "z", BY_POSITION),
+    ("attn_head_q_by_pos", "q", BY_POSITION),
+    ("attn_head_k_by_pos", "k", BY_POSITION),
+    ("attn_head_v_by_pos", "v", BY_POSITION),
+    ("attn_head_pattern_by_pos", "pattern", BY_POSITION),
+]
+
+
+@pytest.fixture(scope="module")
+def bridged(tmp_path_factory):
     from transformer_lens.model_bridge import TransformerBridge
 
-    pairs = drawn_pairs()
-    bridge = TransformerBridge.boot_transformers(str(architectures.folder(name, tmp_path)))
+    @cache
+    def boot(name: str):
+        bridge = TransformerBridge.boot_transformers(str(architectures.folder(name, tmp_path_factory.mktemp(name))))
+        return bridge, bridge.run_with_cache(drawn_pairs().clean)[1]
+
+    return boot
+
+
+@pytest.mark.parametrize(("theirs", "over", "positions"), TRANSFORMER_LENS)
+@pytest.mark.parametrize("name", ["gpt2", "llama"])
+def test_sweeps_equal_transformer_lens(name, theirs, over, positions, bridged):
+    from transformer_lens import patching
+
+    pairs, (bridge, clean) = drawn_pairs(), bridged(name)
+    expected = getattr(patching, f"get_act_patch_{theirs}")(
+        bridge, pairs.corrupt, clean, lambda logits: difference(logits, pairs).mean()
+    )
     hf, _ = architectures.build(name)
-    model = ck.Model(hf)
-    _, clean = bridge.run_with_cache(pairs.clean)
-
-    def metric(logits: Tensor) -> Tensor:
-        return difference(logits, pairs).mean()
-
-    resid = patching.get_act_patch_resid_pre(bridge, pairs.corrupt, clean, metric)
-    ours = ck.patching.sweep(model, pairs, over="resid_pre", progress=False)
-    torch.testing.assert_close(ours.values, resid, atol=1e-4, rtol=1e-4)
-    heads = patching.get_act_patch_attn_head_out_all_pos(bridge, pairs.corrupt, clean, metric)
-    ours = ck.patching.sweep(model, pairs, over="z", progress=False)
-    torch.testing.assert_close(ours.values, heads, atol=1e-4, rtol=1e-4)
-    patterns = patching.get_act_patch_attn_head_pattern_all_pos(bridge, pairs.corrupt, clean, metric)
-    ours = ck.patching.sweep(model, pairs, over="pattern", progress=False)
-    torch.testing.assert_close(ours.values, patterns, atol=1e-4, rtol=1e-4)
+    ours = ck.patching.sweep(ck.Model(hf), pairs, over=over, positions=positions, progress=False).values
+    if positions is not None and over != "pattern":
+        # Theirs has the position before the head, but for patterns.
+        expected = expected.transpose(1, 2)
+    torch.testing.assert_close(ours, expected.to(ours), atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("kind", ["embed", "resid_mid", "q", "k", "v", "scores", "attn_out"])
