@@ -95,7 +95,7 @@ def cells_of(model: ck.Model, clean: Tensor, corrupt: Tensor, over: str) -> list
     """Every cell of a denoising sweep."""
     kept = model.run(clean, capture=[over]).cache
     sites = [
-        ck.Site(over, layer=layer, **({"head": at} if over == "z" else {"position": at}))  # type: ignore[arg-type]
+        ck.Site(over, layer=layer, **({"head": at} if over == "z" else {"position": at}))
         for layer in range(model.n_layers)
         for at in range(model.n_heads(layer) if over == "z" else LENGTH)
     ]

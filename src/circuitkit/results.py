@@ -318,7 +318,7 @@ class Result:
         try:
             with safe_open(path, framework="pt") as file:
                 metadata = file.metadata() or {}
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # a file has keys, but is no mapping
         except SafetensorError as error:
             raise ValueError(
                 f"{path}: cut short or not a safetensors file ({error}); run the study again, or copy it whole"
@@ -348,7 +348,7 @@ class Result:
         told = [json.dumps(result._described(), sort_keys=True) for result in (self, other)]
         return told[0] == told[1] and all(_same(a, b) for a, b in pairs)
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = None  # type: ignore[assignment]  # compared by value, and its tensors can change
 
 
 def _same(a: Tensor | None, b: Tensor | None) -> bool:

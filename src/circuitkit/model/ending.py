@@ -107,7 +107,7 @@ class Watch:
             SiteError: the logits are no linear function of the stream, its norm's scale held; what is in the way is
                 named.
         """
-        name, unembed = self.model.name, self.model.anatomy.root.get_output_embeddings()  # type: ignore[operator]
+        name, unembed = self.model.name, self.model.anatomy.root.get_output_embeddings()  # type: ignore[operator]  # a method
         if self.stream is None or not self.read_it:
             raise SiteError(f"{name} has no final norm that reads the last layer's stream, so it has no direct logits")
         rows = torch.arange(len(columns), device=self.stream.device)

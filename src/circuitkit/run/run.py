@@ -67,7 +67,7 @@ def run(
     """See `circuitkit.Model.run`."""
     tokens = model.tokens(prompts, attention_mask)
     session = Session(model, interventions, capture, gradients=gradients)
-    session.run_on(tokens)
+    session.check_positions(tokens)
     if logits_at is not None and model.accepts("logits_to_keep"):
         _check_all_positions(
             model, [*(edit.site for edit in session.edits), *(capture.site for capture in session.captures)]

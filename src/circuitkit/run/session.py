@@ -51,7 +51,6 @@ class Session:
         self.captures = [Capture(site, gradients) for site in places]
         self.gradients = gradients
         self._pass: Pass | None = None
-        self._prompt: Tokens | None = None
         self._generation: Pass | None = None
         self._stack = ExitStack()
         # Another thread's forwards of the same model are its own business.
@@ -100,9 +99,12 @@ class Session:
             values[capture.site] = value
         return Cache(values, now.key_positions, now.prompt_lengths, self._provenance(), self.model.n_layers)
 
-    def run_on(self, tokens: Tokens) -> None:
-        """Expect one forward on these tokens, and check at once that every named position is there."""
-        self._prompt = tokens
+    def check_positions(self, tokens: Tokens) -> None:
+        """Check before a run on these tokens that every named position is there.
+
+        Raises:
+            PromptError: a row has no such position.
+        """
         for edit in self.edits:
             named = [
                 edit.site.position,

@@ -45,7 +45,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
     words.pre_tokenizer = pre_tokenizers.Split(" ", behavior="merged_with_next")
     words.decoder = decoders.Fuse()
     words.post_processor = processors.TemplateProcessing(single="<bos> $A", special_tokens=[("<bos>", BOS_ID)])
-    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]  # transformers leaves it untyped
         tokenizer_object=words,
         pad_token="<pad>",
         bos_token="<bos>",
