@@ -83,7 +83,11 @@ def test_planted_heads_are_lost_and_the_decoy_is_not(name):
     result = ck.ablation.sweep(ck.load(name), pairs, how="mean", progress=False)
     strong = result.frame[result.frame["significant"] & (result.frame["normalised"] > 0.1)]
     assert set(zip(strong["layer"], strong["head"], strict=True)) == set(plant.heads)
-    assert abs(float(result.normalised[plant.decoy])) < 0.05
+    # Every head writes something, so that its loss is no false finding where it is real; but it is next to nothing.
+    rest = result.normalised.clone()
+    for layer, head in plant.heads:
+        rest[layer, head] = 0
+    assert rest.abs().max() < 0.05
 
 
 def test_bad_input_is_named(tokens):
