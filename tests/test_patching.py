@@ -60,7 +60,10 @@ def test_resid_pre_equals_a_loop_of_plain_hooks(direction, base, source):
 
 
 BY_POSITION = range(7)
-# Without resid_mid: its bridge patches the second norm's input, which does not reach the stream that passes the MLP by.
+# All of its sweeps over activations but one; those over direct paths are in patching/test_path_patching.
+EXCEPTIONS = {
+    "resid_mid": "its bridge patches the second norm's input, which does not reach the stream that passes the MLP by",
+}
 TRANSFORMER_LENS = [
     ("resid_pre", "resid_pre", None),
     ("attn_out", "attn_out", None),
@@ -105,6 +108,96 @@ def test_sweeps_equal_transformer_lens(name, theirs, over, positions, bridged):
         # Theirs has the position before the head, but for patterns.
         expected = expected.transpose(1, 2)
     torch.testing.assert_close(ours, expected.to(ours), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama"])
+def test_single_edges_equal_transformer_lens(name, bridged):
+    from transformer_lens import patching
+
+    pairs, (bridge, clean) = drawn_pairs(), bridged(name)
+    theirs = patching.get_act_patch_attn_head_pattern_dest_src_pos(
+        bridge, pairs.corrupt, clean, lambda logits: difference(logits, pairs).mean()
+    )
+    hf, _ = architectures.build(name)
+    ours = ck.patching.sweep(
+        ck.Model(hf), pairs, over="pattern", positions=BY_POSITION, keys=BY_POSITION, progress=False
+    )
+    assert ours.axes == ("layer", "head", "query", "key")
+    there = torch.ones(7, 7).tril().bool()
+    torch.testing.assert_close(ours.values[..., there], theirs[..., there].to(ours.values), atol=1e-4, rtol=1e-4)
+    # Theirs puts the nothing of a later key in the place of nothing; ours has no such cell.
+    assert ours.values[..., ~there].isnan().all() and len(ours.frame) == 3 * 4 * 28
+    unchanged = torch.full_like(theirs[..., ~there], ours.baseline.corrupt_mean)
+    torch.testing.assert_close(theirs[..., ~there], unchanged, atol=1e-4, rtol=1e-4)
+
+
+# Those over all kinds of a head's or a block's activations, in their order.
+STACKED = {
+    "attn_head_all_pos_every": (("z", "q", "k", "v", "pattern"), None),
+    "attn_head_by_pos_every": (("z", "q", "k", "v", "pattern"), BY_POSITION),
+    "block_every": (("resid_pre", "attn_out", "mlp_out"), None),
+}
+
+
+@pytest.mark.parametrize("theirs", STACKED)
+@pytest.mark.parametrize("name", ["gpt2", "llama"])
+def test_stacked_sweeps_equal_transformer_lens(name, theirs, bridged):
+    from transformer_lens import patching
+
+    pairs, (bridge, clean) = drawn_pairs(), bridged(name)
+    stacked = getattr(patching, f"get_act_patch_{theirs}")(
+        bridge, pairs.corrupt, clean, lambda logits: difference(logits, pairs).mean()
+    )
+    kinds, positions = STACKED[theirs]
+    hf, _ = architectures.build(name)
+    for kind, expected in zip(kinds, stacked, strict=True):
+        ours = ck.patching.sweep(ck.Model(hf), pairs, over=kind, positions=positions, progress=False).values
+        expected = expected if positions is None else expected.transpose(1, 2)
+        if kind in ("k", "v"):
+            # Theirs fills up the key/value heads that grouped queries lack.
+            expected = expected[:, : ours.shape[1]]
+        torch.testing.assert_close(ours, expected.to(ours), atol=1e-4, rtol=1e-4)
+
+
+def test_no_sweep_of_transformer_lens_is_left_out():
+    from transformer_lens import patching
+
+    theirs = {name.removeprefix("get_act_patch_") for name in dir(patching) if name.startswith("get_act_patch_")}
+    compared = {name for name, _, _ in TRANSFORMER_LENS} | set(STACKED) | {"attn_head_pattern_dest_src_pos"}
+    assert theirs - compared - set(EXCEPTIONS) == {"direct_path", "direct_path_all_sources"}
+
+
+def test_edges_in_sets_and_from_the_end_are_those_of_the_sweep():
+    hf, tokenizer = architectures.build("llama")
+    model, pairs = ck.Model(hf, tokenizer), drawn_pairs()
+    for kind in ("pattern", "scores"):
+        grid = ck.patching.sweep(model, pairs, over=kind, positions=[4, -1], keys=[2, -2], progress=False)
+        assert grid.coordinates["query"] == (4, -1) and grid.coordinates["key"] == (2, -2)
+        assert grid.values[..., 0, 1].isnan().all() and grid.values[..., 1, 1].isfinite().all()
+        alone = [ck.Site(kind, 1, 2, position=6, key=5)]
+        both = [*alone, f"{kind}[layer=0, head=1, position=4, key=2]"]
+        sets = ck.patching.sweep(model, pairs, sets=[alone, both], progress=False)
+        torch.testing.assert_close(sets.per_example[0], grid.per_example[1, 2, 1, 1], atol=1e-5, rtol=1e-5)
+        assert sets.per_example[1].sub(sets.per_example[0]).abs().max() > 1e-5
+    by_key = ck.patching.sweep(model, pairs, over="pattern", keys=[2], progress=False)
+    assert by_key.axes == ("layer", "head", "key")
+    moved = ck.attention.transplant(model, pairs, queries="all", keys=[2], progress=False)
+    torch.testing.assert_close(by_key.per_example, moved.per_example, atol=1e-5, rtol=1e-5)
+    # Rows of several lengths have an edge counted from their ends where one of them has it.
+    rows = ck.Pairs([[5, 6, 7, 8], [9, 10]], [[5, 11, 7, 8], [12, 10]], [20, 21], [22, 23])
+    uneven = ck.patching.sweep(model, rows, over="pattern", positions=[-1], keys=[1, 0], progress=False)
+    assert uneven.values.isfinite().all()
+
+
+def test_keys_that_no_edge_has_are_named():
+    hf, _ = architectures.build("llama")
+    model, pairs = ck.Model(hf), drawn_pairs()
+    with pytest.raises(SiteError, match="'z' has no keys; only pattern and scores have"):
+        ck.patching.sweep(model, pairs, over="z", keys=[1])
+    with pytest.raises(SiteError, match=r"none of the queries \[1\] comes at or behind any of the keys \[2, 3\]"):
+        ck.patching.sweep(model, pairs, over="pattern", positions=[1], keys=[2, 3])
+    with pytest.raises(SiteError, match="give no kind, layers, positions, keys or window"):
+        ck.patching.sweep(model, pairs, sets=[["z[layer=0]"]], keys=[1])
 
 
 @pytest.mark.parametrize("kind", ["embed", "resid_mid", "q", "k", "v", "scores", "attn_out"])

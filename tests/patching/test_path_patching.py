@@ -294,15 +294,15 @@ def test_heads_equal_transformer_lens(component, tmp_path):
         return (logits[rows, -1, pairs.answer] - logits[rows, -1, pairs.distractor]).mean()
 
     caches = [bridge.run_with_cache(prompts)[1] for prompts in (clean, corrupt)]
-    sent = [(0, 1), (0, 3), (1, 2)]
+    # Its sweep over one source at a time, from every source: `get_act_patch_direct_path` in a loop.
+    theirs = patching.get_act_patch_direct_path_all_sources(
+        bridge, corrupt, *caches, metric, component=component, verbose=False
+    )
+    sent = [(layer, head) for layer in range(2) for head in range(4)]
     result = paths(model, pairs, [Site("z", *head) for head in sent], component, progress=False)
-    for row, head in enumerate(sent):
-        theirs = patching.get_act_patch_direct_path(
-            bridge, corrupt, *caches, metric, *head, component=component, verbose=False
-        )
-        ours = result.values[row].view(3, 4)
-        assert ours[: head[0] + 1].isnan().all()
-        torch.testing.assert_close(ours[head[0] + 1 :], theirs[head[0] + 1 :], atol=1e-4, rtol=1e-4)
+    for (layer, head), ours in zip(sent, result.values.view(-1, 3, 4), strict=True):
+        assert ours[: layer + 1].isnan().all()
+        torch.testing.assert_close(ours[layer + 1 :], theirs[layer, head, layer + 1 :], atol=1e-4, rtol=1e-4)
 
 
 # Closed forms

@@ -11,7 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from circuitkit.model.site import HEAD_KINDS, KEY_VALUE_KINDS, Kind, Site, SiteError
+from circuitkit.model.site import ATTENTION_KINDS, HEAD_KINDS, KEY_VALUE_KINDS, Kind, Site, SiteError
+from circuitkit.model.tokens import absolute
 from circuitkit.pairs import AlignedPairs
 
 if TYPE_CHECKING:
@@ -45,40 +46,45 @@ class Cells:
         layers: Iterable[int] | None,
         positions: Iterable[int] | None,
         window: int,
+        keys: Iterable[int] | None = None,
     ) -> Cells:
-        """A kind over windows of layers, its heads if it has any, and positions if they are asked for.
+        """A kind over windows of layers, its heads if it has any, and positions and keys if they are asked for.
 
         Raises:
-            SiteError: a layer does not have the kind, or there are fewer layers than a window has.
+            SiteError: a layer does not have the kind, or the kind no keys; there are fewer layers than a window has; no
+                query comes at or behind any of the keys.
         """
-        whole = model.sites(Site(kind)) if layers is None else [model.sites(Site(kind, layer=at))[0] for at in layers]
-        if not 1 <= window <= len(whole):
-            raise SiteError(f"a window of {window} layers does not fit the {len(whole)} layers of the sweep")
-        if window > 1 and kind in HEAD_KINDS:
-            raise SiteError(
-                f"heads of one number have nothing to do with each other in different layers, so {kind!r} takes no "
-                "window: name sets of heads instead"
-            )
-        windows = [whole[first : first + window] for first in range(len(whole) - window + 1)]
+        windows = _windows(model, kind, layers, window)
         coordinates = {"layer": tuple(_layer(each[0]) for each in windows)}
         labels: dict[str, tuple[str, ...]] = {}
         if window > 1:
             labels["layer"] = tuple(f"{_layer(each[0])}–{_layer(each[-1])}" for each in windows)
         heads: Sequence[int | None] = [None]
         if kind in HEAD_KINDS:
-            heads = coordinates["head"] = tuple(range(max(_count(model, site) for site in whole)))
+            heads = coordinates["head"] = tuple(range(max(_count(model, each[0]) for each in windows)))
+        # Beside keys, positions are queries, as wherever edges are named.
+        along = "position" if keys is None else "query"
         named: Sequence[int | None] = [None]
         if positions is not None:
-            named = coordinates["position"] = tuple(positions)
+            named = coordinates[along] = tuple(positions)
         elif kind not in HEAD_KINDS:
-            labels["position"] = pairs.labels(model)
-            named = coordinates["position"] = tuple(range(len(labels["position"])))
+            labels[along] = pairs.labels(model)
+            named = coordinates[along] = tuple(range(len(labels[along])))
+        attended: Sequence[int | None] = [None]
+        if keys is not None:
+            if kind not in ATTENTION_KINDS:
+                raise SiteError(f"{kind!r} has no keys; only {' and '.join(sorted(ATTENTION_KINDS))} have")
+            attended = coordinates["key"] = tuple(keys)
         sites, index = [], []
-        for (at, each), (h, head), (p, position) in product(enumerate(windows), enumerate(heads), enumerate(named)):
-            if head is None or head < _count(model, each[0]):
-                sites.append(tuple(site.at(head=head, position=position) for site in each))
-                places = {"layer": at, "head": h, "position": p}
+        for (at, each), (h, head), (p, position), (k, key) in product(
+            enumerate(windows), enumerate(heads), enumerate(named), enumerate(attended)
+        ):
+            if (head is None or head < _count(model, each[0])) and _seen(pairs, position, key):
+                sites.append(tuple(site.at(head=head, position=position, key=key) for site in each))
+                places = {"layer": at, "head": h, along: p, "key": k}
                 index.append(tuple(places[axis] for axis in coordinates))
+        if not sites:
+            raise SiteError(f"none of the queries {list(named)} comes at or behind any of the keys {list(attended)}")
         return cls(sites, index, coordinates, labels)
 
     @classmethod
@@ -110,16 +116,36 @@ class Cells:
 
     @property
     def from_the_end(self) -> bool:
-        """Whether any cell names a position counted from a row's end."""
-        return any((site.position or 0) < 0 for each in self.sites for site in each)
+        """Whether any cell names a position or key counted from a row's end."""
+        return any(min(site.position or 0, site.key or 0) < 0 for each in self.sites for site in each)
 
     def filled(self, values: Float[Tensor, "cell example"]) -> Float[Tensor, "*cells example"]:
-        """The cells' values along their axes; NaN where a layer has no such head."""
+        """The cells' values along their axes; NaN where a layer has no such head, or a query comes before its key."""
         sizes = [len(entries) for entries in self.coordinates.values()]
         whole = torch.full((*sizes, values.shape[-1]), torch.nan, dtype=values.dtype)
         for place, value in zip(self.index, values, strict=True):
             whole[place] = value
         return whole
+
+
+def _windows(model: Model, kind: Kind, layers: Iterable[int] | None, window: int) -> list[list[Site]]:
+    """The kind in so many layers, one after another."""
+    whole = model.sites(Site(kind)) if layers is None else [model.sites(Site(kind, layer=at))[0] for at in layers]
+    if not 1 <= window <= len(whole):
+        raise SiteError(f"a window of {window} layers does not fit the {len(whole)} layers of the sweep")
+    if window > 1 and kind in HEAD_KINDS:
+        raise SiteError(
+            f"heads of one number have nothing to do with each other in different layers, so {kind!r} takes no "
+            "window: name sets of heads instead"
+        )
+    return [whole[first : first + window] for first in range(len(whole) - window + 1)]
+
+
+def _seen(pairs: AlignedPairs, query: int | None, key: int | None) -> bool:
+    """Whether any pair's query can attend to the key."""
+    if query is None or key is None:
+        return True
+    return bool((absolute(query, pairs.clean.lengths) >= absolute(key, pairs.clean.lengths)).any())
 
 
 def _layer(site: Site) -> int:

@@ -31,6 +31,7 @@ def sweep(
     *,
     layers: Iterable[int] | None = None,
     positions: Iterable[int] | None = None,
+    keys: Iterable[int] | None = None,
     window: int = 1,
     sets: SiteSets | None = None,
     source: Source = "pair",
@@ -48,13 +49,16 @@ def sweep(
         pairs: prompts and answers.
         over: a site kind, "resid_pre" if neither it nor `sets` is given. Residual kinds give the axes
             `("layer", "position")`; kinds with heads `("layer", "head")`, over all positions at once, or
-            `("layer", "head", "position")` where positions are named.
+            `("layer", "head", "position")` where positions are named, and `("layer", "head", "query", "key")` where
+            keys are too.
         metric: what is measured; in its own unit.
         direction: "denoise" or "noise".
         layers: which layers; all that have the kind if None.
         positions: which positions (for scores and pattern, of the query); negative ones count from a row's end.
+        keys: for scores and pattern, which positions attended to, each by itself; all together if None.
         window: how many layers, one after another, a cell patches together; named by the first.
-        sets: sets of sites, named where they come as a mapping, instead of a kind: the axis is `("set",)`.
+        sets: sets of sites, named where they come as a mapping, instead of a kind: the axis is `("set",)`. An edge of
+            attention is `Site("pattern", layer, head, position=query, key=key)`.
         source: where patched values come from. "pair": the pair's other run. Prompts: a run on these, one for all pairs
             or one for each, as long as the pairs'. "mean": a mean at each position over the reference prompts. A cache
             or a mapping of sites to tensors: those, `[batch or 1, …]` with the patched run's columns.
@@ -64,10 +68,10 @@ def sweep(
 
     Returns:
         A result whose `.values` is the metric's mean under each cell, not normalised; heads that a layer does not
-        have are NaN and absent from `.frame`.
+        have, and edges to later tokens, are NaN and absent from `.frame`.
 
     Raises:
-        SiteError: an unknown kind, or one that no layer has; a window that does not fit.
+        SiteError: an unknown kind, or one that no layer has; a window that does not fit; keys of a kind without them.
         PairError, PromptError: the pairs cannot be aligned, or have no common positions; a source does not fit them.
         CacheError: the values given lack a site.
 
@@ -80,7 +84,7 @@ def sweep(
     if direction not in ("denoise", "noise"):
         raise ValueError(f"direction is 'denoise' or 'noise', not {direction!r}")
     metric, aligned = as_metric(metric), pairs.on(model)
-    cells = _cells(model, aligned, over, layers, positions, window, sets)
+    cells = _cells(model, aligned, over, layers, positions, keys, window, sets)
     base, other = (aligned.corrupt, aligned.clean) if direction == "denoise" else (aligned.clean, aligned.corrupt)
     targets = aligned.targets
     if cells.from_the_end and Reading.of(base, targets, metric).tokens is not base:
@@ -130,13 +134,14 @@ def _cells(
     over: Kind | str | None,
     layers: Iterable[int] | None,
     positions: Iterable[int] | None,
+    keys: Iterable[int] | None,
     window: int,
     sets: SiteSets | None,
 ) -> Cells:
     if sets is None:
-        return Cells.over(model, pairs, _kind(over), layers, positions, window)
-    if over is not None or layers is not None or positions is not None or window != 1:
-        raise SiteError("sets name their sites themselves: give no kind, layers, positions or window beside them")
+        return Cells.over(model, pairs, _kind(over), layers, positions, window, keys)
+    if window != 1 or any(each is not None for each in (over, layers, positions, keys)):
+        raise SiteError("sets name their sites themselves: give no kind, layers, positions, keys or window beside them")
     return Cells.of_sets(model, sets)
 
 
