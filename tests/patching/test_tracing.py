@@ -8,6 +8,7 @@ import torch
 import architectures
 import circuitkit as ck
 from circuitkit.model import PromptError, planted
+from circuitkit.spans import SpanError
 
 
 def traced_by_hand(hf, tokens, subject, noise, answer, restored, position) -> torch.Tensor:
@@ -74,6 +75,23 @@ def test_a_subject_is_found_by_its_text():
     torch.testing.assert_close(from_end.per_example, by_place.per_example)
 
 
+def test_a_subject_is_a_span_with_a_place_of_its_own_in_each_prompt():
+    hf, tokenizer = architectures.build("llama")
+    model = ck.Model(hf, tokenizer)
+    prompts, answers = ["w7 w8 w9 w20 w21", "w30 w31 w32 w7 w8"], [" w40", " w41"]
+    arguments = {"seeds": [0], "metric": "log_probability", "progress": False}
+    together = ck.patching.trace(model, prompts, answers, subject=ck.Span.of_text("w7 w8"), **arguments)
+    by_text = ck.patching.trace(model, prompts, answers, subject="w7 w8", **arguments)
+    assert torch.equal(together.per_example, by_text.per_example)
+    # The noise is the same whichever tokens it falls on, so that one row says nothing of another.
+    for row, places in enumerate(([0, 1], [3, 4])):
+        alone = ck.patching.trace(model, prompts, answers, subject=places, **arguments)
+        torch.testing.assert_close(alone.baseline.corrupt[row], together.baseline.corrupt[row], atol=1e-5, rtol=1e-5)
+    pairs = ck.Pairs(prompts, prompts, answers)
+    of_pairs = ck.patching.trace(model, pairs, subject=ck.Span.of_text("w7 w8"), **arguments)
+    assert torch.equal(of_pairs.per_example, together.per_example)
+
+
 def test_whole_answers_and_padded_prompts():
     hf, tokenizer = architectures.build("llama")
     model = ck.Model(hf, tokenizer)
@@ -120,17 +138,19 @@ def test_what_cannot_be_traced_is_named():
     hf, tokenizer = architectures.build("llama")
     model = ck.Model(hf, tokenizer)
     for arguments, message in [
-        ({"subject": "w9"}, "'w9' does not stand in prompt 0"),
+        ({"subject": "w9"}, "row 0 has no 'w9'"),
+        ({"subject": ck.Span.of_text("w9")}, "row 0 has no 'w9'"),
         ({"subject": ["w5", "w6"]}, "2 subjects for 1 prompts"),
+        ({"subject": ["w5", 1]}, "by one of them alone"),
         ({"subject": []}, "no subject"),
         ({"subject": [7]}, "position 7 does not exist"),
         ({"subject": "w5", "sigma": 0.0}, "needs noise"),
         ({"subject": "w5", "seeds": []}, "needs noise"),
     ]:
-        with pytest.raises(PromptError, match=message):
+        with pytest.raises((PromptError, SpanError), match=message):
             ck.patching.trace(model, ["w5 w6 w7"], progress=False, **arguments)
-    with pytest.raises(PromptError, match="prompts of text"):
-        ck.patching.trace(model, torch.tensor([[5, 6, 7]]), subject="w5", progress=False)
+    with pytest.raises(SpanError, match="the model has no tokenizer"):
+        ck.patching.trace(ck.Model(hf), torch.tensor([[5, 6, 7]]), subject="w5", progress=False)
 
 
 def test_models_that_run_whole_are_traced_the_same():

@@ -21,11 +21,12 @@ from circuitkit.results import Baseline, Result
 from circuitkit.run.executor import logits_read, measure
 from circuitkit.run.interventions import Intervention, add, replace
 from circuitkit.run.resume import whole_runs_only
+from circuitkit.spans import Span
 
 if TYPE_CHECKING:
     from circuitkit.model.model import Model
 
-Subject = str | Sequence[str] | Iterable[int]
+Subject = str | Span | Sequence[str] | Iterable[int]
 _EMBED = Site("embed")
 
 
@@ -51,8 +52,8 @@ def trace(
         model: the model.
         prompts: the prompts; or pairs, whose clean prompts and answers are used.
         answers: what each prompt calls for; the model's own most likely next token if None.
-        subject: the tokens that get the noise: their text, one for all prompts or one for each (its first occurrence),
-            or their positions in every prompt, negative ones counted from the end.
+        subject: the tokens that get the noise: a span; their text, one for all prompts or one for each (its first
+            occurrence); or their positions in every prompt, negative ones counted from the end.
         over: the kind of state that is restored.
         window: how many layers, one after another, are restored together, named by the first; the paper restores one
             layer of states, and ten of `attn_out` or `mlp_out`.
@@ -69,7 +70,8 @@ def trace(
         corrupt values are the noised run's.
 
     Raises:
-        PromptError: a subject is not there, or is text where the prompts are not; no noise or no draw is asked for.
+        SpanError: a prompt lacks its subject, or the subject is text and the model has no tokenizer.
+        PromptError: there are not as many subjects as prompts; no noise or no draw is asked for.
         PairError: prompts of different lengths have no common positions.
 
     Source: Meng et al. 2022, arXiv 2202.05262, section 2.1 (noise of three standard deviations).
@@ -90,7 +92,7 @@ def trace(
     tokens = Reading.of(clean, targets, metric).tokens
     if cells.from_the_end and tokens is not clean:
         raise PairError("with answers of several tokens, negative positions would count the answer: name them from 0")
-    drowned = _subject(model, prompts, subject, clean, tokens)
+    drowned = _subject(model, prompts, subject, tokens)
     firsts = [Site("resid_pre", layer=sites[0].layer) for sites in cells.sites]
     kept = model.run(tokens, capture=[_EMBED, *cells.places], logits_at=-1).cache
     restored = [[replace(site, kept[site]) for site in sites] for sites in cells.sites]
@@ -160,42 +162,31 @@ def _noise(
     return noise.to(embedded) * drowned[..., None].to(embedded)
 
 
-def _subject(
-    model: Model, prompts: Prompts | Pairs, subject: Subject, clean: Tokens, tokens: Tokens
-) -> Bool[Tensor, "batch column"]:
+def _subject(model: Model, prompts: Prompts | Pairs, subject: Subject, tokens: Tokens) -> Bool[Tensor, "batch column"]:
     """Which tokens of the run are the subject's."""
-    named = [subject] if isinstance(subject, str) else list(subject)
+    texts: Any = prompts.clean if isinstance(prompts, Pairs) else prompts
+    rows = [texts] if isinstance(texts, str) else texts
+    spans = _spans(subject)
+    if len(spans) == 1:
+        places = spans[0].positions(model, rows)
+    elif len(spans) == len(rows):
+        places = [span.positions(model, rows[row : row + 1])[0] for row, span in enumerate(spans)]
+    else:
+        raise PromptError(f"{len(spans)} subjects for {len(rows)} prompts: give one for all, or one for each")
+    chosen = [torch.isin(here.cpu(), torch.tensor(its)) for here, its in zip(tokens.positions, places, strict=True)]
+    return torch.stack(chosen).to(tokens.ids.device)
+
+
+def _spans(subject: Subject) -> list[Span]:
+    """The span that the subject is in every prompt, or one for each prompt."""
+    if isinstance(subject, str | Span):
+        return [subject if isinstance(subject, Span) else Span.of_text(subject)]
+    named = list(subject)
     if not named:
         raise PromptError("no subject is named")
-    places, texts = [each for each in named if isinstance(each, int)], [each for each in named if isinstance(each, str)]
+    texts, places = [each for each in named if isinstance(each, str)], [each for each in named if isinstance(each, int)]
+    if len(texts) == len(named):
+        return [Span.of_text(text) for text in texts]
     if len(places) == len(named):
-        for place in places:
-            clean.columns(place)
-        rows = [[place + (length if place < 0 else 0) for place in places] for length in clean.lengths.tolist()]
-    elif len(texts) == len(named):
-        texts = texts * (len(clean) if len(texts) == 1 else 1)
-        rows = _spans(model, prompts.clean if isinstance(prompts, Pairs) else prompts, texts, clean)
-    else:
-        raise PromptError("a subject is named by its text or by positions, not by both")
-    chosen = torch.zeros(tokens.ids.shape, dtype=torch.bool)
-    for row, its_places in enumerate(rows):
-        chosen[row] = torch.isin(tokens.positions[row].cpu(), torch.tensor(its_places))
-    return chosen.to(tokens.ids.device)
-
-
-def _spans(model: Model, prompts: Any, subjects: Sequence[str], clean: Tokens) -> list[list[int]]:
-    """Each prompt's positions whose tokens overlap the subject's text."""
-    texts = [prompts] if isinstance(prompts, str) else prompts
-    if not getattr(model.tokenizer, "is_fast", False) or not all(isinstance(text, str) for text in texts):
-        raise PromptError("the subject is text, which needs prompts of text and a fast tokenizer: give its positions")
-    if len(subjects) != len(texts):
-        raise PromptError(f"{len(subjects)} subjects for {len(texts)} prompts: give one for all, or one for each")
-    rows = []
-    for row, (text, subject) in enumerate(zip(texts, subjects, strict=True)):
-        start = text.find(subject)
-        if start < 0 or not subject:
-            raise PromptError(f"the subject {subject!r} does not stand in prompt {row}: {text!r}")
-        offsets = model.tokenizer(text, return_offsets_mapping=True)["offset_mapping"]
-        assert len(offsets) == int(clean.lengths[row])
-        rows.append([at for at, (a, b) in enumerate(offsets) if a < start + len(subject) and b > start])
-    return rows
+        return [Span.at(*places)]
+    raise PromptError("a subject is named by its text, by positions or as a span, and by one of them alone")
