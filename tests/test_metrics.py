@@ -200,3 +200,11 @@ def test_selecting_targets_commutes_with_measuring(rows: list[int]) -> None:
         picked = METRICS[name](logits[index], targets.select(index))
         assert torch.allclose(picked, METRICS[name](logits, targets)[index], atol=1e-6), name
     assert targets.select(index).answer_text == tuple("abcd"[row] for row in rows)
+
+
+def test_a_metric_says_which_way_is_worse() -> None:
+    assert {name for name, metric in METRICS.items() if not metric.higher_is_better} == {"kl", "cross_entropy"}
+    sure, wrong = torch.tensor([[9.0, 0.0]]), torch.tensor([[0.0, 9.0]])
+    targets = Targets(answer=torch.tensor([[0]]), distractor=torch.tensor([[1]]), clean_logits=sure)
+    for metric in METRICS.values():
+        assert bool(metric(sure, targets) > metric(wrong, targets)) == metric.higher_is_better

@@ -105,7 +105,8 @@ class Metric:
     """A number per example, and the logits that it reads.
 
     `positions` tells which logits to ask the model for, `needs_clean` whether `Targets.clean_logits` must be
-    there, `unit` what a value is counted in.
+    there, `unit` what a value is counted in, `higher_is_better` whether a model that does worse scores lower, as it
+    does but under a loss or a divergence.
 
     Calling it takes logits `[batch, vocab]` (`positions="last"`) or `[batch, answer_len, vocab]`
     (`positions="answer"`) and gives `[batch]`, in fp32 or wider. Raises ValueError, by the metric's name,
@@ -121,6 +122,7 @@ class Metric:
     positions: Positions = "last"
     needs_clean: bool = False
     unit: str = ""
+    higher_is_better: bool = True
 
     def __call__(self, logits: Float[Tensor, "batch *reads vocab"], targets: Targets) -> Float[Tensor, " batch"]:
         """Measure every example of a batch."""
@@ -291,8 +293,10 @@ def _cross_entropy(logits: Tensor, targets: Targets) -> Tensor:
 
 logit_difference = Metric("logit_difference", _logit_difference, unit="logits")
 probability = Metric("probability", _probability)
-kl = Metric("kl", _kl, needs_clean=True, unit="nats")
-cross_entropy = Metric("cross_entropy", _cross_entropy, positions="answer", unit="nats per token")
+kl = Metric("kl", _kl, needs_clean=True, unit="nats", higher_is_better=False)
+cross_entropy = Metric(
+    "cross_entropy", _cross_entropy, positions="answer", unit="nats per token", higher_is_better=False
+)
 log_probability = Metric("log_probability", _log_probability, positions="answer", unit="nats")
 
 METRICS: dict[str, Metric] = {

@@ -7,6 +7,7 @@ import torch
 
 import architectures
 import circuitkit as ck
+from circuitkit.metrics import Metric
 from circuitkit.model import planted
 
 
@@ -37,6 +38,22 @@ def test_growth_under_a_divergence_makes_it_rise():
     single = ck.ablation.sweep(model, tokens, progress=False)
     assert growth.result.metric == "kl"
     assert single.values[growth.heads[0]] == single.values.max()
+
+
+def test_growth_under_a_loss_of_ones_own_makes_it_rise():
+    hf, _ = architectures.build("llama")
+    model, pairs = ck.Model(hf), drawn()
+
+    def loss(logits, targets):
+        return -logits.log_softmax(-1).gather(-1, targets.answer)[:, 0]
+
+    # One token's cross-entropy by another name, which says nothing of its direction.
+    surprise = Metric("surprise", loss, higher_is_better=False)
+    expected = ck.ablation.grow(model, pairs, 2, metric="cross_entropy", controls=1, progress=False)
+    growth = ck.ablation.grow(model, pairs, 2, metric=surprise, controls=1, progress=False)
+    assert growth.heads == expected.heads
+    falls = ck.ablation.grow(model, pairs, 1, metric=loss, controls=1, progress=False)
+    assert falls.result.values[0] < growth.result.values[0]
 
 
 def test_controls_are_matched_and_told_when_they_overlap():

@@ -130,7 +130,7 @@ def grow(
 ) -> Growth:
     """Grow a set of heads greedily: at each step comes the head whose ablation, with those before, costs most.
 
-    What costs is a fall of the metric, or a rise where it is a divergence or a loss (`kl`, `cross_entropy`). A set is
+    What costs is a fall of the metric, or a rise where it is a divergence or a loss (`Metric.higher_is_better`). A set is
     grown on the prompts that it is measured on, so its effect is an optimistic one; measure it again on others with
     `ablation.sets`.
 
@@ -156,7 +156,7 @@ def grow(
         raise ValueError(f"a grown set is read beside random ones, so controls is 1 or more, not {controls}")
     study = Study.of(model, prompts, metric)
     of_head = _of_heads(study, replacement, [head_of(site) for site in head_sites(model, "all")])
-    sign = 1 if study.metric.needs_clean or study.metric.name == "cross_entropy" else -1
+    sign = -1 if study.metric.higher_is_better else 1
     grown: list[Head] = []
     steps = []
     for step in range(size):
