@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from cyclopts import Parameter
+from cyclopts import Group, Parameter
 
-from circuitkit.model import Model
-from circuitkit.model import load as load_model
+if TYPE_CHECKING:
+    from circuitkit.model import Model
+
+LOADING = Group("Loading", sort_key=9)
 
 
 @Parameter(name="*")
@@ -16,19 +18,19 @@ from circuitkit.model import load as load_model
 class LoadAs:
     """Loading options, the same for every verb; each as in `transformers`."""
 
-    dtype: Annotated[Literal["auto", "float32", "bfloat16", "float16"] | None, Parameter(group="Loading")] = None
+    dtype: Annotated[Literal["auto", "float32", "bfloat16", "float16"] | None, Parameter(group=LOADING)] = None
     """Precision of the weights; the checkpoint's own if not given."""
 
-    device_map: Annotated[str | None, Parameter(group="Loading")] = None
+    device_map: Annotated[str | None, Parameter(group=LOADING)] = None
     """Where the weights go, such as cuda or auto; the CPU if not given."""
 
-    attn_implementation: Annotated[str | None, Parameter(group="Loading")] = None
+    attn_implementation: Annotated[str | None, Parameter(group=LOADING)] = None
     """Which attention the model runs, such as sdpa, eager or flash_attention_2."""
 
-    revision: Annotated[str | None, Parameter(group="Loading")] = None
+    revision: Annotated[str | None, Parameter(group=LOADING)] = None
     """Branch, tag or commit of the model on the hub."""
 
-    trust_remote_code: Annotated[bool, Parameter(group="Loading", negative="")] = False
+    trust_remote_code: Annotated[bool, Parameter(group=LOADING, negative="")] = False
     """Run model code that comes with the weights."""
 
 
@@ -41,6 +43,9 @@ def load(model: str, load_as: LoadAs | None = None) -> Model:
     >>> load("planted-induction-llama").name
     'planted-induction-llama'
     """
+    # Help is told without torch.
+    from circuitkit.model import load as load_model
+
     options = load_as or LoadAs()
     settings: dict[str, Any] = {}
     if options.attn_implementation is not None:
