@@ -60,9 +60,9 @@ def test_scaled_sets_equal_plain_hooks(factor, layer, head, other, n):
     hf, _ = architectures.build("llama")
     pairs = drawn(n)
     heads = sorted({(layer, head), (other // 4, other % 4)})
-    result = ck.ablation.sets(ck.Model(hf), pairs, [heads], "scale", factor=factor, progress=False)
+    joint = ck.ablation.sets(ck.Model(hf), pairs, [heads], "scale", factor=factor, controls=0, progress=False)
     expected = difference(by_hand(hf, pairs.clean, {head: lambda z: z * factor for head in heads}), pairs)
-    torch.testing.assert_close(result.per_example[0], expected, atol=2e-5, rtol=1e-4)
+    torch.testing.assert_close(joint.result.per_example[0], expected, atol=2e-5, rtol=1e-4)
 
 
 def test_a_mean_over_reference_prompts():

@@ -72,7 +72,7 @@ def sweep(
     return study.result(
         by_head(model, sites, values),
         ("layer", "head"),
-        f"Ablating heads ({how if factor is None else f'times {factor:g}'})",
+        f"Ablating heads ({replacement})",
         seed,
         study="ablation.sweep",
         how=how,

@@ -51,6 +51,9 @@ class Replacement:
         if self.reference is not None and self.how not in ("mean", "resample"):
             raise ValueError(f"how={self.how!r} takes nothing from other prompts, so a reference has no use")
 
+    def __str__(self) -> str:
+        return self.how if self.factor is None else f"times {self.factor:g}"
+
     def at(self, model: Model, tokens: Tokens, sites: Sequence[Site]) -> dict[Site, Intervention]:
         """The intervention that ablates each site's head, on these tokens.
 

@@ -94,7 +94,7 @@ def effects(
         name: study.result(
             by_head(model, sites, study.measured(cells[name], f"{name} effect", progress)),
             ("layer", "head"),
-            f"Ablating heads ({how if factor is None else f'times {factor:g}'}), {name} effect",
+            f"Ablating heads ({replacement}), {name} effect",
             seed,
             study="ablation.effects",
             how=how,
