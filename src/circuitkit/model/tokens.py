@@ -254,6 +254,11 @@ class Pass:
         """Real tokens of each row's prompt."""
         return self.prompt_mask.sum(-1)
 
+    @cached_property
+    def is_whole(self) -> bool:
+        """Whether every column is a real token of the prompt, and every row one of the caller's."""
+        return not self.generating and self.repeats == 1 and bool(self.tokens_mask.all() & self.prompt_mask.all())
+
     @property
     def prompt_columns(self) -> int:
         """Columns of the prompt, padding included."""

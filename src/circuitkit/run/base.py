@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from threading import get_ident
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from circuitkit.model.forwards import forward_replaced
@@ -87,7 +87,7 @@ class Base:
             if layer is not None and self.shortcuts.resume:
                 if layer in self.attention_outputs and all(cell.spares_attention for cell in cells):
                     held.enter_context(self._attention_as_it_was(layer, first, n))
-                held.enter_context(self._last_mlp_where_read(first))
+                held.enter_context(self._last_layer_where_read(first))
             for place in self.explicit:
                 if place.layer is not None and place.layer >= (layer or 0):
                     stack.actions.setdefault(place, [_as_it_is])
@@ -194,26 +194,36 @@ class Base:
             handle.remove()
 
     @contextmanager
-    def _last_mlp_where_read(self, first: int) -> Iterator[None]:
-        """Let the last MLP compute only the columns whose logits are read: it works token by token."""
-        mlp = self.model.anatomy.blocks[-1].mlp
-        read = torch.unique(self.reading.columns) - first
-        # A hook inside would meet fewer columns than it knows of.
-        if mlp is None or any(m._forward_hooks or m._forward_pre_hooks for m in mlp.modules() if m is not mlp):
-            yield
-            return
-        whole = mlp.forward
+    def _last_layer_where_read(self, first: int) -> Iterator[None]:
+        """Let the last layer make queries, outputs and its MLP's work only for the columns whose logits are read.
 
-        def compute(*args: Any, **kwargs: Any) -> Any:
-            if len(args) != 1 or kwargs or args[0].ndim != 3:
-                return whole(*args, **kwargs)
-            out = whole(args[0].index_select(1, read.to(args[0].device)))
-            if not isinstance(out, Tensor):
-                return whole(*args)
-            return out.new_zeros(args[0].shape[:2] + out.shape[2:]).index_copy(1, read.to(out.device), out)
-
-        with forward_replaced(mlp, compute):
+        Its keys and values are needed of every column. What stands elsewhere instead, zeros, is never read.
+        """
+        last, read = self.model.anatomy.blocks[-1], torch.unique(self.reading.columns) - first
+        with ExitStack() as held:
+            for module in (last.q, last.o, last.mlp):
+                if module is not None and not _hooked_inside(module):
+                    held.enter_context(forward_replaced(module, _where_read(module.forward, read)))
             yield
+
+
+def _where_read(whole: Callable[..., Any], read: Int[Tensor, " read"]) -> Callable[..., Any]:
+    """A forward that works token by token, on some columns alone."""
+
+    def compute(*args: Any, **kwargs: Any) -> Any:
+        if len(args) != 1 or kwargs or args[0].ndim != 3:
+            return whole(*args, **kwargs)
+        out = whole(args[0].index_select(1, read.to(args[0].device)))
+        if not isinstance(out, Tensor):
+            return whole(*args)
+        return out.new_zeros(args[0].shape[:2] + out.shape[2:]).index_copy(1, read.to(out.device), out)
+
+    return compute
+
+
+def _hooked_inside(module: nn.Module) -> bool:
+    """Whether a hook within would meet fewer columns than it knows of."""
+    return any(each._forward_hooks or each._forward_pre_hooks for each in module.modules() if each is not module)
 
 
 def _explicit(model: Model, cells: Sequence[Cell]) -> list[Site]:

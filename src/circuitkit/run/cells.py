@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from threading import get_ident
 from typing import TYPE_CHECKING
 
+import torch
+from jaxtyping import Bool
 from torch import Tensor
 
 from circuitkit.model.site import ATTENTION_KINDS, Site
@@ -51,14 +53,24 @@ class Cell:
         columns: list[int] = []
         for edit in self.edits:
             value = base[edit.site.place]
-            new = edit(value, now.to(value.device))
-            if new is None:
-                raise InterventionError(f"the intervention at {edit.site} never took place: it names no token there is")
-            axis = 2 if edit.site.kind in ATTENTION_KINDS else 1
-            differs = (new != value).movedim(axis, 0).flatten(1).any(-1)
-            # A knock-out's emptied rows are seen in the pattern only, and what it reaches has changed in any case.
-            columns += differs.nonzero()[:1].flatten().tolist()
+            columns += _changed(edit, value, now.to(value.device)).nonzero()[:1].flatten().tolist()
         return min(columns, default=None)
+
+
+def _changed(edit: Edit, value: Tensor, now: Pass) -> Bool[Tensor, " column"]:
+    """The columns of a site's tensor that an intervention changes."""
+    if (piece := edit.piece(value, now)) is not None:
+        block, new = piece
+        changed = torch.zeros(value.shape[1], dtype=torch.bool, device=value.device)
+        differs = new != value[block]
+        changed[block[1]] = differs.any() if isinstance(block[1], int) else differs.movedim(1, 0).flatten(1).any(-1)
+        return changed
+    whole = edit(value, now)
+    if whole is None:
+        raise InterventionError(f"the intervention at {edit.site} never took place: it names no token there is")
+    axis = 2 if edit.site.kind in ATTENTION_KINDS else 1
+    # A knock-out's emptied rows are seen in the pattern only, and what it reaches has changed in any case.
+    return (whole != value).movedim(axis, 0).flatten(1).any(-1)
 
 
 def _entering(model: Model, site: Site) -> Site:
@@ -98,10 +110,11 @@ class Stack:
         def act(tensor: Tensor, now: Pass) -> Tensor:
             stacked = tensor.clone()
             for number, edit in edits:
-                rows = slice(number * self.rows, (number + 1) * self.rows)
-                new = edit(stacked[rows], now)
-                if new is not None:
-                    stacked[rows] = new
+                own = stacked[number * self.rows : (number + 1) * self.rows]
+                if (piece := edit.piece(own, now)) is not None:
+                    own[piece[0]] = piece[1]
+                elif (new := edit(own, now)) is not None:
+                    own.copy_(new)
             return stacked
 
         return act
@@ -110,10 +123,9 @@ class Stack:
         def act(pattern: Tensor, now: Pass) -> Tensor:
             stacked = pattern.clone()
             for number, edit in edits:
-                rows = slice(number * self.rows, (number + 1) * self.rows)
-                new = edit.after_softmax(stacked[rows], now)
-                if new is not None:
-                    stacked[rows] = new
+                own = stacked[number * self.rows : (number + 1) * self.rows]
+                if (new := edit.after_softmax(own, now)) is not None:
+                    own.copy_(new)
             return stacked
 
         return act

@@ -12,6 +12,9 @@ from circuitkit.model.site import ATTENTION_KINDS, Site
 from circuitkit.model.tokens import Pass
 from circuitkit.run.interventions import Intervention, InterventionError, Rows, axis_names
 
+Block = tuple[slice | int, ...]
+"""An index of a site's tensor, `[batch, position, head]`."""
+
 
 def require_all_keys(site: Site, tensor: Tensor, now: Pass) -> None:
     """Refuse attention over fewer keys than there are tokens, where keys would no longer be absolute positions."""
@@ -37,6 +40,11 @@ class Edit:
 
     def __call__(self, tensor: Tensor, now: Pass) -> Tensor | None:
         """The site's tensor with the intervention in it, or None where this pass holds nothing to change."""
+        if (piece := self.piece(tensor, now)) is not None:
+            block, values = piece
+            tensor = tensor.clone()
+            tensor[block] = values
+            return tensor
         chosen = self._chosen(now)
         value = self._aligned(tensor, now)
         if value is not None and (value.shape[self._query_axis] > 1 or self.intervention.value_positions is not None):
@@ -53,6 +61,26 @@ class Edit:
         if self.intervention.operation == "force":
             return self._forced(tensor, reach, now)
         return torch.where(reach, self._new(tensor, value), tensor)
+
+    def piece(self, tensor: Tensor, now: Pass) -> tuple[Block, Tensor] | None:
+        """What is reached and what it becomes, where that is one block of the tensor, the same in every row.
+
+        So are most cells of a sweep, and a slice costs a fraction of a mask over the whole tensor. None elsewhere.
+        """
+        held, site = self.intervention, self.site
+        if site.kind in ATTENTION_KINDS or held.during == "generated" or held.names_positions or not now.is_whole:
+            return None
+        block: Block = (slice(None), slice(None)) if site.head is None else (slice(None), slice(None), site.head)
+        if site.position is not None:
+            column = site.position + (now.prompt_columns if site.position < 0 else 0)
+            if not now.first_column <= column < now.prompt_columns:
+                return None
+            block = (slice(None), column - now.first_column, *block[2:])
+        if tensor.shape[:2] != (len(now.tokens_mask), now.n_queries):
+            return None
+        value = self._aligned(tensor, now)
+        self.fired = True
+        return block, self._new(tensor[block], None if value is None else value.expand_as(tensor)[block])
 
     def after_softmax(self, pattern: Tensor, now: Pass) -> Tensor | None:
         """Empty the rows of the pattern that a knock-out left without a key."""

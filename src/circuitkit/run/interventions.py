@@ -68,6 +68,12 @@ class Intervention:
         return [axis for axis in range(tensor_ndim) if axis not in named]
 
     @property
+    def names_positions(self) -> bool:
+        """Whether positions are named beside the site, or its value has its own."""
+        named = (self.queries, self.queries_by_row, self.keys, self.keys_by_row, self.value_positions)
+        return any(each is not None for each in named)
+
+    @property
     def names_rows(self) -> bool:
         """Whether the value, or what it reaches, differs from row to row of the batch."""
         if self.queries_by_row is not None or self.keys_by_row is not None:
