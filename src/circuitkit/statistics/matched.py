@@ -50,7 +50,9 @@ def against_others(effects: Float[Array, "*cells"], axis: int = -1, *, level: fl
     tail = (1 - checked_level(level)) / 2
     low, high = np.nanquantile(beside, [tail, 1 - tail], axis=-1)
     as_large = (np.abs(beside) >= np.abs(lines)[..., None] * (1 - 1e-9)).sum(-1)
-    placed = (np.nanmean(beside, axis=-1), low, high, (1 + as_large) / (1 + count))
-    return Others(
-        *(np.moveaxis(np.where(alone, np.nan, each), -1, axis) for each in placed), np.moveaxis(count, -1, axis)
-    )
+
+    def placed(values: Floats) -> Floats:
+        return np.asarray(np.moveaxis(np.where(alone, np.nan, values), -1, axis))
+
+    p = (1 + as_large) / (1 + count)
+    return Others(placed(np.nanmean(beside, -1)), placed(low), placed(high), placed(p), np.moveaxis(count, -1, axis))
