@@ -333,3 +333,23 @@ def test_a_cell_in_a_study_of_its_own_equals_itself_run_alone(name):
         [values] = measure(model, tokens, targets_for(2), logit_difference, [cell], progress=False)
         expected = alone(model, tokens, targets_for(2), cell)
         torch.testing.assert_close(values, expected, atol=2e-5, rtol=1e-5, msg=lambda m, cell=cell: f"{cell}: {m}")
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama"])
+def test_cells_at_modules_resume_at_their_layer(name):
+    hf, _ = architectures.build(name)
+    model = ck.Model(hf)
+    tokens = model.tokens(torch.randint(5, 90, (2, 9), generator=torch.Generator().manual_seed(3)))
+    names = {module: path for path, module in model.anatomy.root.named_modules()}
+    paths = [names[getattr(block, part)] for block in model.anatomy.blocks for part in ("mlp_down", "o", "block", "ln2")]
+    cells = [[ck.scale(ck.Site(module=path, end="input"), 0.5)] for path in paths]
+    cells.append([*cells[0], ck.zero(ck.Site("z", layer=2, head=1))])
+    together = measure(model, tokens, targets_for(2), logit_difference, cells, progress=False)
+    for cell, values in zip(cells, together, strict=True):
+        expected = alone(model, tokens, targets_for(2), cell)
+        torch.testing.assert_close(values, expected, atol=2e-5, rtol=1e-5, msg=lambda m, cell=cell: f"{cell}: {m}")
+    began: list[bool] = []
+    hook = model.anatomy.blocks[0].mlp_down.register_forward_hook(lambda *a: began.append(True))
+    measure(model, tokens, targets_for(2), logit_difference, [cells[8]], progress=False)
+    hook.remove()
+    assert len(began) == 1, "below its layer, the base run alone"

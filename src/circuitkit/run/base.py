@@ -84,14 +84,16 @@ class Base:
             if resumes:
                 stream = self.values[Site("resid_pre", layer=resumes)][:, first:]
                 held.enter_context(resumed(self.model, resumes, stacked(stream, n)))
-            if layer is not None and self.shortcuts.resume:
-                if layer in self.attention_outputs and all(cell.spares_attention for cell in cells):
-                    held.enter_context(self._attention_as_it_was(layer, first, n))
-                held.enter_context(self._last_layer_where_read(first))
+            spared = self.shortcuts.resume and all(cell.spares_attention for cell in cells)
+            if layer in self.attention_outputs and spared:
+                held.enter_context(self._attention_as_it_was(layer, first, n))
             for place in self.explicit:
                 if place.layer is not None and place.layer >= (layer or 0):
                     stack.actions.setdefault(place, [_as_it_is])
             held.enter_context(self.model.tapped(stack.actions, stack.this_pass))
+            if layer is not None and self.shortcuts.resume:
+                # Behind the cells' own hooks, which may be within it and know of every column.
+                held.enter_context(self._last_layer_where_read(first))
             return forward(self.model, tokens, stacked(self.reading.columns, n), cache)
 
     # Shortcuts, and their trial

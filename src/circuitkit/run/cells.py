@@ -36,13 +36,16 @@ class Cell:
     def __init__(self, model: Model, interventions: Interventions) -> None:
         self.edits = [Edit(each, site) for each in interventions for site in model.sites(each.site)]
         self.sites = [_entering(model, edit.site) for edit in self.edits]
-        layers = [site.layer for site in self.sites]
-        self.layer = min((at for at in layers if at is not None), default=0) if None not in layers else None
+        self._layers = [_layer(model, site) for site in self.sites]
+        layers = [at for at in self._layers if at is not None]
+        self.layer = min(layers, default=0) if len(layers) == len(self._layers) else None
+        self._before_z = [_before_z(model, site, at) for site, at in zip(self.sites, self._layers, strict=True)]
 
     @property
     def spares_attention(self) -> bool:
         """Whether attention in its first layer computes what it computed in the base run."""
-        return all(site.kind not in _BEFORE_Z for site in self.sites if site.layer == self.layer)
+        touched = zip(self._layers, self._before_z, strict=True)
+        return not any(before for layer, before in touched if layer == self.layer)
 
     def first_change(self, base: dict[Site, Tensor], now: Pass) -> int | None:
         """The first column that can differ from the base run, or None where none can.
@@ -55,6 +58,22 @@ class Cell:
             value = base[edit.site.place]
             columns += _changed(edit, value, now.to(value.device)).nonzero()[:1].flatten().tolist()
         return min(columns, default=None)
+
+
+def _layer(model: Model, site: Site) -> int | None:
+    """The layer that a site is in, a module's too; None outside the layers."""
+    if site.module is None:
+        return site.layer
+    module = model.point(site).module
+    return next((at for at, block in enumerate(model.anatomy.blocks) if module in block.block.modules()), None)
+
+
+def _before_z(model: Model, site: Site, layer: int | None) -> bool:
+    """Whether a site may change what attention in its layer computes: of a module, all but the MLP's."""
+    if site.module is None or layer is None:
+        return site.kind in _BEFORE_Z
+    mlp = model.anatomy.blocks[layer].mlp
+    return mlp is None or model.point(site).module not in mlp.modules()
 
 
 def _changed(edit: Edit, value: Tensor, now: Pass) -> Bool[Tensor, " column"]:
