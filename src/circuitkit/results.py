@@ -252,10 +252,11 @@ class Result:
         return self.frame.loc[order[:n]].reset_index(drop=True)
 
     def plot(self, *, of: Column | None = None, axes: Axes | None = None) -> Axes:
-        """Draw a heat map (two axes of cells) or bars (one), marked where cells survive correction.
+        """Draw bars (one axis of cells), a map (two) or panels (more), marked where cells survive correction.
 
-        Shows the normalised effect unless told otherwise, or the effect where that is undefined. Raises
-        ValueError for more axes: slice `values` and use `circuitkit.plots`.
+        Shows the normalised effect unless told otherwise, or the effect where that is undefined. Of panels, the first
+        one's axes are given; `.figure` has them all, and `plots.save` writes them all. Raises ValueError for a
+        normalised effect that is undefined, and for panels that are to be drawn on given axes.
         """
         from circuitkit import plots
 

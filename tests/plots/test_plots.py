@@ -15,6 +15,7 @@ from matplotlib import image
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+import circuitkit as ck
 from circuitkit import plots
 from circuitkit.results import Baseline, Result
 
@@ -163,9 +164,124 @@ def test_a_result_draws_what_its_axes_call_for() -> None:
     assert colour_bar_label(result.plot(of="effect")) == "kl, value − corrupt [nats]"
     layers = Result(per_example[:, 0], ("layer",), Baseline(clean, corrupt), "denoise", "kl")
     assert [bar.get_height() for bar in layers.plot(of="effect").containers[0]] == [0.0, 1.0]
-    cube = Result(per_example[None], ("a", "b", "c"), Baseline(clean, corrupt), "denoise", "kl")
-    with pytest.raises(ValueError, match="too many axes"):
-        cube.plot()
+
+
+def test_spans_make_an_annotated_map_of_edges() -> None:
+    values = torch.tensor([[0.5, torch.nan], [-2.25, -0.001]])
+    axes = plots.edge_map(
+        values,
+        queries=["rule", "question"],
+        keys=["rule", "question"],
+        title="Cut",
+        unit="logits",
+        significant=torch.tensor([[False, False], [True, False]]),
+    )
+    assert axes.yaxis_inverted() and axes.patch.get_hatch()
+    written = {text.get_position(): text.get_text() for text in axes.texts}
+    assert written == {(0, 0): "0.50", (0, 1): "−2.25", (1, 1): "0.00"}
+    (frame,) = axes.patches
+    assert (frame.get_x() + frame.get_width() / 2, frame.get_y() + frame.get_height() / 2) == pytest.approx((0, 1))
+    assert [text.get_fontweight() for text in axes.texts] == ["normal", "bold", "normal"]
+    assert legend_texts(axes) == ["survives correction", "no such edge: the key comes after the query"]
+    assert colour_bar_label(axes) == "logits" and rendered(axes)
+
+
+def test_maps_between_many_tokens_have_dots_and_no_numbers() -> None:
+    values = torch.ones(20, 20).tril()
+    words = [f"tok{i}" for i in range(20)]
+    significant = torch.eye(20, dtype=torch.bool)
+    axes = plots.edge_map(values, queries=words, keys=words, title="t", unit="u", significant=significant)
+    assert not axes.texts and len(axes.get_lines()[0].get_xdata()) == 20
+    assert rendered(axes)
+
+
+def a_result(cells: torch.Tensor, axes: tuple[str, ...]) -> Result:
+    """A denoising result whose normalised effects are these, with every example alike."""
+    per_example = cells[..., None].expand(*cells.shape, 8).clone()
+    return Result(per_example, axes, Baseline(torch.ones(8), torch.zeros(8)), "denoise", "kl", "nats", title="Study")
+
+
+def titled(axes: Axes) -> dict[str, Axes]:
+    return {each.get_title(): each for each in axes.figure.axes if each.get_title()}
+
+
+def test_a_third_axis_makes_panels_on_one_scale() -> None:
+    cells = torch.zeros(2, 3, 4)
+    cells[1, 2, 3] = 0.75
+    result = a_result(cells, ("layer", "head", "position"))
+    axes = result.plot()
+    drawn = titled(axes)
+    assert list(drawn) == ["layer 0", "layer 1"] and drawn["layer 0"] is axes
+    assert [each.images[0].get_clim() for each in drawn.values()] == [(-0.75, 0.75)] * 2
+    assert [each.get_array()[2, 3] for panel in drawn.values() for each in panel.images] == [0.0, 0.75]
+    assert [len(panel.get_lines()[0].get_xdata()) for panel in drawn.values()] == [0, 1]
+    (bar,) = [each for each in axes.figure.axes if each not in drawn.values()]
+    assert bar.get_ylabel() == "share of clean − corrupt restored"
+    assert "Study" in axes.figure.get_suptitle() and rendered(axes)
+    with pytest.raises(ValueError, match="panels on a figure of their own"):
+        result.plot(axes=plots.new_axes(2, 2))
+
+
+def test_a_fourth_axis_names_both_and_heads_that_are_not_there_have_no_panel() -> None:
+    cells = torch.zeros(2, 2, 2, 2)
+    cells[..., 0, 1] = torch.nan
+    cells[1, 1] = torch.nan
+    axes = a_result(cells, ("layer", "head", "query", "key")).plot()
+    assert list(titled(axes)) == ["layer 0, head 0", "layer 0, head 1", "layer 1, head 0"]
+    assert axes.yaxis_inverted() and "no such edge" in legend_texts(axes)[-1]
+    assert rendered(axes)
+
+
+def test_of_many_panels_the_strongest_are_drawn_and_the_rest_counted(tmp_path: Path) -> None:
+    cells = torch.linspace(0, 1, 40)[torch.randperm(40, generator=torch.Generator().manual_seed(0))]
+    result = a_result(cells[:, None, None].expand(40, 2, 2), ("layer", "head", "position"))
+    axes = result.plot(of="effect")
+    strongest = cells.argsort(descending=True)[:12].tolist()
+    assert list(titled(axes)) == [f"layer {layer}" for layer in strongest]
+    assert "28 weaker ones are left out" in axes.figure.get_suptitle()
+    assert image.imread(plots.save(axes, tmp_path / "many.png")).ndim == 3
+
+
+@given(st.integers(1, 5), st.integers(1, 7), st.integers(1, 30), st.integers(1, 30))
+@settings(max_examples=6, deadline=None)
+def test_panels_of_any_shape_are_drawn(layers: int, heads: int, rows: int, columns: int) -> None:
+    axes = a_result(torch.zeros(layers, heads, rows, columns), ("layer", "head", "query", "key")).plot()
+    assert rendered(axes)
+
+
+def test_a_growth_is_drawn_over_its_random_sets() -> None:
+    model = ck.load("deductor-5k")
+    growth = ck.ablation.grow(model, ["Every wumpus is a dumpus.", "Fae is a wumpus."], 2, controls=4, progress=False)
+    axes = plots.growth_curve(growth)
+    grown = axes.get_lines()[0]
+    assert grown.get_ydata().tolist() == pytest.approx(growth.result.effects.tolist())
+    assert [text.get_text() for text in axes.get_xticklabels()] == list(growth.result.labels["size"])
+    random = next(line for line in axes.get_lines() if str(line.get_label()).startswith("random"))
+    means = [np.nan if control is None else control.mean for control in growth.controls]
+    np.testing.assert_allclose(random.get_ydata(), means)
+    assert axes.get_ylabel() == "kl, clean − value [nats]" and rendered(axes)
+
+
+def test_sets_stand_beside_their_random_sets() -> None:
+    sets = {"one": [(0, 0)], "every head": [(0, head) for head in range(ck.load("deductor-5k").n_heads(0))]}
+    joint = ck.ablation.sets(ck.load("deductor-5k"), ["Every wumpus is a dumpus."], sets, progress=False)
+    axes = plots.joint_effects(joint)
+    effects, controls = axes.containers
+    assert [bar.get_height() for bar in effects] == pytest.approx(joint.result.effects.tolist())
+    assert joint.controls[1] is None and np.isnan(controls[1].get_height())
+    assert rendered(axes)
+
+
+def test_total_effects_are_drawn_against_direct_ones() -> None:
+    prompts = ["Every wumpus is a dumpus.", "Fae is a wumpus."]
+    both = ck.ablation.effects(ck.load("deductor-5k"), prompts, progress=False)
+    axes = plots.total_and_direct(both)
+    (spots,) = axes.collections
+    assert spots.get_offsets().tolist() == both.frame[["direct", "total"]].to_numpy().tolist()
+    strongest = both.frame.loc[both.frame[["direct", "total"]].abs().max(axis=1).idxmax()]
+    assert f"{strongest['layer']:.0f}.{strongest['head']:.0f}" in {text.get_text() for text in axes.texts}
+    assert (axes.get_xlabel()[:13], axes.get_ylabel()[:12]) == ("direct effect", "total effect")
+    assert "total and direct effect" in axes.get_title() and rendered(axes)
 
 
 def test_figures_may_share_a_canvas() -> None:
@@ -204,6 +320,16 @@ def test_saved_figures_are_whole_images_and_pyplot_stays_untouched(tmp_path: Pat
             "interval ends",
         ),
         (lambda: plots.attention_pattern(torch.ones(2, 3), ["a"], title="t"), "does not fit 1 tokens"),
+        (
+            lambda: plots.edge_map(torch.ones(2), queries=["a"], keys=["a"], title="t", unit="u"),
+            r"values \[query, key\]",
+        ),
+        (
+            lambda: plots.panels(
+                torch.full((1, 2, 2), torch.nan), names=["a"], title="t", row_name="r", column_name="c", unit="u"
+            ),
+            "nothing to draw",
+        ),
         (lambda: plots.tokens(["a"], torch.ones(2), title="t", unit="u"), "give one per token"),
     ],
 )

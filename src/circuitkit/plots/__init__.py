@@ -1,14 +1,32 @@
-"""Figures: heat maps, bars beside their controls, attention patterns, coloured tokens.
+"""Figures: heat maps, edge maps, panels, bars and curves beside their controls, attention patterns, coloured tokens.
 
-Every function draws on a fresh `Figure` or on the axes it is given, and returns its `Axes`; nothing is shown,
-and pyplot's global state is left alone. `save` writes the figure as PNG.
+Every function draws on a fresh `Figure`, or, but for panels, on the axes it is given, and returns its `Axes` (of panels
+the first one's); nothing is shown, and pyplot's global state is left alone. `save` writes the whole figure as PNG.
 """
 
+from circuitkit.plots.edges import edge_map
 from circuitkit.plots.effects import bars
 from circuitkit.plots.figures import new_axes, save
 from circuitkit.plots.grid import heatmap
+from circuitkit.plots.growth import growth_curve
+from circuitkit.plots.joint import joint_effects
+from circuitkit.plots.panels import panels
 from circuitkit.plots.pattern import attention_pattern
+from circuitkit.plots.self_repair import total_and_direct
 from circuitkit.plots.study import of_result
 from circuitkit.plots.text import tokens
 
-__all__ = ["attention_pattern", "bars", "heatmap", "new_axes", "of_result", "save", "tokens"]
+__all__ = [
+    "attention_pattern",
+    "bars",
+    "edge_map",
+    "growth_curve",
+    "heatmap",
+    "joint_effects",
+    "new_axes",
+    "of_result",
+    "panels",
+    "save",
+    "tokens",
+    "total_and_direct",
+]

@@ -66,9 +66,9 @@ def shown(token: str) -> str:
     return plain if len(plain) <= _LONGEST else plain[: _LONGEST - 1] + "…"
 
 
-def label_entries(axis: Axis, labels: Sequence[str], *, rotated: bool = False) -> None:
-    """Put a label at every entry of an axis, or at evenly spaced ones where they would overlap."""
-    step = -(-len(labels) // _MOST_LABELS)
+def label_entries(axis: Axis, labels: Sequence[str], *, rotated: bool = False, most: int = _MOST_LABELS) -> None:
+    """Put a label at every entry of an axis, or at evenly spaced ones where there are more than `most`."""
+    step = -(-len(labels) // most)
     places = range(0, len(labels), step)
     axis.set_ticks(list(places), [shown(labels[i]) for i in places])
     for text in axis.get_ticklabels():
@@ -84,6 +84,15 @@ def explain(axes: Axes, notes: Sequence[Artist | Container], *, alone: bool) -> 
         axes.figure.legend(handles=list(notes), loc="outside lower center", frameon=False, fontsize=8)
     else:
         axes.legend(handles=list(notes), fontsize=8)
+
+
+def readable_on(colour: Sequence[float] | NDArray[np.float64]) -> str:
+    """Whether black or white writing can be read on a colour.
+
+    >>> readable_on((1.0, 1.0, 0.8)), readable_on((0.2, 0.0, 0.3))
+    ('black', 'white')
+    """
+    return "black" if float(np.dot(colour[:3], (0.299, 0.587, 0.114))) > 0.55 else "white"
 
 
 def colours(values: NDArray[np.float64], centre: float | None) -> tuple[Colormap, Normalize]:

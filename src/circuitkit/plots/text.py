@@ -12,7 +12,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
-from circuitkit.plots.figures import MISSING, colours, new_axes, shown
+from circuitkit.plots.figures import MISSING, colours, new_axes, readable_on, shown
 from circuitkit.statistics.cells import as_array
 
 _CHARACTERS, _WIDTH = 84, 9.0
@@ -44,7 +44,6 @@ def tokens(
     colour_map, norm = colours(table, centre)
     for (line, start, text), value in zip(places, table, strict=True):
         colour = to_rgb(MISSING) if np.isnan(value) else colour_map(norm(value))[:3]
-        bright = float(np.dot(colour, (0.299, 0.587, 0.114))) > 0.55
         axes.add_patch(_box(start, line, len(text), colour))
         axes.text(
             start + len(text) / 2 + 0.35,
@@ -54,7 +53,7 @@ def tokens(
             fontsize=8.5,
             ha="center",
             va="center",
-            color="black" if bright else "white",
+            color=readable_on(colour),
             parse_math=False,
         )
     axes.set(title=title, xlim=(0, _CHARACTERS), ylim=(n_lines - 0.5, -0.5), xticks=[], yticks=[])
