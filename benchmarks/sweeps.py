@@ -1,11 +1,11 @@
-"""How fast a patching sweep is: against the work that no exact method can avoid, and beside the other tools.
+"""How fast a patching sweep is, and how much memory it takes: beside its floor, and beside the other tools.
 
 Each row is a sweep over every cell of a model: the residual stream (layer x position) or every head (`z`, all
-positions), with the first corrupted token at some position. Its floor counts the floating-point operations of what can
-still change (layers from the first one touched, columns from the first one changed, the last layer only where logits
-are read) at the rate that the plain forward of a large batch reaches on this machine, measured in the same round. The
-other tools run a stratified sample of cells on the same weights and prompts, in turn with ours. Prints a table, and one
-JSON object as its last line.
+positions), with the first corrupted token at some position. Its floor is the work that no exact method can avoid, at
+the rate of a plain forward at its best batch size; `own batch` is the same at the rate of a plain forward of the
+sweep's own prompts. The other tools run a stratified sample of the cells on the same weights and prompts, in turn with
+ours, once their values were seen to be the same; nnsight and pyvene run as many cells a batch as makes a cell fastest.
+A tool that fails is told of with its error. Prints a table, and one JSON object as its last line.
 """
 
 import os
@@ -14,290 +14,207 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import argparse
 import json
-import platform
+import logging
 import statistics
-import tempfile
-import time
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+import warnings
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
-from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel, Qwen2Config, Qwen2ForCausalLM
+import transformers
+from peers import ONE_AT_A_TIME, WAYS
+from peers.sampled import Sampled
+from yardstick import peak
+from yardstick.clock import Clock, machine
+from yardstick.floor import Rate, sweep_operations
+from yardstick.shapes import LENGTH, NAMES, Prompts, cells, models, places, sibling
 
 import circuitkit as ck
-from circuitkit.metrics import Targets, logit_difference
-from circuitkit.model.embedded import word_tokenizer
+from circuitkit.metrics import logit_difference
 from circuitkit.run.executor import measure
 
-PROMPTS, LENGTH, CORRUPTED = 4, 32, (0, 8, 16)
-RATE_ROWS = 16
+CORRUPTED = (0, 8, 16)
+BATCHES = (1, 4, 16, LENGTH)
+SAMPLE = 2
+AGREES = {torch.float32: 1e-3, torch.bfloat16: 0.5}
 
 
-def models(quick: bool) -> Iterator[tuple[str, Any]]:
-    """The shapes, with random weights: small ones where only the run is tried."""
-    torch.manual_seed(0)
-    layers = 2 if quick else 12
-    yield "gpt2-small", GPT2LMHeadModel(GPT2Config(n_layer=layers, **({"n_embd": 96} if quick else {})))
-    torch.manual_seed(0)
-    qwen = Qwen2Config(
-        vocab_size=151_936,
-        hidden_size=112 if quick else 896,
-        intermediate_size=128 if quick else 4864,
-        num_hidden_layers=2 if quick else 24,
-        num_attention_heads=14,
-        num_key_value_heads=2,
-        max_position_embeddings=2048,
-        tie_word_embeddings=True,
-    )
-    yield "qwen2.5-0.5b", Qwen2ForCausalLM(qwen)
-    yield "deductor-1m", ck.load("deductor-1m").hf
+@dataclass
+class Sweep:
+    """One row: a sweep, its floor, and the tools that take turns at it."""
+
+    model: ck.Model
+    over: str
+    prompts: Prompts
+    rate: Rate
+    clock: Clock
+    errors: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.at = places(self.model, self.over)
+        self.cells = cells(self.model, self.prompts, self.over, self.at)
+        self.tokens = self.model.tokens(self.prompts.corrupt)
+        self.operations = sweep_operations(self.model, self.over, self.at, len(self.prompts), self.prompts.corrupted)
+        self.taken: dict[str, list[float]] = {}
+        self.peaks: dict[str, float | None] = {}
+
+    def start(self) -> None:
+        """Our values, and what a plain forward and our sweep add to memory at their peaks."""
+        device, ids = self.clock.device, self.prompts.corrupt
+        # Shortcuts are tried at a model's first use.
+        measure(self.model, self.tokens, self.prompts.targets, logit_difference, self.cells[-1:], progress=False)
+        with torch.inference_mode():
+            plain = peak.added_mib(lambda: self.rate.hf(input_ids=ids, use_cache=False), device)
+        self.peaks = {"plain forward": plain, "circuitkit": peak.added_mib(self._remember, device)}
+
+    def _remember(self) -> None:
+        self.values = dict(zip(self.at, self.ours(), strict=True))
+
+    def ours(self) -> torch.Tensor:
+        """The whole sweep by circuitkit."""
+        return measure(self.model, self.tokens, self.prompts.targets, logit_difference, self.cells, progress=False)
+
+    def tools(self, hf: Any, names: list[str], sizes: dict[str, int]) -> dict[str, Sampled]:
+        """The other tools that run these cells and give the same values; `sizes` is what suited them before."""
+        ats = [at for layer, at in self.at if layer == 0]
+        found = {}
+        for name in names:
+            candidates = (SAMPLE,) if name in ONE_AT_A_TIME else ((sizes[name],) if name in sizes else BATCHES)
+            try:
+                run = WAYS[name](sibling(hf), self.prompts, self.over)
+                tool = Sampled.of(run, self.model.n_layers, ats, self.clock, candidates)
+                layer, chosen = tool.chosen(0)
+                wanted = torch.cat([self.values[layer, at] for at in chosen])
+                apart = float((tool.batch(0).float().cpu() - wanted).abs().max() / wanted.abs().max())
+                if not apart <= AGREES[self.model.hf.dtype]:
+                    raise ValueError(f"its values are {apart:.1e} from ours")
+            except Exception as error:  # a peer's code may fail in any way, and the table says in which
+                self.errors[name] = " ".join(f"{type(error).__name__}: {error}".split())[:160]
+                continue
+            found[name], sizes[name] = tool, tool.size
+            self.peaks[name] = peak.added_mib(lambda tool=tool: tool.batch(0), self.clock.device)
+        return found
+
+    def turn(self, number: int, tools: dict[str, Sampled]) -> None:
+        """Let the plain forward, ours and every tool take a turn."""
+        with torch.inference_mode():
+            self._note("floor", self.operations / self.rate.best())
+            self._note("own", self.operations / self.rate.own())
+            self._note("circuitkit", self.clock.seconds(self.ours))
+        for name, tool in tools.items():
+            with torch.no_grad():
+                self._note(name, tool.seconds_a_cell(self.clock, number) * len(self.at))
+
+    def _note(self, name: str, seconds: float) -> None:
+        self.taken.setdefault(name, []).append(seconds)
+
+    def ratio(self, over: str, under: str) -> float:
+        """The median of two times' ratios, each within a round."""
+        return statistics.median(a / b for a, b in zip(self.taken[over], self.taken[under], strict=True))
+
+    def figures(self, name: str, tools: dict[str, Sampled]) -> dict[str, Any]:
+        """What the row says."""
+        return {
+            "model": name,
+            "over": self.over,
+            "prompts": len(self.prompts),
+            "corrupted": self.prompts.corrupted,
+            "cells": len(self.at),
+            "seconds": statistics.median(self.taken["circuitkit"]),
+            "floor": statistics.median(self.taken["floor"]),
+            "of_floor": self.ratio("floor", "circuitkit"),
+            "of_own_batch": self.ratio("own", "circuitkit"),
+            "rate_gflops": self.operations / statistics.median(self.taken["floor"]) / 1e9,
+            "rate_rows": self.rate.rows,
+            "times_ours": {tool: self.ratio(tool, "circuitkit") for tool in tools},
+            "peer_seconds": {tool: statistics.median(self.taken[tool]) for tool in tools},
+            "cells_a_batch": {tool: 1 if tool in ONE_AT_A_TIME else sampled.size for tool, sampled in tools.items()},
+            "peak_mib": self.peaks,
+            "errors": self.errors,
+        }
 
 
-def operations(model: ck.Model, layer: int, first: int, over: str) -> float:
-    """Floating-point operations of one row of a cell that no exact method avoids, without the logits."""
-    config: Any = model.config
-    d = model.d_model
-    wide = int(getattr(config, "intermediate_size", None) or 4 * d)
-    gated = 3 if hasattr(config, "hidden_act") else 2
-    heads = model.layers[layer].d_head or 0
-    kv = 2 * model.n_kv_heads(layer) * heads
-    q = model.n_heads(layer) * heads
-    columns = LENGTH - first
-    mlp, out = 2 * gated * d * wide, 2 * q * d
-    attention = 2 * d * (q + kv) + 4 * q * (LENGTH + first) / 2
-    total = 0.0
-    for at in range(layer, model.n_layers):
-        last = at == model.n_layers - 1
-        read = 1 if last else columns
-        attends = 0.0 if over == "z" and at == layer else attention
-        if last and attends:
-            # Keys and values of every column that changed, but a query, an output and an MLP only where it is read.
-            attends = (2 * d * kv * columns + 2 * d * q + 4 * q * LENGTH) / columns
-        total += attends * columns + (out + mlp) * read
-    return total
+HEADINGS = f"{'seconds':>9}{'x ours':>8}{'of floor':>10}{'own batch':>11}{'peak MiB':>10}"
 
 
-def forward_operations(model: ck.Model) -> float:
-    """The same count for one row of a plain forward, the logits of one position included."""
-    config: Any = model.config
-    d = model.d_model
-    wide = int(getattr(config, "intermediate_size", None) or 4 * d)
-    gated = 3 if hasattr(config, "hidden_act") else 2
-    heads = model.layers[0].d_head or 0
-    q, kv = model.n_heads(0) * heads, 2 * model.n_kv_heads(0) * heads
-    a_column = 2 * d * (q + kv) + 4 * q * LENGTH / 2 + 2 * q * d + 2 * gated * d * wide
-    return float(model.n_layers * LENGTH * a_column + 2 * d * config.vocab_size)
+def show(row: dict[str, Any]) -> None:
+    """Print one sweep's rows of the table: its floor, ours, and a line a tool."""
+    sweep = f"{row['model']} {row['over']} from {row['corrupted']}, {row['prompts']} prompts"
+    print(f"\n{sweep + ', ' + str(row['cells']) + ' cells':<58}{HEADINGS}")
+
+    def line(name: str, seconds: float, times: str, of_floor: str, own: str, key: str) -> None:
+        mib = row["peak_mib"].get(key)
+        told = "" if mib is None else f"{mib:.0f}"
+        print(f"  {name:<56}{seconds:>9.3f}{times:>8}{of_floor:>10}{own:>11}{told:>10}", flush=True)
+
+    rate = f"floor, at {row['rate_gflops']:.0f} GFLOP/s of {row['rate_rows']} rows; peak: plain forward"
+    line(rate, row["floor"], "", "1.00", "", "plain forward")
+    line("circuitkit", row["seconds"], "1.00", f"{row['of_floor']:.2f}", f"{row['of_own_batch']:.2f}", "circuitkit")
+    for tool, seconds in row["peer_seconds"].items():
+        batch = f"{tool}, {row['cells_a_batch'][tool]} cells a batch"
+        line(batch, seconds, f"{row['times_ours'][tool]:.2f}", f"{row['floor'] / seconds:.2f}", "", tool)
+    for tool, error in row["errors"].items():
+        print(f"  {tool} failed: {error}", flush=True)
 
 
-def cells_of(model: ck.Model, clean: Tensor, corrupt: Tensor, over: str) -> list[list[Any]]:
-    """Every cell of a denoising sweep."""
-    kept = model.run(clean, capture=[over]).cache
-    sites = [
-        ck.Site(over, layer=layer, **({"head": at} if over == "z" else {"position": at}))
-        for layer in range(model.n_layers)
-        for at in range(model.n_heads(layer) if over == "z" else LENGTH)
-    ]
-    return [[ck.replace(site, kept[site])] for site in sites]
-
-
-def floor_seconds(model: ck.Model, over: str, corrupted: int, rate: float) -> float:
-    """Seconds that the sweep's unavoidable operations take at a rate, the base runs included."""
-    logits = 2.0 * model.d_model * model.config.vocab_size
-    total = 0.0
-    for layer in range(model.n_layers):
-        changed = [corrupted] * model.n_heads(layer) if over == "z" else [at for at in range(LENGTH) if at >= corrupted]
-        total += sum(operations(model, layer, first, over) + logits for first in changed)
-    return PROMPTS * (total + forward_operations(model)) / rate
-
-
-def timed(run: Callable[[], Any], clock: Callable[[], float]) -> float:
-    """Seconds of one call."""
-    began = clock()
-    run()
-    return clock() - began
-
-
-def ours(model: ck.Model, clean: Tensor, corrupt: Tensor, over: str, targets: Targets) -> Callable[[], Tensor]:
-    """A whole sweep by circuitkit."""
-    cells = cells_of(model, clean, corrupt, over)
-    tokens = model.tokens(corrupt)
-    return lambda: measure(model, tokens, targets, logit_difference, cells, progress=False)
-
-
-def transformer_lens_cell(hf: Any, clean: Tensor, corrupt: Tensor, over: str, targets: Targets) -> Callable[..., Any]:
-    """One cell of TransformerLens's own sweep: its whole forward under one hook, as `get_act_patch_*` runs it."""
-    from transformer_lens.model_bridge import TransformerBridge
-
-    with tempfile.TemporaryDirectory() as folder:
-        hf.config.save_pretrained(folder)
-        word_tokenizer(["a"], 1024).save_pretrained(folder)
-        bridge = TransformerBridge.boot_transformers(
-            folder, hf_model=hf, tokenizer=AutoTokenizer.from_pretrained(folder), device="cpu", dtype=torch.float32
-        )
-    name = "hook_resid_pre" if over == "resid_pre" else "attn.hook_z"
-    kept = bridge.run_with_cache(clean, names_filter=lambda hook: hook.endswith(name))[1]
-
-    def cell(layer: int, at: int) -> Tensor:
-        hook_name = f"blocks.{layer}.{name}"
-
-        def patch(value: Tensor, hook: Any) -> Tensor:
-            if over == "z":
-                value[:, :, at] = kept[hook_name][:, :, at]
-            else:
-                value[:, at] = kept[hook_name][:, at]
-            return value
-
-        logits = bridge.run_with_hooks(corrupt, fwd_hooks=[(hook_name, patch)])
-        return logit_difference(logits[:, -1], targets)
-
-    return cell
-
-
-def nnsight_cells(hf: Any, clean: Tensor, corrupt: Tensor, over: str, targets: Targets) -> Callable[..., Any]:
-    """A batch of cells by nnsight: the prompts once a cell along the batch, each edited in its own rows."""
-    from nnsight import TransformersModel
-
-    traced = TransformersModel(hf, tokenizer=word_tokenizer(["a"], 1024), task="text-generation")
-    blocks = "transformer.h" if hasattr(hf, "transformer") else "model.layers"
-    attention = "attn.c_proj" if hasattr(hf, "transformer") else "self_attn.o_proj"
-
-    def at_layer(layer: int) -> Any:
-        module = traced
-        for part in (*blocks.split("."),):
-            module = getattr(module, part)
-        return module[layer]
-
-    def projection(layer: int) -> Any:
-        module = at_layer(layer)
-        for part in attention.split("."):
-            module = getattr(module, part)
-        return module
-
-    n_heads = hf.config.num_attention_heads
-    kept: dict[int, Tensor] = {}
-    for layer in range(hf.config.num_hidden_layers):
-        with traced.trace({"input_ids": clean, "attention_mask": torch.ones_like(clean)}):
-            value = (projection(layer) if over == "z" else at_layer(layer)).input.save()
-        kept[layer] = value
-
-    def cells(layer: int, ats: list[int]) -> Tensor:
-        rows, n = corrupt.repeat(len(ats), 1), len(corrupt)
-        with traced.trace({"input_ids": rows, "attention_mask": torch.ones_like(rows)}):
-            value = (projection(layer) if over == "z" else at_layer(layer)).input
-            for number, at in enumerate(ats):
-                if over == "z":
-                    d = value.shape[-1] // n_heads
-                    value[number * n : (number + 1) * n, :, at * d : (at + 1) * d] = kept[layer][
-                        :, :, at * d : (at + 1) * d
-                    ]
-                else:
-                    value[number * n : (number + 1) * n, at] = kept[layer][:, at]
-            logits = traced.output.logits[:, -1].save()
-        return logit_difference(logits, targets.select(torch.arange(n).repeat(len(ats))))
-
-    return cells
-
-
-def peers(hf: Any, model: ck.Model, clean: Tensor, corrupt: Tensor, over: str, targets: Targets) -> dict[str, Any]:
-    """Each other tool's way to a sample of cells, scaled up to all of them; a tool that cannot is left out by name."""
-    found: dict[str, Any] = {}
-    n_cells = sum(model.n_heads(layer) if over == "z" else LENGTH for layer in range(model.n_layers))
-    ats = [0, 1] if over == "z" else [LENGTH // 2, LENGTH - 2]
-    layers = sorted({0, model.n_layers // 2, model.n_layers - 1})
-    with suppress(Exception):
-        cell = transformer_lens_cell(hf, clean, corrupt, over, targets)
-        found["transformer_lens"] = (
-            lambda: [cell(layer, at) for layer in layers for at in ats],
-            n_cells / (len(layers) * len(ats)),
-        )
-    with suppress(Exception):
-        batched = nnsight_cells(hf, clean, corrupt, over, targets)
-        found["nnsight"] = (lambda: [batched(layer, ats) for layer in layers], n_cells / (len(layers) * len(ats)))
-    return found
-
-
-def main() -> None:
+def arguments() -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3, help="turns of each tool (default 3)")
     parser.add_argument("--threads", type=int, default=2, help="threads of torch (default 2)")
-    parser.add_argument("--model", help="one model only, such as gpt2-small")
-    parser.add_argument("--over", choices=["z", "resid_pre"], help="one kind of sweep only")
-    parser.add_argument("--corrupted", type=int, choices=CORRUPTED, help="one first corrupted position only")
-    parser.add_argument("--cpu-clock", action="store_true", help="processor time instead of the clock (busy machines)")
-    parser.add_argument("--no-peers", action="store_true", help="ours and the floor alone")
-    parser.add_argument("--quick", action="store_true", help="small models and one round, to see that it runs")
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    clock = time.process_time if options.cpu_clock else time.perf_counter
-    rows: list[dict[str, Any]] = []
-    print(f"{'model':<14}{'over':<11}{'from':>5}{'ours s':>9}{'floor s':>9}{'of floor':>9}   times ours: peers")
-    for name, hf in models(options.quick):
-        if options.model not in (None, name):
-            continue
-        hf.eval().requires_grad_(False)
-        model = ck.Model(hf)
-        for over in ("z", "resid_pre") if options.over is None else (options.over,):
-            for corrupted in CORRUPTED if options.corrupted is None else (options.corrupted,):
-                rows.append(row(name, hf, model, over, corrupted, options, clock))
-                told = rows[-1]
-                others = ", ".join(f"{peer} {times:.2f}" for peer, times in told["times_ours"].items())
-                print(
-                    f"{name:<14}{over:<11}{corrupted:>5}{told['seconds']:>9.3f}{told['floor']:>9.3f}"
-                    f"{told['of_floor']:>9.2f}   {others}",
-                    flush=True,
-                )
-    print(
-        json.dumps(
-            {
-                "benchmark": "sweeps",
-                "quick": options.quick,
-                "threads": options.threads,
-                "clock": "processor" if options.cpu_clock else "wall",
-                "machine": platform.machine(),
-                "torch": torch.__version__,
-                "rows": rows,
-            }
-        )
+    parser.add_argument("--model", nargs="+", choices=NAMES, default=list(NAMES), help="some models only")
+    parser.add_argument("--over", nargs="+", choices=["z", "resid_pre"], default=["z", "resid_pre"], help="some sweeps")
+    parser.add_argument(
+        "--corrupted", nargs="+", type=int, default=list(CORRUPTED), help="first corrupted positions (0 8 16)"
     )
+    parser.add_argument("--prompts", nargs="+", type=int, default=[4], help="prompts of a sweep (default 4)")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda (default cpu)")
+    parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
+    parser.add_argument("--cpu-clock", action="store_true", help="processor time instead of the clock (busy machines)")
+    parser.add_argument("--peers", nargs="*", choices=list(WAYS), default=list(WAYS), help="some other tools, or none")
+    parser.add_argument("--quick", action="store_true", help="small models and one round, to see that it runs")
+    return parser.parse_args()
 
 
-def row(name: str, hf: Any, model: ck.Model, over: str, corrupted: int, options: Any, clock: Any) -> dict[str, Any]:
-    """One sweep's figures."""
-    generator = torch.Generator().manual_seed(0)
-    vocabulary = min(model.config.vocab_size, 300)
-    clean = torch.randint(5, vocabulary, (PROMPTS, LENGTH), generator=generator)
-    corrupt = clean.clone()
-    corrupt[:, corrupted:] = torch.randint(5, vocabulary, (PROMPTS, LENGTH - corrupted), generator=generator)
-    ids = torch.randint(5, vocabulary, (PROMPTS, 2), generator=generator)
-    targets = Targets(ids[:, :1], ids[:, 1:])
-    sweep = ours(model, clean, corrupt, over, targets)
-    others = {} if options.no_peers else peers(hf, model, clean, corrupt, over, targets)
-    batch = corrupt.repeat(RATE_ROWS // PROMPTS, 1)
-    sweep()
-    taken: dict[str, list[float]] = {}
-    with torch.inference_mode():
-        for _ in range(1 if options.quick else options.rounds):
-            plain = timed(lambda: hf(input_ids=batch, logits_to_keep=1, use_cache=False), clock)
-            rate = RATE_ROWS * forward_operations(model) / plain
-            taken.setdefault("floor", []).append(floor_seconds(model, over, corrupted, rate))
-            taken.setdefault("ours", []).append(timed(sweep, clock))
-            for peer, (run, scale) in others.items():
-                with torch.inference_mode(False), torch.no_grad():
-                    taken.setdefault(peer, []).append(timed(run, clock) * scale)
-    ratio = statistics.median(f / o for f, o in zip(taken["floor"], taken["ours"], strict=True))
-    return {
-        "model": name,
-        "over": over,
-        "corrupted": corrupted,
-        "seconds": statistics.median(taken["ours"]),
-        "floor": statistics.median(taken["floor"]),
-        "of_floor": ratio,
-        "times_ours": {
-            peer: statistics.median(p / o for p, o in zip(taken[peer], taken["ours"], strict=True)) for peer in others
-        },
+def main() -> None:
+    options = arguments()
+    torch.set_num_threads(options.threads)
+    # Tools warn of what they will drop some day; what fails is in the table.
+    warnings.filterwarnings("ignore")
+    logging.disable(logging.WARNING)
+    transformers.logging.disable_progress_bar()
+    device = torch.device(options.device)
+    clock = Clock(device, options.cpu_clock)
+    rows: list[dict[str, Any]] = []
+    corrupted = options.corrupted[1:2] if options.quick else options.corrupted
+    for name, hf in models(options.model, options.quick, device, getattr(torch, options.dtype)):
+        model = ck.Model(hf)
+        for n in options.prompts:
+            with torch.inference_mode():
+                rate = Rate.found(model, hf, clock, Prompts.draw(model, n, 0))
+            for over in options.over:
+                sizes: dict[str, int] = {}
+                for first in corrupted or options.corrupted:
+                    sweep = Sweep(model, over, Prompts.draw(model, n, first), rate, clock)
+                    sweep.start()
+                    with torch.no_grad():
+                        tools = sweep.tools(hf, options.peers, sizes)
+                    for number in range(1 if options.quick else options.rounds):
+                        sweep.turn(number, tools)
+                    rows.append(sweep.figures(name, tools))
+                    show(rows[-1])
+    told = {
+        "benchmark": "sweeps",
+        "quick": options.quick,
+        "threads": options.threads,
+        "clock": clock.name,
+        "device": str(device),
+        "dtype": options.dtype,
+        "machine": machine(device),
+        "torch": torch.__version__,
+        "rows": rows,
     }
+    print(json.dumps(told))
 
 
 if __name__ == "__main__":
