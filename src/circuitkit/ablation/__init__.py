@@ -2,10 +2,10 @@
 
 from circuitkit.ablation import neurons
 from circuitkit.ablation.growth import Growth, grow
+from circuitkit.ablation.head_sites import Heads
 from circuitkit.ablation.heads import ablate, sweep
 from circuitkit.ablation.joint import Joint, sets
 from circuitkit.ablation.replacements import How
 from circuitkit.ablation.self_repair import Effects, effects
-from circuitkit.ablation.study import Heads
 
 __all__ = ["Effects", "Growth", "Heads", "How", "Joint", "ablate", "effects", "grow", "neurons", "sets", "sweep"]

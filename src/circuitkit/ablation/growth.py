@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 import pandas as pd
 import torch
 
+from circuitkit.ablation.head_sites import Heads, head_of, head_sites
 from circuitkit.ablation.joint import Head, Joint, beside_random_sets, interventions_of
 from circuitkit.ablation.replacements import How, Replacement
-from circuitkit.ablation.study import Heads, Study, head_of, head_sites
 from circuitkit.metrics import Compute, Metric
 from circuitkit.model.tokens import Prompts
 from circuitkit.pairs import Pairs
+from circuitkit.study import Study
 
 if TYPE_CHECKING:
     from circuitkit.model.model import Model
@@ -82,7 +83,7 @@ def grow(
         raise ValueError(f"a set of {size} heads cannot be grown from {len(candidates)}")
     if controls < 1:
         raise ValueError(f"a grown set is read beside random ones, so controls is 1 or more, not {controls}")
-    study = Study.of(model, prompts, metric)
+    study = Study.of_prompts(model, prompts, metric)
     of_head = interventions_of(study, replacement, [candidates], whole_layers=True)
     sign = -1 if study.metric.higher_is_better else 1
     grown: list[Head] = []

@@ -9,14 +9,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from circuitkit.ablation.head_sites import Heads, head_counts, head_sites
 from circuitkit.ablation.replacements import How, Replacement
-from circuitkit.ablation.study import Heads, Study, head_counts, head_sites
 from circuitkit.metrics import Compute, Metric
 from circuitkit.model.site import Site
 from circuitkit.model.tokens import Prompts, Tokens
 from circuitkit.pairs import Pairs
 from circuitkit.results import Result
 from circuitkit.run.interventions import Intervention
+from circuitkit.study import Study
 
 if TYPE_CHECKING:
     from circuitkit.model.model import Model
@@ -66,7 +67,7 @@ def sweep(
     (('layer', 'head'), (3, 4))
     """
     replacement = Replacement(how, factor, reference, by_position, seed)
-    study, sites = Study.of(model, prompts, metric), head_sites(model, heads)
+    study, sites = Study.of_prompts(model, prompts, metric), head_sites(model, heads)
     cells = [[each] for each in replacement.at(model, study.tokens, sites).values()]
     values = study.measured(cells, f"{how} ablation", progress)
     return study.result(

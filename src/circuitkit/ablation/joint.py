@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from circuitkit.ablation.head_sites import head_counts, head_of, head_sites, named_sites
 from circuitkit.ablation.replacements import How, Replacement
-from circuitkit.ablation.study import Study, head_counts, head_of, head_sites, named_sites
 from circuitkit.metrics import Compute, Metric
 from circuitkit.model.tokens import Prompts
 from circuitkit.pairs import Pairs
 from circuitkit.results import Result
 from circuitkit.run.interventions import Intervention
 from circuitkit.statistics import Control, against_controls, matched_heads
+from circuitkit.study import Study
 
 if TYPE_CHECKING:
     from circuitkit.model.model import Model
@@ -94,7 +95,7 @@ def sets(
         raise ValueError("there is no set of heads to ablate")
     if controls < 0:
         raise ValueError(f"controls is how many random sets come beside each, 0 or more, not {controls}")
-    study, chosen = Study.of(model, prompts, metric), tuple(members.values())
+    study, chosen = Study.of_prompts(model, prompts, metric), tuple(members.values())
     of_head = interventions_of(study, replacement, chosen, whole_layers=controls > 0)
     labels = tuple(members) if isinstance(sets, Mapping) else tuple(_text(heads) for heads in chosen)
     cells = [[of_head[head] for head in heads] for heads in chosen]

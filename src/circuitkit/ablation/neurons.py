@@ -9,13 +9,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from circuitkit.ablation.study import Study
 from circuitkit.metrics import Compute, Metric
 from circuitkit.model.site import Site, SiteError
 from circuitkit.model.tokens import Prompts, Tokens
 from circuitkit.pairs import Pairs
 from circuitkit.results import Result
 from circuitkit.run.interventions import Intervention, add
+from circuitkit.study import Study
 
 if TYPE_CHECKING:
     from circuitkit.model.model import Model
@@ -57,7 +57,7 @@ def sweep(
     named = list(dict.fromkeys((int(layer), int(neuron)) for layer, neuron in neurons))
     if not named:
         raise ValueError("no neuron is named")
-    study = Study.of(model, prompts, metric)
+    study = Study.of_prompts(model, prompts, metric)
     means = _means(model, study.tokens, named, how, reference)
     values = study.measured([_ablation(model, means, [each]) for each in named], f"{how} ablation", progress)
     layers, numbers = (tuple(sorted(set(column))) for column in zip(*named, strict=True))

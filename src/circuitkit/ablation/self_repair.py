@@ -10,15 +10,16 @@ import pandas as pd
 from jaxtyping import Float
 from torch import Tensor
 
+from circuitkit.ablation.head_sites import Heads, head_sites
 from circuitkit.ablation.heads import by_head
 from circuitkit.ablation.replacements import How, Replacement
-from circuitkit.ablation.study import Heads, Study, head_sites
 from circuitkit.metrics import Compute, Metric
 from circuitkit.model.site import Site
 from circuitkit.model.tokens import Prompts
 from circuitkit.pairs import Pairs
 from circuitkit.results import Result
 from circuitkit.run.interventions import Intervention, replace
+from circuitkit.study import Study
 
 if TYPE_CHECKING:
     from circuitkit.model.model import Model
@@ -83,7 +84,7 @@ def effects(
     ['total', 'direct', 'repaired']
     """
     replacement = Replacement(how, factor, reference, by_position, seed)
-    study, sites = Study.of(model, prompts, metric), head_sites(model, heads)
+    study, sites = Study.of_prompts(model, prompts, metric), head_sites(model, heads)
     ablations = replacement.at(model, study.tokens, sites)
     held = _held(study, min((site.layer or 0 for site in sites), default=0))
     cells = {

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping
 from itertools import product
 from typing import TYPE_CHECKING, Literal
 
-from circuitkit.ablation.study import Study
 from circuitkit.attention.interventions import force
 from circuitkit.attention.sides import Side, edges_between, laid_out, layers_and_heads
 from circuitkit.metrics import Compute, Metric
@@ -16,6 +15,7 @@ from circuitkit.pairs import Pairs
 from circuitkit.results import Result
 from circuitkit.run.interventions import Interventions, knockout
 from circuitkit.spans import Span
+from circuitkit.study import Study
 
 if TYPE_CHECKING:
     from circuitkit.model.model import Model
@@ -72,7 +72,7 @@ def edges(
         raise ValueError(f"per is 'model', 'layer' or 'head', not {per!r}")
     if how not in ("knockout", "force"):
         raise ValueError(f"how is 'knockout' or 'force', not {how!r}")
-    study = Study.of(model, prompts, metric)
+    study = Study.of_prompts(model, prompts, metric)
     side = Side.of_spans(model, prompts.clean if isinstance(prompts, Pairs) else prompts, spans)
     where = _attending(model, layers, heads, by_head=per == "head")
     layer_at = None if per == "model" else list(dict.fromkeys(layer for layer, _ in where))

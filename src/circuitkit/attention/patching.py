@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace as with_fields
 from itertools import product
 from typing import TYPE_CHECKING, Literal
 
 from circuitkit import metrics
 from circuitkit.attention.sides import Places, Side, edges_between, laid_out, layers_and_heads
-from circuitkit.metrics import Compute, Metric, as_metric
+from circuitkit.metrics import Compute, Metric
 from circuitkit.model.site import Site
-from circuitkit.pairs import Pairs, Reading
-from circuitkit.records import provenance
-from circuitkit.results import Baseline, Result
-from circuitkit.run.executor import logits_read, measure
+from circuitkit.pairs import Pairs
+from circuitkit.results import Result
 from circuitkit.run.interventions import Interventions, between, replace
+from circuitkit.study import Study
 
 if TYPE_CHECKING:
     from circuitkit.model.model import Model
@@ -64,14 +62,12 @@ def transplant(
     >>> result.axes, tuple(result.values.shape)
     (('query', 'key'), (8, 1))
     """
-    if direction not in ("denoise", "noise"):
-        raise ValueError(f"direction is 'denoise' or 'noise', not {direction!r}")
-    metric, aligned = as_metric(metric), pairs.on(model)
+    aligned = pairs.on(model)
     query_side, key_side = (Side.of(model, pairs, aligned, each) for each in (queries, keys))
     layer_at, head_at = layers_and_heads(model, layers, heads)
-    base, source = (aligned.corrupt, aligned.clean) if direction == "denoise" else (aligned.clean, aligned.corrupt)
-    read = Reading.of(source, aligned.targets, metric).tokens
-    kept = model.run(read, capture=[Site("pattern", layer=layer) for layer in layer_at], logits_at=-1).cache
+    places = [Site("pattern", layer=layer) for layer in layer_at]
+    study = Study.of_pairs(model, aligned, metric, direction, places)
+    kept = model.run(study.as_read(study.source), capture=places, logits_at=-1).cache
     cells: dict[tuple[int, ...], Interventions] = {}
     for (i, layer), (j, head) in product(enumerate(layer_at), enumerate(head_at)):
         if head >= model.n_heads(layer):
@@ -86,32 +82,15 @@ def transplant(
         "query": query_side.names,
         "key": key_side.names,
     }
-    targets, study = aligned.targets, "attention.transplant"
-    if metric.needs_clean:
-        targets = with_fields(targets, clean_logits=logits_read(model, aligned.clean, targets, metric))
-    ends = (aligned.clean, aligned.corrupt)
-    baseline = Baseline(*(measure(model, end, targets, metric, [[]], progress=False)[0] for end in ends))
-    values = measure(model, base, targets, metric, list(cells.values()), title=study, progress=progress)
+    values = study.measured(list(cells.values()), "transplanting attention", progress)
     per_example, coordinates = laid_out(values, axes, cells)
     labels = {"query": query_side.labels, "key": key_side.labels}
-    return Result(
-        per_example=per_example,
-        axes=tuple(coordinates),
-        baseline=baseline,
-        direction=direction,
-        metric=metric.name,
-        unit=metric.unit,
-        title=f"Transplanting attention ({direction}), {model.name}",
+    return study.result(
+        per_example,
+        tuple(coordinates),
+        f"Transplanting attention ({direction})",
+        seed,
         coordinates=coordinates,
         labels={axis: shown for axis, shown in labels.items() if shown is not None},
-        groups=aligned.groups,
-        seed=seed,
-        provenance=provenance(
-            model_name=model.name,
-            revision=model.revision,
-            data=[aligned.clean.ids, aligned.corrupt.ids, targets.answer],
-            seed=seed,
-            study=study,
-            direction=direction,
-        ),
+        study="attention.transplant",
     )

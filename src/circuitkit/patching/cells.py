@@ -13,7 +13,8 @@ from torch import Tensor
 
 from circuitkit.model.site import ATTENTION_KINDS, HEAD_KINDS, KEY_VALUE_KINDS, Kind, Site, SiteError
 from circuitkit.model.tokens import absolute
-from circuitkit.pairs import AlignedPairs
+from circuitkit.pairs import AlignedPairs, PairError
+from circuitkit.study import Study
 
 if TYPE_CHECKING:
     from circuitkit.model.model import Model
@@ -114,10 +115,17 @@ class Cells:
         """The whole sites that the cells are parts of."""
         return list(dict.fromkeys(site.place for each in self.sites for site in each))
 
-    @property
-    def from_the_end(self) -> bool:
-        """Whether any cell names a position or key counted from a row's end."""
-        return any(min(site.position or 0, site.key or 0) < 0 for each in self.sites for site in each)
+    def require_positions_of_prompts(self, study: Study) -> None:
+        """Refuse positions counted from the end where the metric reads an answer behind the prompt.
+
+        Raises:
+            PairError: they would count the answer.
+        """
+        from_the_end = any(min(site.position or 0, site.key or 0) < 0 for each in self.sites for site in each)
+        if from_the_end and study.tokens is not study.base:
+            raise PairError(
+                "with answers of several tokens, negative positions would count the answer: name them from 0"
+            )
 
     def filled(self, values: Float[Tensor, "cell example"]) -> Float[Tensor, "*cells example"]:
         """The cells' values along their axes; NaN where a layer has no such head, or a query comes before its key."""

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace as with_fields
 from typing import TYPE_CHECKING, Literal
 
 from circuitkit import metrics
-from circuitkit.metrics import Compute, Metric, as_metric
-from circuitkit.model.site import ATTENTION_KINDS, Kind, Site, SiteError
+from circuitkit.metrics import Compute, Metric
+from circuitkit.model.site import Kind, Site, SiteError
 from circuitkit.model.tokens import Prompts
-from circuitkit.pairs import AlignedPairs, PairError, Pairs, Reading
+from circuitkit.pairs import AlignedPairs, Pairs
 from circuitkit.patching.cells import Cells, SiteSets
 from circuitkit.patching.sources import Source, values_from
-from circuitkit.records import provenance
-from circuitkit.results import Baseline, Result
-from circuitkit.run.executor import logits_read, measure
-from circuitkit.run.interventions import replace, scale
+from circuitkit.results import Result
+from circuitkit.run.interventions import replace
+from circuitkit.study import Study
 
 if TYPE_CHECKING:
     from circuitkit.model.model import Model
@@ -81,50 +79,25 @@ def sweep(
     >>> sweep(ck.load("deductor-130k"), pairs, over="z", progress=False).axes
     ('layer', 'head')
     """
-    if direction not in ("denoise", "noise"):
-        raise ValueError(f"direction is 'denoise' or 'noise', not {direction!r}")
-    metric, aligned = as_metric(metric), pairs.on(model)
+    aligned = pairs.on(model)
     cells = _cells(model, aligned, over, layers, positions, keys, window, sets)
-    base, other = (aligned.corrupt, aligned.clean) if direction == "denoise" else (aligned.clean, aligned.corrupt)
-    targets = aligned.targets
-    if cells.from_the_end and Reading.of(base, targets, metric).tokens is not base:
-        raise PairError("with answers of several tokens, negative positions would count the answer: name them from 0")
-    kept = values_from(model, source, reference, other, base, targets, metric, cells.places)
+    study = Study.of_pairs(model, aligned, metric, direction, cells.places)
+    cells.require_positions_of_prompts(study)
+    kept = values_from(study, source, reference, cells.places)
     patches = [[replace(site, kept[site]) for site in sites] for sites in cells.sites]
-    if metric.needs_clean:
-        targets = with_fields(targets, clean_logits=logits_read(model, aligned.clean, targets, metric))
-    # Nothing changed, but by the same way through attention as the cells.
-    nothing = [scale(place, 1.0) for place in cells.places if place.kind in ATTENTION_KINDS]
-    baseline = Baseline(
-        measure(model, aligned.clean, targets, metric, [nothing], progress=False)[0],
-        measure(model, aligned.corrupt, targets, metric, [nothing], progress=False)[0],
-    )
     what = "sets of sites" if sets is not None else _kind(over)
     whence = source if isinstance(source, str) else ("given values" if hasattr(source, "keys") else "other prompts")
-    values = measure(model, base, targets, metric, patches, title=f"{direction} {what}", progress=progress)
-    return Result(
-        per_example=cells.filled(values),
-        axes=cells.axes,
-        baseline=baseline,
-        direction=direction,
-        metric=metric.name,
-        unit=metric.unit,
-        title=f"Patching {what} ({direction}{'' if whence == 'pair' else f', from {whence}'}), {model.name}",
+    return study.result(
+        cells.filled(study.measured(patches, f"{direction} {what}", progress)),
+        cells.axes,
+        f"Patching {what} ({direction}{'' if whence == 'pair' else f', from {whence}'})",
+        seed,
         coordinates=cells.coordinates,
         labels=cells.labels,
-        groups=aligned.groups,
-        seed=seed,
-        provenance=provenance(
-            model_name=model.name,
-            revision=model.revision,
-            data=[aligned.clean.ids, aligned.corrupt.ids, targets.answer],
-            seed=seed,
-            study="patching.sweep",
-            over=what,
-            direction=direction,
-            window=window,
-            source=whence,
-        ),
+        study="patching.sweep",
+        over=what,
+        window=window,
+        source=whence,
     )
 
 

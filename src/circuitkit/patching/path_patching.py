@@ -13,14 +13,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from circuitkit import metrics
-from circuitkit.metrics import Compute, Metric, Targets, as_metric
+from circuitkit.metrics import Compute, Metric
 from circuitkit.model.site import HEAD_KINDS, KEY_VALUE_KINDS, Site, SiteError
-from circuitkit.pairs import AlignedPairs, Pairs, Reading
+from circuitkit.pairs import Pairs, Reading
 from circuitkit.patching.frozen import FrozenRun, Sites, reaches
-from circuitkit.records import provenance
-from circuitkit.results import Baseline, Result
-from circuitkit.run.executor import logits_read, measure
+from circuitkit.results import Result
 from circuitkit.run.interventions import Intervention
+from circuitkit.study import Study
 
 if TYPE_CHECKING:
     from circuitkit.model.model import Model
@@ -90,38 +89,16 @@ def paths(
     >>> paths(ck.load("deductor-130k"), pairs, ["embed", Site("z", 0)], [Site("k", 1), "mlp_out"]).values.shape
     torch.Size([5, 7])
     """
-    if direction not in ("denoise", "noise"):
-        raise ValueError(f"direction is 'denoise' or 'noise', not {direction!r}")
-    metric = as_metric(metric)
     sent, received = _ends(model, senders, "senders"), _ends(model, receivers, "receivers")
     _check_reach(model, sent, received)
-    aligned = pairs.on(model)
-    targets = aligned.targets
-    if metric.needs_clean:
-        targets = with_fields(targets, clean_logits=logits_read(model, aligned.clean, targets, metric))
-    baseline = Baseline(
-        measure(model, aligned.clean, targets, metric, [[]], progress=False)[0],
-        measure(model, aligned.corrupt, targets, metric, [[]], progress=False)[0],
-    )
-    return Result(
-        per_example=_measured(model, aligned, targets, metric, direction, sent, received, progress),
-        axes=("sender", "receiver"),
-        baseline=baseline,
-        direction=direction,
-        metric=metric.name,
-        unit=metric.unit,
-        title=f"Path patching ({direction}), {model.name}",
+    study = Study.of_pairs(model, pairs.on(model), metric, direction)
+    return study.result(
+        _measured(study, sent, received, progress),
+        ("sender", "receiver"),
+        f"Path patching ({direction})",
+        seed,
         coordinates={"sender": tuple(map(_name, sent)), "receiver": tuple(map(_name, received))},
-        groups=aligned.groups,
-        seed=seed,
-        provenance=provenance(
-            model_name=model.name,
-            revision=model.revision,
-            data=[aligned.clean.ids, aligned.corrupt.ids, targets.answer],
-            seed=seed,
-            study="patching.paths",
-            direction=direction,
-        ),
+        study="patching.paths",
     )
 
 
@@ -159,17 +136,10 @@ def direct_effects(
 
 
 def _measured(
-    model: Model,
-    aligned: AlignedPairs,
-    targets: Targets,
-    metric: Metric,
-    direction: Direction,
-    sent: list[Sites],
-    received: list[Sites],
-    progress: bool,
+    study: Study, sent: list[Sites], received: list[Sites], progress: bool
 ) -> Float[Tensor, "sender receiver example"]:
-    base, source = (aligned.corrupt, aligned.clean) if direction == "denoise" else (aligned.clean, aligned.corrupt)
-    read, read_source = (Reading.of(prompts, targets, metric) for prompts in (base, source))
+    model, base = study.model, study.base
+    read, read_source = (Reading.of(prompts, study.targets, study.metric) for prompts in (base, study.source))
     senders, receivers = ([site for sites in sets for site in sites] for sets in (sent, received))
     rows: list[Tensor] = []
     with torch.inference_mode():
@@ -182,7 +152,7 @@ def _measured(
             there = torch.tensor([[reaches(model, one, other) for other in received] for one in batch])
             cells = [[made[i][site] for site in received[j] if site in made[i]] for i, j in there.nonzero().tolist()]
             title = f"paths from {len(rows) + len(batch)}/{len(sent)} senders"
-            values = measure(model, base, targets, metric, cells, title=title, progress=progress)
+            values = study.measured(cells, title, progress)
             grid = torch.full((*there.shape, len(base)), torch.nan, dtype=values.dtype)
             grid[there] = values
             rows += grid

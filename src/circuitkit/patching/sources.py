@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Literal
 
 from torch import Tensor
 
-from circuitkit.metrics import Metric, Targets
 from circuitkit.model.site import Site
 from circuitkit.model.tokens import Prompts, Tokens
-from circuitkit.pairs import PairError, Reading
+from circuitkit.pairs import PairError
 from circuitkit.run.cache import Cache
+from circuitkit.study import Study
 
 if TYPE_CHECKING:
     from circuitkit.model.model import Model
@@ -19,25 +19,13 @@ if TYPE_CHECKING:
 Source = Literal["pair", "mean"] | Prompts | Mapping[Site, Tensor]
 
 
-def values_from(
-    model: Model,
-    source: Source,
-    reference: Prompts | None,
-    pair: Tokens,
-    base: Tokens,
-    targets: Targets,
-    metric: Metric,
-    places: Sequence[Site],
-) -> Cache:
+def values_from(study: Study, source: Source, reference: Prompts | None, places: Sequence[Site]) -> Cache:
     """The values of whole sites that a sweep patches in, a row for each of the base's.
 
     Args:
-        model: the model.
-        source: where they come from; see `circuitkit.patching.sweep`.
+        study: the pairs, and which of their runs is patched.
+        source: where the values come from; see `circuitkit.patching.sweep`.
         reference: the prompts that a mean is taken over; the pairs' other prompts if None.
-        pair: the pairs' other prompts.
-        base: the prompts that are patched.
-        targets, metric: which tell whether answers stand behind the prompts.
         places: the sites.
 
     Raises:
@@ -45,19 +33,20 @@ def values_from(
     """
     if reference is not None and not (isinstance(source, str) and source == "mean"):
         raise ValueError("reference names the prompts of a mean: it goes with source='mean' alone")
-    run_on = Reading.of(base, targets, metric).tokens
+    model, base = study.model, study.base
     if isinstance(source, Mapping):
-        return _given(model, source, run_on)
+        return _given(model, source, study.tokens)
     if isinstance(source, str) and source == "mean":
-        others = Reading.of(pair, targets, metric).tokens if reference is None else model.tokens(reference)
-        return _mean(model, others, run_on, places)
-    others = pair if isinstance(source, str) and source == "pair" else _one_a_row(model.tokens(source), len(base))
+        others = study.as_read(study.source) if reference is None else model.tokens(reference)
+        return _mean(model, others, study.tokens, places)
+    pair = isinstance(source, str) and source == "pair"
+    others = study.source if pair else _one_a_row(model.tokens(source), len(base))
     if others.mask.shape != base.mask.shape or not bool((others.mask == base.mask).all()):
         raise PairError(
             f"the source has prompts of {others.lengths.tolist()} tokens, the patched ones have "
             f"{base.lengths.tolist()}, so their positions do not correspond"
         )
-    return model.run(Reading.of(others, targets, metric).tokens, capture=places).cache
+    return model.run(study.as_read(others), capture=places).cache
 
 
 def _one_a_row(tokens: Tokens, rows: int) -> Tokens:

@@ -11,17 +11,16 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from circuitkit import metrics
-from circuitkit.metrics import Compute, Metric, as_metric
+from circuitkit.metrics import Compute, Metric
 from circuitkit.model.site import Site
 from circuitkit.model.tokens import PromptError, Prompts, Tokens
-from circuitkit.pairs import AlignedPairs, Answers, PairError, Pairs, Reading
+from circuitkit.pairs import AlignedPairs, Answers, PairError, Pairs
 from circuitkit.patching.cells import Cells
-from circuitkit.records import provenance
 from circuitkit.results import Baseline, Result
-from circuitkit.run.executor import logits_read, measure
 from circuitkit.run.interventions import Intervention, add, replace
 from circuitkit.run.resume import whole_runs_only
 from circuitkit.spans import Span
+from circuitkit.study import Study
 
 if TYPE_CHECKING:
     from circuitkit.model.model import Model
@@ -84,50 +83,36 @@ def trace(
     seeds = tuple(seeds)
     if sigma <= 0 or not seeds:
         raise PromptError(f"tracing needs noise and a draw of it, got sigma={sigma} and {len(seeds)} seeds")
-    metric, aligned = as_metric(metric), _aligned(model, prompts, answers)
-    clean, targets = aligned.clean, aligned.targets
+    aligned = _aligned(model, prompts, answers)
     cells = Cells.over(model, aligned, over, layers, positions, window)
-    if metric.needs_clean:
-        targets = with_fields(targets, clean_logits=logits_read(model, clean, targets, metric))
-    tokens = Reading.of(clean, targets, metric).tokens
-    if cells.from_the_end and tokens is not clean:
-        raise PairError("with answers of several tokens, negative positions would count the answer: name them from 0")
-    drowned = _subject(model, prompts, subject, tokens)
+    study = Study.of(model, aligned.clean, aligned.targets, metric, "denoise", groups=aligned.groups)
+    cells.require_positions_of_prompts(study)
+    drowned = _subject(model, prompts, subject, study.tokens)
     firsts = [Site("resid_pre", layer=sites[0].layer) for sites in cells.sites]
-    kept = model.run(tokens, capture=[_EMBED, *cells.places], logits_at=-1).cache
+    kept = model.run(study.tokens, capture=[_EMBED, *cells.places], logits_at=-1).cache
     restored = [[replace(site, kept[site]) for site in sites] for sites in cells.sites]
-    width = sigma * kept[_EMBED][tokens.mask].float().std()
+    width = sigma * kept[_EMBED][study.tokens.mask].float().std()
     values, noised = [], []
     for draw in seeds:
-        noise = _noise(kept[_EMBED], drowned, draw) * width
-        corrupt = _corrupted(model, tokens, add(_EMBED, noise), firsts)
-        noised.append(measure(model, clean, targets, metric, [[add(_EMBED, noise)]], progress=False)[0])
+        noise = add(_EMBED, _noise(kept[_EMBED], drowned, draw) * width)
+        corrupt = _corrupted(model, study.tokens, noise, firsts)
+        noised.append(study.measured([[noise]], "", progress=False)[0])
         patched = [[*before, *states] for before, states in zip(corrupt, restored, strict=True)]
-        values.append(measure(model, clean, targets, metric, patched, title=f"tracing {over}", progress=progress))
-    return Result(
-        per_example=cells.filled(torch.stack(values).mean(0)),
-        axes=cells.axes,
-        baseline=Baseline(measure(model, clean, targets, metric, [[]], progress=False)[0], torch.stack(noised).mean(0)),
-        direction="denoise",
-        metric=metric.name,
-        unit=metric.unit,
-        title=f"Tracing {over} (noise of {sigma:g} standard deviations), {model.name}",
+        values.append(study.measured(patched, f"tracing {over}", progress))
+    noisy = with_fields(study, baseline=Baseline(study.baseline.clean, torch.stack(noised).mean(0)))
+    return noisy.result(
+        cells.filled(torch.stack(values).mean(0)),
+        cells.axes,
+        f"Tracing {over} (noise of {sigma:g} standard deviations)",
+        seed,
         coordinates=cells.coordinates,
         labels=cells.labels,
-        groups=aligned.groups,
-        seed=seed,
-        provenance=provenance(
-            model_name=model.name,
-            revision=model.revision,
-            data=[clean.ids, targets.answer],
-            seed=seed,
-            study="patching.trace",
-            over=over,
-            window=window,
-            sigma=sigma,
-            noise_deviation=float(width),
-            noise_seeds=list(seeds),
-        ),
+        study="patching.trace",
+        over=over,
+        window=window,
+        sigma=sigma,
+        noise_deviation=float(width),
+        noise_seeds=list(seeds),
     )
 
 
