@@ -16,11 +16,11 @@ import circuitkit
 VERBS = {
     "demo": "Find the heads that carry a deduction in an embedded model: the main job, in under a minute.",
     "doctor": "Check a model and its tap on this machine.",
-    "patch": "Patch activations between clean and corrupt runs, one cell at a time.",
+    "patch": "Patch activations, paths and attention between clean and corrupt runs, and measure what each moves.",
     "ablate": "Ablate attention heads, one at a time.",
     "attention": "Capture attention patterns on a prompt, draw them, and score its tokens.",
 }
-"""Every verb with its line of help; `circuitkit.commands.VERB` has the function."""
+"""Every verb with its line of help; `circuitkit.commands.VERB` has the function, or the app of its verbs."""
 
 app = App(
     name="circuitkit",
@@ -45,12 +45,9 @@ def _run(
         Show the traceback of an error.
     """
     try:
-        return app(words, exit_on_error=False)
-    except CycloptsError:
-        # Told already, with what was expected.
-        return 2
+        return app(words, exit_on_error=False, print_error=False)
     except Exception as error:
-        if debug or not _of_the_user(error):
+        if not isinstance(error, CycloptsError) and (debug or not _of_the_user(error)):
             raise
         print(f"circuitkit: {' '.join(str(error).split())}", file=sys.stderr)
         return 2

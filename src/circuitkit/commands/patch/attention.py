@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from circuitkit.commands.loading import LoadAs, load
-from circuitkit.commands.patch.options import Direction, Layers, MetricName, Spans, Words, metric_of
+from circuitkit.commands.patch.options import Direction, MetricName, Numbers, Spans, Words, metric_of
 from circuitkit.commands.patch.sites import heads_of
 from circuitkit.commands.patch.spans import side_of, spans_of
 from circuitkit.commands.prompts import PROMPTS, PairsFrom, load_with_pairs
@@ -25,8 +25,8 @@ def edges(
     how: Literal["knockout", "force"] = "knockout",
     weight: float = 1.0,
     per: Literal["model", "layer", "head"] = "model",
-    layers: Layers = None,
-    heads: Annotated[list[str] | None, Parameter(negative="", consume_multiple=True)] = None,
+    layers: Numbers = None,
+    heads: Words = None,
     metric: MetricName | None = None,
     prompts: PairsFrom | None = None,
     out: Path = Path("edges"),
@@ -102,8 +102,8 @@ def edges(
 def transplant(
     model: str,
     *,
-    layers: Layers = None,
-    heads: Layers = None,
+    layers: Numbers = None,
+    heads: Numbers = None,
     queries: Words = None,
     keys: Words = None,
     spans: Spans = None,
@@ -178,8 +178,8 @@ def _alone(named: list[int] | None, edge_map: bool) -> int | list[int] | None:
 def freeze(
     model: str,
     *,
-    layers: Layers = None,
-    heads: Annotated[list[str] | None, Parameter(negative="", consume_multiple=True)] = None,
+    layers: Numbers = None,
+    heads: Words = None,
     direction: Direction = "denoise",
     metric: MetricName = "logit_difference",
     prompts: PairsFrom | None = None,

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
-
-from cyclopts import Parameter
+from typing import TYPE_CHECKING, Any, Literal
 
 from circuitkit.commands.loading import LoadAs, load
-from circuitkit.commands.patch.options import Layers, Spans, Words
+from circuitkit.commands.patch.options import Numbers, Spans, Words
 from circuitkit.commands.patch.sites import heads_of
 from circuitkit.commands.patch.spans import side_of, spans_of
 
@@ -29,8 +27,8 @@ def generate(
     queries: Words = None,
     keys: Words = None,
     spans: Spans = None,
-    layers: Layers = None,
-    heads: Annotated[list[str] | None, Parameter(negative="", consume_multiple=True)] = None,
+    layers: Numbers = None,
+    heads: Words = None,
     weight: float = 1.0,
     source: str | None = None,
     during: Literal["prompt", "generated", "both"] = "both",

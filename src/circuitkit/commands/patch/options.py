@@ -14,7 +14,7 @@ Direction = Literal["denoise", "noise"]
 MetricName = Literal[
     "logit_difference", "probability", "kl", "cross_entropy", "log_probability", "probability_difference"
 ]
-Layers = Annotated[list[int] | None, Parameter(negative="", consume_multiple=True)]
+Numbers = Annotated[list[int] | None, Parameter(negative="", consume_multiple=True)]
 Words = Annotated[list[str] | None, Parameter(negative="", consume_multiple=True)]
 Spans = Annotated[list[str] | None, Parameter(name="--span", negative="")]
 

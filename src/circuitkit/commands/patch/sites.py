@@ -9,15 +9,17 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from circuitkit.model.site import Site
 
-_SHORT = re.compile(r"(?P<kind>[a-z_]+)(?:\.(?P<layer>-?\d+)(?:\.(?P<head>\d+))?)?(?:@(?P<position>-?\d+))?")
+_SHORT = re.compile(
+    r"(?P<kind>[a-z_]+)(?:\.(?P<layer>-?\d+)(?:\.(?P<head>\d+))?)?(?:@(?P<position>-?\d+)(?:,(?P<key>-?\d+))?)?"
+)
 _FAMILIAR = {"head": "z", "mlp": "mlp_out", "attn": "attn_out"}
 
 
 def site_of(text: str) -> Site:
     """A site as it is written on a command line: KIND, KIND.LAYER, KIND.LAYER.HEAD, any of them with @POSITION.
 
-    head, attn and mlp stand for z, attn_out and mlp_out, and logits for the last stream; whatever `Site.parse` reads
-    will do too.
+    An edge of attention is pattern.LAYER.HEAD@QUERY,KEY. head, attn and mlp stand for z, attn_out and mlp_out, and
+    logits for the last stream; whatever `Site.parse` reads will do too.
 
     Raises:
         SiteError: it names no site.
@@ -40,7 +42,7 @@ def site_of(text: str) -> Site:
                 f"{text!r} names no site: write KIND.LAYER.HEAD@POSITION, all but the kind as you need them, such as "
                 f"z.2.1, mlp_out.0 or resid_pre.1@-1; the kinds are {', '.join(KINDS)}"
             ) from error
-    named = {axis: int(short[axis]) for axis in ("layer", "head", "position") if short[axis] is not None}
+    named = {axis: int(short[axis]) for axis in ("layer", "head", "position", "key") if short[axis] is not None}
     return Site(kind, **named)  # type: ignore[arg-type]  # it is one of KINDS
 
 

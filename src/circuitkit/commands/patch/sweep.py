@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import Group, Parameter
 
 from circuitkit.commands.loading import LoadAs
-from circuitkit.commands.patch.options import Direction, Layers, MetricName, metric_of
+from circuitkit.commands.patch.options import Direction, MetricName, Numbers, metric_of
 from circuitkit.commands.patch.sites import sets_of
 from circuitkit.commands.prompts import PairsFrom, load_with_pairs, prompts_in
 
@@ -20,8 +20,9 @@ def sweep(
     *,
     over: str | None = None,
     sets: Annotated[list[str] | None, Parameter(name="--set", negative="")] = None,
-    layers: Layers = None,
-    positions: Annotated[list[int] | None, Parameter(negative="", consume_multiple=True)] = None,
+    layers: Numbers = None,
+    positions: Numbers = None,
+    keys: Numbers = None,
     window: int = 1,
     direction: Direction = "denoise",
     metric: MetricName = "logit_difference",
@@ -47,7 +48,9 @@ def sweep(
     layers
         Which layers, such as 0 2; all if not given.
     positions
-        Which positions, from 0, or negative from the end, such as -2 -1.
+        Which positions, from 0, or negative from the end, such as -2 -1; of scores and pattern, those attended from.
+    keys
+        Of scores and pattern, which positions attended to, each by itself; all together if not given.
     window
         How many layers, one after another, are patched together.
     direction
@@ -82,6 +85,7 @@ def sweep(
         direction,
         layers=layers,
         positions=positions,
+        keys=keys,
         window=window,
         sets=named,
         source=_source(source, from_prompt, from_cache),

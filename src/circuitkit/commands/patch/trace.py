@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from circuitkit.commands.loading import LoadAs, load
-from circuitkit.commands.patch.options import Layers, MetricName, metric_of
+from circuitkit.commands.patch.options import MetricName, Numbers, metric_of
 from circuitkit.commands.patch.spans import span_of
 from circuitkit.commands.prompts import PROMPTS, PairsFrom, load_with_pairs
 
@@ -23,8 +23,8 @@ def trace(
     window: int = 1,
     sigma: float = 3.0,
     draws: int = 10,
-    layers: Layers = None,
-    positions: Layers = None,
+    layers: Numbers = None,
+    positions: Numbers = None,
     metric: MetricName = "probability",
     prompts: PairsFrom | None = None,
     out: Path = Path("tracing"),
@@ -43,8 +43,8 @@ def trace(
     model
         An embedded model (deductor-130k), a folder, or a hub id.
     subject
-        The tokens that get the noise: a text that stands in the prompts, or any rule of a span, such as at:3,4 or role:fact
-        ("circuitkit patch edges --help" has them).
+        The tokens that get the noise: a text that stands in the prompts, or another rule of a span, such as at:3,4 or
+        role:fact; "circuitkit patch edges --help" has the rules.
     prompt
         One prompt to trace, instead of the clean prompts of pairs.
     answer
