@@ -111,10 +111,8 @@ def test_values_from_a_prompt_and_from_a_cache(tmp_path):
 
 
 def test_paths_find_what_the_previous_token_head_tells_the_induction_head(tmp_path):
-    result = patched(
-        tmp_path, "paths", PLANTED, "--from", "z", "embed", "--to", f"k.{INDUCTION[0]}", "logits", "--n", 8
-    )
-    best = result.top(1).iloc[0]
+    words = ("--from", "z", "embed", "--to", f"k.{INDUCTION[0]}", "logits", "--n", 8)
+    result = patched(tmp_path, "paths", PLANTED, *words)
     to_keys = result.frame[result.frame["receiver"].str.startswith("k[")]
     told = to_keys.loc[to_keys["effect"].abs().idxmax()]
     assert told["sender"] == str(Site("z", layer=PREVIOUS[0], head=PREVIOUS[1]))
