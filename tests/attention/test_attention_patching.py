@@ -101,6 +101,70 @@ def test_spans_of_unequal_rows_are_moved_where_each_row_has_them(name):
         torch.testing.assert_close(result.per_example[where], expected, atol=2e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("metric", ["logit_difference", "log_probability"])
+@pytest.mark.parametrize("direction", ["denoise", "noise"])
+@pytest.mark.parametrize("name", NAMES)
+def test_spans_are_moved_between_prompts_of_different_lengths(name, direction, metric):
+    model = model_of(name)
+    rows = {
+        "clean": [[20, 21, 22, 40, 41, 23, 24], [40, 41, 30, 31]],
+        "corrupt": [[25, 40, 41, 26, 27], [32, 33, 34, 40, 41, 35]],
+    }
+    # Each row's columns of "w40 w41" and of its last two tokens.
+    pair = {"clean": [(3, 4), (0, 1)], "corrupt": [(1, 2), (3, 4)]}
+    end = {side: [(len(row) - 2, len(row) - 1) for row in rows[side]] for side in rows}
+    answers, distractors = [[50], [51]], [[52], [53]]
+    pairs = ck.Pairs(rows["clean"], rows["corrupt"], answers, distractors)
+    spans = {"end": Span.at(-2, -1)}, {"pair": Span.of_text("w40 w41")}
+    result = ck.attention.transplant(
+        model, pairs, metric, direction, layers=1, heads=[3], queries=spans[0], keys=spans[1], progress=False
+    )
+    base, source = ("corrupt", "clean") if direction == "denoise" else ("clean", "corrupt")
+    for row in range(2):
+        kept = model.run([rows[source][row]], capture=["pattern"]).cache["pattern[layer=1]"]
+
+        def patch(pattern, row=row, kept=kept):
+            for q, p in product(range(2), range(2)):
+                edge = end[base][row][q], pair[base][row][p]
+                if edge[1] <= edge[0]:
+                    pattern[:, 3, *edge] = kept[:, 3, end[source][row][q], pair[source][row][p]]
+            return pattern
+
+        tokens = torch.tensor([rows[base][row]])
+        logits = by_hand.logits(model.hf, tokens, torch.ones_like(tokens), {("pattern", 1): patch})[0, -1]
+        expected = logits[answers[row]] - logits[distractors[row]]
+        if metric == "log_probability":
+            expected = logits.log_softmax(-1)[answers[row]]
+        torch.testing.assert_close(result.per_example[0, 0, 0, row], expected[0], atol=2e-5, rtol=1e-4)
+
+
+def test_answers_of_several_tokens_stand_behind_prompts_of_different_lengths():
+    model, spans = model_of("llama"), {"pair": Span.of_text("w40 w41")}
+    short, long = [40, 41, 30, 31], [32, 33, 34, 40, 41, 35]
+    arguments = {"metric": "log_probability", "queries": spans, "keys": spans, "layers": [0], "progress": False}
+    result = ck.attention.transplant(model, ck.Pairs([long], [short], [[50, 51, 52]]), **arguments)
+    # Beside another pair, its columns are others.
+    both = ck.attention.transplant(model, ck.Pairs([long, short], [short, long], [[50, 51, 52], [53]]), **arguments)
+    torch.testing.assert_close(both.per_example[..., :1], result.per_example, atol=1e-5, rtol=1e-5)
+    assert (result.per_example - result.baseline.corrupt).abs().max() > 1e-4
+
+
+def test_spans_that_do_not_correspond_are_named():
+    model = model_of("llama")
+    pairs = ck.Pairs([[40, 41, 5, 6]], [[7, 40, 41, 40, 41]], [[50]], [[51]])
+    every, last = {"pair": Span.of_text("w40 w41", None)}, {"last": Span.at(-1)}
+    with pytest.raises(SpanError, match="span 'pair' has 4 tokens in one prompt of pair 0 and 2 in the other"):
+        ck.attention.transplant(model, pairs, queries=last, keys=every, progress=False)
+    with pytest.raises(SpanError, match="row 0 has no 'w5'"):
+        ck.attention.transplant(model, pairs, queries=last, keys={"gone": Span.of_text("w5")}, progress=False)
+    # Of the clean prompt, the fourth token is the last, and of the corrupt one the last but one.
+    crossing = {"some": Span.at(0, 3), **last}
+    with pytest.raises(SpanError, match="span 'last' overlaps with others of pair 0"):
+        ck.attention.transplant(model, pairs, direction="noise", queries=last, keys=crossing, progress=False)
+    with pytest.raises(PairError, match="clean prompt of 4 tokens and a corrupt one of 5"):
+        ck.attention.transplant(model, pairs, queries=last, progress=False)
+
+
 @pytest.mark.parametrize("per", ["model", "layer", "head"])
 @pytest.mark.parametrize("name", NAMES)
 def test_cut_edges_equal_masks_by_hand(name, per):

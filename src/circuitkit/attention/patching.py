@@ -7,7 +7,8 @@ from itertools import product
 from typing import TYPE_CHECKING, Literal
 
 from circuitkit import metrics
-from circuitkit.attention.sides import Places, Side, edges_between, laid_out, layers_and_heads
+from circuitkit.attention.alignment import pairs_on, source_patterns
+from circuitkit.attention.sides import Places, edges_between, laid_out, layers_and_heads
 from circuitkit.metrics import Compute, Metric
 from circuitkit.model.site import Site
 from circuitkit.pairs import Pairs
@@ -44,7 +45,9 @@ def transplant(
         direction: "denoise" patches the corrupt run from the clean one; "noise" the other way round.
         layers, heads: which; all if None. One number has no axis in the result.
         queries, keys: each position by itself ("each"), all of them together ("all", no axis), some positions, or spans
-            by name, found in the clean prompts. Only the last two suit pairs of different lengths.
+            by name, found in the clean prompts. Only the last two suit pairs of different lengths. Where both sides are
+            spans, the two prompts of a pair may differ in length too: spans are then found in each, and correspond
+            token by token. An edge that the other prompt lacks, its key behind its query, is moved as no attention.
         seed: of the statistics, which draw.
         progress: show a bar over the cells.
 
@@ -55,25 +58,22 @@ def transplant(
     Raises:
         SiteError: a layer or head does not exist.
         PairError: the pairs cannot be aligned, or have no common positions.
-        SpanError: a clean prompt lacks a span.
+        SpanError: a prompt lacks a span, or has it in another number of tokens than the other of its pair.
 
     >>> pairs = ck.Pairs(["Alex is a wumpus. Alex is a"], ["Alex is a lempus. Alex is a"], [" wumpus"], [" lempus"])
     >>> result = transplant(ck.load("deductor-130k"), pairs, layers=1, heads=2, keys=[3], progress=False)
     >>> result.axes, tuple(result.values.shape)
     (('query', 'key'), (8, 1))
     """
-    aligned = pairs.on(model)
-    query_side, key_side = (Side.of(model, pairs, aligned, each) for each in (queries, keys))
     layer_at, head_at = layers_and_heads(model, layers, heads)
     places = [Site("pattern", layer=layer) for layer in layer_at]
-    study = Study.of_pairs(model, aligned, metric, direction, places)
-    kept = model.run(study.as_read(study.source), capture=places, logits_at=-1).cache
+    study = Study.of_pairs(model, pairs_on(model, pairs, queries, keys), metric, direction, places)
+    query_side, key_side, patterns = source_patterns(study, pairs, places, queries, keys)
     cells: dict[tuple[int, ...], Interventions] = {}
     for (i, layer), (j, head) in product(enumerate(layer_at), enumerate(head_at)):
         if head >= model.n_heads(layer):
             continue
-        site = Site("pattern", layer=layer, head=head)
-        moved = replace(site, kept[site])
+        moved = replace(Site("pattern", layer=layer, head=head), patterns[Site("pattern", layer=layer)][:, head])
         for k, m in edges_between(query_side, key_side):
             cells[i, j, k, m] = [between(moved, query_side.rows[k], key_side.rows[m])]
     axes = {
