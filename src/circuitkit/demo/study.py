@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,10 +12,10 @@ import torch
 from tqdm.auto import tqdm
 
 from circuitkit import ablation, attention, metrics, patching, plots
+from circuitkit.commands.writing import write_json, write_result, write_table, write_text
 from circuitkit.demo.findings import Findings, Head
 from circuitkit.pairs import Pairs
-from circuitkit.records import provenance, whole_file
-from circuitkit.results import Result
+from circuitkit.records import provenance
 from circuitkit.run.executor import measure
 from circuitkit.statistics import Control, against_controls, matched_heads
 
@@ -97,19 +96,14 @@ def _controls(heads: Sequence[Head], counts: Sequence[int], seed: int) -> tuple[
 
 
 def _write(model: Model, pairs: Pairs, findings: Findings, head: Head, out: Path, seed: int) -> None:
-    out.mkdir(parents=True, exist_ok=True)
     for name in ("residual", "heads", "ablation"):
-        result: Result = getattr(findings, name)
-        result.save(out / f"{name}.safetensors")
-        result.to_csv(out / f"{name}.csv")
-        plots.save(result.plot(), out / f"{name}.png")
+        write_result(getattr(findings, name), out, name)
     plots.save(_beside_controls(findings), out / "controls.png")
     shown = attention.capture(model, _first(pairs), layers=[head[0]])
     plots.save(shown.plot(*head), out / "attention.png")
     scores = attention.token_scores(shown.pattern(*head))
     table = pd.DataFrame({"position": range(len(scores)), "token": shown.words[0], "score": scores.tolist()})
-    with whole_file(out / "token_scores.csv") as beside:
-        table.to_csv(beside, index=False)
+    write_table(out / "token_scores.csv", table)
     told = provenance(
         model_name=model.name,
         revision=model.revision,
@@ -119,17 +113,12 @@ def _write(model: Model, pairs: Pairs, findings: Findings, head: Head, out: Path
         agreement=findings.agreement,
         sentences=findings.sentences(),
     )
-    _text(out / "provenance.json", json.dumps(told, indent=2) + "\n")
-    _text(out / "findings.txt", "\n".join(findings.sentences()) + "\n")
+    write_json(out / "provenance.json", told)
+    write_text(out / "findings.txt", "\n".join(findings.sentences()) + "\n")
 
 
 def _first(pairs: Pairs) -> Any:
     return pairs.clean[:1] if isinstance(pairs.clean, torch.Tensor) else [pairs.clean[0]]
-
-
-def _text(path: Path, text: str) -> None:
-    with whole_file(path) as beside:
-        beside.write_text(text, encoding="utf-8")
 
 
 def _beside_controls(findings: Findings) -> Any:
