@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 import circuitkit as ck
 from circuitkit import cli
-from circuitkit.commands.patch.sites import ends_of, sets_of, site_of
+from circuitkit.commands.patch.sites import ends_of, sets_of, site_of, written
 from circuitkit.commands.patch.spans import side_of, span_of, spans_of
 from circuitkit.commands.prompts import pairs_of, prompts_in
 from circuitkit.model import Site, planted
@@ -113,16 +115,16 @@ def test_values_from_a_prompt_and_from_a_cache(tmp_path):
 def test_paths_find_what_the_previous_token_head_tells_the_induction_head(tmp_path):
     words = ("--from", "z", "embed", "--to", f"k.{INDUCTION[0]}", "logits", "--n", 8)
     result = patched(tmp_path, "paths", PLANTED, *words)
-    to_keys = result.frame[result.frame["receiver"].str.startswith("k[")]
+    to_keys = result.frame[result.frame["receiver"].str.startswith("k.")]
     told = to_keys.loc[to_keys["effect"].abs().idxmax()]
-    assert told["sender"] == str(Site("z", layer=PREVIOUS[0], head=PREVIOUS[1]))
+    assert told["sender"] == f"z.{PREVIOUS[0]}.{PREVIOUS[1]}"
 
 
 def test_direct_effects_are_the_last_heads_alone(tmp_path):
     result = patched(tmp_path, "direct", PLANTED, "--n", 8, "--from", "z")
     survive = set(result.frame.loc[result.frame["significant"], "sender"])
     last = max(layer for layer, _ in PLANT.heads)
-    assert survive == {str(Site("z", layer=layer, head=head)) for layer, head in PLANT.heads if layer == last}
+    assert survive == {f"z.{layer}.{head}" for layer, head in PLANT.heads if layer == last}
 
 
 def test_tracing_restores_the_answer_at_the_subject(tmp_path):
@@ -193,6 +195,18 @@ def test_generating_with_its_own_patterns_held_changes_nothing(tmp_path):
 
 
 # How it is written
+
+
+@given(
+    st.sampled_from(["z", "q", "mlp_out", "embed", "resid_post"]),
+    st.integers(0, 5),
+    st.none() | st.integers(0, 9),
+    st.none() | st.integers(-9, 9),
+)
+def test_sites_are_read_as_they_are_written(kind, layer, head, position):
+    heads = head if kind in ("z", "q") else None
+    site = Site(kind, layer=None if kind == "embed" else layer, head=heads, position=position)
+    assert site_of(written(str(site), n_layers=9)) == site
 
 
 def test_sites_as_they_are_written():

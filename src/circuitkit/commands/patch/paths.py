@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from circuitkit.commands.loading import LoadAs
 from circuitkit.commands.patch.options import Direction, MetricName, metric_of
-from circuitkit.commands.patch.sites import ends_of
+from circuitkit.commands.patch.sites import ends_of, written
 from circuitkit.commands.prompts import PairsFrom, load_with_pairs
+
+if TYPE_CHECKING:
+    from circuitkit.model import Model
+    from circuitkit.results import Result
 
 Ends = Annotated[list[str], Parameter(negative="", consume_multiple=True)]
 
@@ -59,6 +63,7 @@ def paths(
     loaded, pairs = load_with_pairs(model, load_as, chosen)
     measured = metric_of(metric, loaded)
     result = patching.paths(loaded, pairs, sent, received, measured, direction, seed=chosen.seed)
+    result = _as_written(result, loaded)
     write_result(result, out, "paths")
     tell(result, out)
 
@@ -96,5 +101,16 @@ def direct(
     chosen = prompts or PairsFrom()
     loaded, pairs = load_with_pairs(model, load_as, chosen)
     result = patching.direct_effects(loaded, pairs, sent, metric_of(metric, loaded), direction, seed=chosen.seed)
+    result = _as_written(result, loaded)
     write_result(result, out, "direct")
     tell(result, out)
+
+
+def _as_written(result: Result, model: Model) -> Result:
+    """The result with senders and receivers named as on the command line, short enough for an axis."""
+    from dataclasses import replace
+
+    named = {
+        axis: tuple(written(str(name), model.n_layers) for name in names) for axis, names in result.coordinates.items()
+    }
+    return replace(result, coordinates=named)

@@ -46,6 +46,24 @@ def site_of(text: str) -> Site:
     return Site(kind, **named)  # type: ignore[arg-type]  # it is one of KINDS
 
 
+def written(name: str, n_layers: int) -> str:
+    """Sites as a result names them, as they are written on a command line.
+
+    >>> written("z[layer=0, head=1] + mlp_out[layer=0, position=-1]", 3), written("resid_post[layer=2]", 3)
+    ('z.0.1+mlp_out.0@-1', 'logits')
+    """
+    from circuitkit.model.site import Site
+
+    texts = []
+    for part in name.split(" + "):
+        site = Site.parse(part)
+        where = "".join(f".{number}" for number in (site.layer, site.head) if number is not None)
+        at = "" if site.position is None else f"@{site.position}"
+        last = site.kind == "resid_post" and site.layer == n_layers - 1
+        texts.append(f"{'logits' if last else f'{site.kind}{where}'}{at}")
+    return "+".join(texts)
+
+
 def together(text: str) -> tuple[Site, ...]:
     """Sites that act together, joined by +.
 
