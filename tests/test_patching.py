@@ -60,10 +60,7 @@ def test_resid_pre_equals_a_loop_of_plain_hooks(direction, base, source):
 
 
 BY_POSITION = range(7)
-# All of its sweeps over activations but one; those over direct paths are in patching/test_path_patching.
-EXCEPTIONS = {
-    "resid_mid": "its bridge patches the second norm's input, which does not reach the stream that passes the MLP by",
-}
+# Its sweeps over activations; those over direct paths are in patching/test_path_patching.
 TRANSFORMER_LENS = [
     ("resid_pre", "resid_pre", None),
     ("attn_out", "attn_out", None),
@@ -159,12 +156,36 @@ def test_stacked_sweeps_equal_transformer_lens(name, theirs, bridged):
         torch.testing.assert_close(ours, expected.to(ours), atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("name", "norm"), [("gpt2", "transformer.h.{}.ln_2"), ("llama", "model.layers.{}.post_attention_layernorm")]
+)
+def test_what_transformer_lens_calls_resid_mid_is_the_second_norms_input(name, norm, bridged):
+    from transformer_lens import patching
+
+    pairs, (bridge, clean) = drawn_pairs(), bridged(name)
+    theirs = patching.get_act_patch_resid_mid(
+        bridge, pairs.corrupt, clean, lambda logits: difference(logits, pairs).mean()
+    )
+    model = ck.Model(architectures.build(name)[0])
+    sites = [
+        [ck.Site(module=norm.format(layer), end="input", position=position)]
+        for layer in range(model.n_layers)
+        for position in BY_POSITION
+    ]
+    ours = ck.patching.sweep(model, pairs, sets=sites, progress=False).values.view(theirs.shape)
+    torch.testing.assert_close(ours, theirs.to(ours), atol=1e-4, rtol=1e-4)
+    # The stream itself, patched there, reaches all that reads it later.
+    stream = ck.patching.sweep(model, pairs, over="resid_mid", progress=False).values
+    assert (stream - ours).abs().max() > 0.1
+
+
 def test_no_sweep_of_transformer_lens_is_left_out():
     from transformer_lens import patching
 
     theirs = {name.removeprefix("get_act_patch_") for name in dir(patching) if name.startswith("get_act_patch_")}
-    compared = {name for name, _, _ in TRANSFORMER_LENS} | set(STACKED) | {"attn_head_pattern_dest_src_pos"}
-    assert theirs - compared - set(EXCEPTIONS) == {"direct_path", "direct_path_all_sources"}
+    compared = {name for name, _, _ in TRANSFORMER_LENS} | set(STACKED)
+    alone = {"resid_mid", "attn_head_pattern_dest_src_pos", "direct_path", "direct_path_all_sources"}
+    assert theirs == compared | alone
 
 
 def test_edges_in_sets_and_from_the_end_are_those_of_the_sweep():
