@@ -85,11 +85,13 @@ def test_a_sweep_of_positions_windows_and_the_mean(tmp_path):
 
 
 def test_a_sweep_of_edges(tmp_path):
-    words = ("--over", "pattern", "--layers", INDUCTION[0], "--positions", -1, "--keys", 0, 1, "--n", 4)
+    words = ("--over", "pattern", "--layers", 1, 2, "--positions", -1, "--keys", 0, 1, "--n", 4)
     result = patched(tmp_path, PLANTED, *words)
-    assert result.axes[-2:] == ("query", "key") and result.values.shape[-2:] == (1, 2)
-    edges = {"layers": [INDUCTION[0]], "positions": [-1], "keys": [0, 1]}
-    same(result, ck.patching.sweep(ck.load(PLANTED), drawn(4), "pattern", **edges, progress=False))
+    # The one query is told in the title, and has no axis.
+    assert result.axes == ("layer", "head", "key") and result.title.endswith(", from -1")
+    edges = {"layers": [1, 2], "positions": [-1], "keys": [0, 1]}
+    other = ck.patching.sweep(ck.load(PLANTED), drawn(4), "pattern", **edges, progress=False)
+    assert torch.equal(result.per_example, other.per_example.squeeze(2))
 
 
 def test_named_sets_of_sites(tmp_path):
@@ -162,6 +164,17 @@ def test_transplants_by_head_and_by_edge(tmp_path):
     assert by_edge.axes == ("query", "key")
     other = ck.attention.transplant(ck.load(PLANTED), drawn(4), layers=layer, heads=head, progress=False)
     same(by_edge, other)
+
+
+def test_a_transplant_of_one_edge_is_a_map_of_heads(tmp_path):
+    words = ("--span", "rules=role:rule", "--queries", -1, "--keys", "rules", "--n", 4)
+    result = patched(tmp_path, "transplant", "deductor-5k", *words)
+    model = ck.load("deductor-5k")
+    rules = {"rules": ck.Span.of_role("rule")}
+    pairs = pairs_of(model, None, 4)(0)
+    other = ck.attention.transplant(model, pairs, queries=[-1], keys=rules, progress=False)
+    assert result.axes == ("layer", "head") and result.title.endswith(", from -1, to rules")
+    assert torch.equal(result.per_example, other.per_example[:, :, 0, 0])
 
 
 def test_patterns_alone_carry_induction(tmp_path):

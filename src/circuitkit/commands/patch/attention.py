@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from circuitkit.commands.loading import LoadAs, load
+from circuitkit.commands.patch.axes import without_single
 from circuitkit.commands.patch.options import Direction, MetricName, Numbers, Spans, Words, metric_of
 from circuitkit.commands.patch.sites import heads_of
 from circuitkit.commands.patch.spans import side_of, spans_of
@@ -166,6 +167,7 @@ def transplant(
         keys=sides[1],
         seed=chosen.seed,
     )
+    result = without_single(result)
     write_result(result, out, "transplant")
     tell(result, out)
 

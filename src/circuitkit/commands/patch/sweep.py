@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import Group, Parameter
 
 from circuitkit.commands.loading import LoadAs
+from circuitkit.commands.patch.axes import without_single
 from circuitkit.commands.patch.options import Direction, MetricName, Numbers, metric_of
 from circuitkit.commands.patch.sites import sets_of
 from circuitkit.commands.prompts import PairsFrom, load_with_pairs, prompts_in
@@ -92,6 +93,7 @@ def sweep(
         reference=others,
         seed=(prompts or PairsFrom()).seed,
     )
+    result = without_single(result)
     write_result(result, out, "sets" if named is not None else over or "resid_pre")
     tell(result, out)
 
