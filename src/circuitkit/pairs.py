@@ -187,10 +187,12 @@ class Reading:
     Attributes:
         tokens: the prompts, or the prompts and all answer tokens but the last.
         columns: whose logits are read.
+        first_row: the first row's number in the batch that these are a part of.
     """
 
     tokens: Tokens
     columns: Int[Tensor, "batch reads"]
+    first_row: int = 0
 
     @classmethod
     def of(cls, prompts: Tokens, targets: Targets, metric: Metric) -> Reading:
@@ -211,6 +213,10 @@ class Reading:
         steps = torch.arange(targets.answer.shape[1], device=ids.device)
         # Behind a shorter answer there is nothing to read; its last column stands in and the metric drops it.
         return cls(tokens, (starts[:, None] + steps).clamp(max=width - 1))
+
+    def part(self, rows: slice) -> Reading:
+        """Some rows of the batch."""
+        return Reading(Tokens(self.tokens.ids[rows], self.tokens.mask[rows]), self.columns[rows], rows.start)
 
 
 def token_text(model: Model, token: int) -> str:

@@ -14,9 +14,10 @@ import architectures
 import circuitkit as ck
 from circuitkit.metrics import Metric, Targets, logit_difference
 from circuitkit.model import Tokens
-from circuitkit.run import Intervention, InterventionError
+from circuitkit.run import Intervention, InterventionError, batching
 from circuitkit.run import base as base_run
 from circuitkit.run.executor import measure
+from circuitkit.run.interventions import between
 
 
 def alone(model: ck.Model, tokens: Tokens, targets: Targets, cell: list[Intervention]) -> Tensor:
@@ -156,6 +157,62 @@ def test_the_budget_changes_nothing_but_the_batches(budget):
     values = measure(model, tokens, targets_for(2), logit_difference, cells, progress=False, budget=budget)
     for cell, value in zip(cells, values, strict=True):
         torch.testing.assert_close(value, alone(model, tokens, targets_for(2), cell), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("rows_at_once", [1, 2, 4])
+def test_prompts_run_in_parts_keep_their_own_values_and_positions(monkeypatch, rows_at_once):
+    hf, _ = architectures.build("gemma2")
+    model = ck.Model(hf)
+    drawn = architectures.prompts("left_padded")
+    tokens = model.tokens(drawn.input_ids, drawn.attention_mask)
+    n, width = tokens.ids.shape
+    other = Tokens((tokens.ids + 7) % 60 + 5, tokens.mask)
+    cells = mixed_cells(model, tokens, other)
+    kept = model.run(other, capture=["z"]).cache
+    by_row = [(row % 2,) for row in range(n)]
+    cells += [
+        [ck.knockout(1, 0, queries=[(-1,)] * n, keys=by_row)],
+        [between(ck.replace("z[layer=1]", kept["z[layer=1]"]), queries=by_row)],
+        [ck.attention.force(1, 1, queries=-1, keys=by_row, weight=torch.linspace(0.1, 0.9, n))],
+        [ck.add("resid_pre[layer=1, position=-1]", torch.randn(n, model.d_model))],
+    ]
+    monkeypatch.setattr(batching, "_TOKENS_AT_ONCE_ON_CPU", rows_at_once * width)
+    values = measure(model, tokens, targets_for(n), logit_difference, cells, progress=False)
+    for cell, measured in zip(cells, values, strict=True):
+        expected = alone(model, tokens, targets_for(n), cell)
+        torch.testing.assert_close(measured, expected, atol=2e-5, rtol=1e-5, msg=lambda m, cell=cell: f"{cell}: {m}")
+
+
+def test_an_error_in_a_part_names_the_row_of_the_whole(monkeypatch):
+    hf, _ = architectures.build("gemma2")
+    model = ck.Model(hf)
+    tokens = model.tokens([[5, 6, 7, 8], [5, 6, 7, 8], [5, 6, 7]])
+    monkeypatch.setattr(batching, "_TOKENS_AT_ONCE_ON_CPU", 4)
+    with pytest.raises(InterventionError, match="position 3 does not exist in row 2"):
+        measure(model, tokens, targets_for(3), logit_difference, [[ck.zero("resid_pre[layer=1, position=3]")]])
+    too_few = ck.replace("resid_pre[layer=1, position=0]", torch.zeros(2, model.d_model))
+    with pytest.raises(InterventionError, match="2 rows, but the batch has 3"):
+        measure(model, tokens, targets_for(3), logit_difference, [[too_few]])
+
+
+def test_memory_that_a_single_cell_runs_out_of_halves_the_prompts(monkeypatch):
+    hf, _ = architectures.build("gpt2")
+    model = ck.Model(hf)
+    tokens = model.tokens(torch.randint(5, 90, (5, 8), generator=torch.Generator().manual_seed(3)))
+    cells = [[ck.zero(ck.Site("z", layer=1, head=head))] for head in range(4)]
+    whole = base_run.Base.run
+
+    def scarce(self, cells, layer, first):
+        if len(self.tokens) > 2:
+            raise torch.OutOfMemoryError("pretended")
+        return whole(self, cells, layer, first)
+
+    monkeypatch.setattr(base_run.Base, "run", scarce)
+    with pytest.warns(UserWarning, match="going on with 2 prompts"):
+        values = measure(model, tokens, targets_for(5), logit_difference, cells, progress=False)
+    monkeypatch.undo()
+    for cell, value in zip(cells, values, strict=True):
+        torch.testing.assert_close(value, alone(model, tokens, targets_for(5), cell), atol=1e-5, rtol=1e-5)
 
 
 def test_running_out_of_memory_ends_in_the_right_answer(monkeypatch):
@@ -341,7 +398,9 @@ def test_cells_at_modules_resume_at_their_layer(name):
     model = ck.Model(hf)
     tokens = model.tokens(torch.randint(5, 90, (2, 9), generator=torch.Generator().manual_seed(3)))
     names = {module: path for path, module in model.anatomy.root.named_modules()}
-    paths = [names[getattr(block, part)] for block in model.anatomy.blocks for part in ("mlp_down", "o", "block", "ln2")]
+    paths = [
+        names[getattr(block, part)] for block in model.anatomy.blocks for part in ("mlp_down", "o", "block", "ln2")
+    ]
     cells = [[ck.scale(ck.Site(module=path, end="input"), 0.5)] for path in paths]
     cells.append([*cells[0], ck.zero(ck.Site("z", layer=2, head=1))])
     together = measure(model, tokens, targets_for(2), logit_difference, cells, progress=False)

@@ -241,6 +241,7 @@ class Pass:
         prompt_mask: True on the real tokens of the prompt, whose end negative positions count from.
         repeats: rows that each row of the caller's values stands for (sampled returns).
         generating: whether more tokens may follow.
+        first_row: the caller's number of the first row, where a batch is run in parts.
     """
 
     tokens_mask: Bool[Tensor, "batch column"]
@@ -248,6 +249,7 @@ class Pass:
     prompt_mask: Bool[Tensor, "batch column"]
     repeats: int = 1
     generating: bool = False
+    first_row: int = 0
 
     @cached_property
     def prompt_lengths(self) -> Int[Tensor, " batch"]:

@@ -58,7 +58,7 @@ class Base:
 
     def __init__(self, model: Model, reading: Reading, cells: Sequence[Cell]) -> None:
         self.model, self.reading, self.tokens = model, reading, reading.tokens
-        self.now = Pass(self.tokens.mask, self.tokens.ids.shape[1], self.tokens.mask)
+        self.now = self._pass(0)
         self.spared = {cell.layer for cell in cells if cell.layer is not None and cell.spares_attention}
         layers = {cell.layer for cell in cells if cell.layer}
         kept = [*places(model, cells), *(Site("resid_pre", layer=layer) for layer in sorted(layers))]
@@ -79,7 +79,7 @@ class Base:
         tokens = Tokens(stacked(self.tokens.ids, n), stacked(self.tokens.mask, n))
         resumes = layer if layer and self.shortcuts.resume else 0
         cache = self._prefix(first, n, resumes) if first else None
-        stack = Stack(self.model, cells, Pass(self.tokens.mask, tokens.ids.shape[1] - first, self.tokens.mask))
+        stack = Stack(self.model, cells, self._pass(first))
         with ExitStack() as held:
             if resumes:
                 stream = self.values[Site("resid_pre", layer=resumes)][:, first:]
@@ -95,6 +95,10 @@ class Base:
                 # Behind the cells' own hooks, which may be within it and know of every column.
                 held.enter_context(self._last_layer_where_read(first))
             return forward(self.model, tokens, stacked(self.reading.columns, n), cache)
+
+    def _pass(self, first: int) -> Pass:
+        mask = self.tokens.mask
+        return Pass(mask, mask.shape[1] - first, mask, first_row=self.reading.first_row)
 
     # Shortcuts, and their trial
 
@@ -139,6 +143,8 @@ class Base:
         """How a run with shortcuts differs from the whole one, or None where it does not."""
         try:
             again = self.run([Cell(self.model, ())], layer, first)
+        except torch.OutOfMemoryError:
+            raise
         except (RuntimeError, ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
             # Whatever a model's code makes of a cache that it did not fill itself: it is then not used.
             return f"{type(error).__name__}: {error}"

@@ -124,8 +124,8 @@ class Edit:
         if now.first_column == 0 and (absent & real).any():
             row, number = (absent & real).nonzero()[0].tolist()
             raise InterventionError(
-                f"{self.site}: position {int(named[row, number])} does not exist in row {row}, which has "
-                f"{int(now.prompt_lengths[row])} real tokens"
+                f"{self.site}: position {int(named[row, number])} does not exist in row {now.first_row + row}, which "
+                f"has {int(now.prompt_lengths[row])} real tokens"
             )
         # Padding's own position is -1, so that what fills the rows of fewer names has to be another.
         wanted = wanted.masked_fill(~real, -2)
@@ -234,8 +234,8 @@ class Edit:
         if now.first_column == 0 and bool((lengths < now.prompt_lengths).any()):
             row = int((lengths < now.prompt_lengths).nonzero()[0])
             raise InterventionError(
-                f"the value for {self.site} has {int(lengths[row])} positions in row {row}, whose prompt has "
-                f"{int(now.prompt_lengths[row])}: give a source that is as long"
+                f"the value for {self.site} has {int(lengths[row])} positions in row {now.first_row + row}, whose "
+                f"prompt has {int(now.prompt_lengths[row])}: give a source that is as long"
             )
         first = (positions >= 0).long().argmax(-1)[:, None]
         value = value.expand(len(tensor), *value.shape[1:])

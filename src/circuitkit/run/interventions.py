@@ -76,14 +76,39 @@ class Intervention:
     @property
     def names_rows(self) -> bool:
         """Whether the value, or what it reaches, differs from row to row of the batch."""
-        if self.queries_by_row is not None or self.keys_by_row is not None:
-            return True
+        return self.queries_by_row is not None or self.keys_by_row is not None or self._value_by_row
+
+    @property
+    def _value_by_row(self) -> bool:
         if not isinstance(self.value, Tensor):
             return False
         if self.operation == "force":
             return self.value.numel() > 1
         ndim = len(self.axes(len(axis_names(self.site.kind))))
         return self.value.ndim >= ndim and self.value.shape[0] > 1
+
+    def for_rows(self, rows: slice, n_rows: int) -> Intervention:
+        """The same intervention for some rows of a batch of so many.
+
+        Raises:
+            InterventionError: it names another number of rows.
+        """
+        positions = self.value_positions
+        by_row = {
+            "value": self.value if self._value_by_row else None,
+            "value_positions": None if positions is None or len(positions) == 1 else positions,
+            "queries_by_row": self.queries_by_row,
+            "keys_by_row": self.keys_by_row,
+        }
+        of_rows: dict[str, Any] = {}
+        for name, each in by_row.items():
+            if isinstance(each, Tensor | tuple):
+                if len(each) != n_rows:
+                    raise InterventionError(
+                        f"{self.site}: {name.removesuffix('_by_row')} of {len(each)} rows, but the batch has {n_rows}"
+                    )
+                of_rows[name] = each[rows]
+        return with_fields(self, **of_rows) if of_rows else self
 
 
 def axis_names(kind: Kind | None) -> tuple[str, ...]:
