@@ -46,7 +46,8 @@ def bars(
     if heights.shape != (len(labels),):
         raise ValueError(f"effects of shape {heights.shape} for {len(labels)} labels")
     alone = axes is None
-    axes = axes or new_axes(min(16.0, max(5.2, 1.8 + 0.42 * len(labels))), 4.0)
+    breadth = min(16.0, max(5.2, 1.8 + 0.42 * len(labels)))
+    axes = axes or new_axes(breadth, 4.0)
     width = 0.8 if controls is None else 0.4
     places = np.arange(len(labels), dtype=np.float64) - (0.8 - width) / 2
     drawn = [_draw(axes, places, heights, interval, width, _EFFECT)]
@@ -57,7 +58,8 @@ def bars(
         drawn[1].set_label(f"random heads, matched in layer and number{spread}")
     axes.axhline(0.0, color="0.3", linewidth=0.8)
     axes.margins(x=0.02)
-    label_entries(axes.xaxis, labels, rotated=max(map(len, labels), default=0) > 4)
+    room = (breadth - 1.4) / max(1, len(labels)) if alone else 0.4
+    label_entries(axes.xaxis, labels, rotated=0.085 * max(map(len, labels), default=0) > room)
     axes.set_title(title, fontsize=10)
     axes.set(ylabel=unit, xlabel=name)
     axes.spines[["top", "right"]].set_visible(False)
