@@ -3,8 +3,9 @@
 Counted are the matrix products whose input can differ from the base run's, and no others:
 
 - nothing below the first layer that a cell touches, and no column before the first that it changes;
-- in that layer, no attention where its output is what is patched (`z`), and queries, keys and values of the patched
-  column alone where the stream is (`resid_pre`): columns behind it meet the change only in attention;
+- in that layer, of attention only the patched head's slice of the output projection where `z` is patched, and queries,
+  keys and values of the patched column alone where the stream is (`resid_pre`): columns behind it meet the change only
+  in attention;
 - in the last layer, keys and values of columns that changed, but a query, the output projection and the MLP only of the
   column whose logits are read;
 - those logits, and one base run.
@@ -89,7 +90,7 @@ def cell_operations(model: ck.Model, over: str, layer: int, first: int, length: 
     for at in range(layer, model.n_layers):
         here = Layer.of(model, at)
         if at == layer and over == "z":
-            total += (1 if at == end else length - first) * (here.output + here.mlp)
+            total += (1 if at == end else length - first) * (here.output / model.n_heads(at) + here.mlp)
         elif at == layer:
             reads = first == length - 1
             total += here.last(1, reads, length) if at == end else here.whole(first, length, changed=1)
