@@ -213,7 +213,7 @@ def test_edges_in_sets_and_from_the_end_are_those_of_the_sweep():
 def test_keys_that_no_edge_has_are_named():
     hf, _ = architectures.build("llama")
     model, pairs = ck.Model(hf), drawn_pairs()
-    with pytest.raises(SiteError, match="'z' has no keys; only pattern and scores have"):
+    with pytest.raises(SiteError, match="'z' has no key axis; only 'scores' and 'pattern' have"):
         ck.patching.sweep(model, pairs, over="z", keys=[1])
     with pytest.raises(SiteError, match=r"none of the queries \[1\] comes at or behind any of the keys \[2, 3\]"):
         ck.patching.sweep(model, pairs, over="pattern", positions=[1], keys=[2, 3])

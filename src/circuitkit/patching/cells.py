@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from circuitkit.model.site import ATTENTION_KINDS, HEAD_KINDS, KEY_VALUE_KINDS, Kind, Site, SiteError
+from circuitkit.model.site import HEAD_KINDS, KEY_VALUE_KINDS, Kind, Site, SiteError
 from circuitkit.model.tokens import absolute
 from circuitkit.pairs import AlignedPairs, PairError
 from circuitkit.study import Study
@@ -56,36 +56,32 @@ class Cells:
                 query comes at or behind any of the keys.
         """
         windows = _windows(model, kind, layers, window)
-        coordinates = {"layer": tuple(_layer(each[0]) for each in windows)}
         labels: dict[str, tuple[str, ...]] = {}
         if window > 1:
             labels["layer"] = tuple(f"{_layer(each[0])}–{_layer(each[-1])}" for each in windows)
-        heads: Sequence[int | None] = [None]
-        if kind in HEAD_KINDS:
-            heads = coordinates["head"] = tuple(range(max(_count(model, each[0]) for each in windows)))
+        if positions is None and kind not in HEAD_KINDS:
+            labels["position"] = pairs.labels(model)
+            positions = range(len(labels["position"]))
         # Beside keys, positions are queries, as wherever edges are named.
         along = "position" if keys is None else "query"
-        named: Sequence[int | None] = [None]
-        if positions is not None:
-            named = coordinates[along] = tuple(positions)
-        elif kind not in HEAD_KINDS:
-            labels[along] = pairs.labels(model)
-            named = coordinates[along] = tuple(range(len(labels[along])))
-        attended: Sequence[int | None] = [None]
-        if keys is not None:
-            if kind not in ATTENTION_KINDS:
-                raise SiteError(f"{kind!r} has no keys; only {' and '.join(sorted(ATTENTION_KINDS))} have")
-            attended = coordinates["key"] = tuple(keys)
+        axes = {
+            "layer": [_layer(each[0]) for each in windows],
+            "head": range(max(_count(model, each[0]) for each in windows)) if kind in HEAD_KINDS else None,
+            along: positions,
+            "key": keys,
+        }
+        coordinates = {axis: tuple(entries) for axis, entries in axes.items() if entries is not None}
         sites, index = [], []
-        for (at, each), (h, head), (p, position), (k, key) in product(
-            enumerate(windows), enumerate(heads), enumerate(named), enumerate(attended)
-        ):
-            if (head is None or head < _count(model, each[0])) and _seen(pairs, position, key):
-                sites.append(tuple(site.at(head=head, position=position, key=key) for site in each))
-                places = {"layer": at, "head": h, along: p, "key": k}
-                index.append(tuple(places[axis] for axis in coordinates))
+        for place in product(*(range(len(entries)) for entries in coordinates.values())):
+            at = {axis: coordinates[axis][entry] for axis, entry in zip(coordinates, place, strict=True)}
+            head, position, key = at.get("head"), at.get(along), at.get("key")
+            cell = tuple(site.at(head=head, position=position, key=key) for site in windows[place[0]])
+            if (head is None or head < _count(model, cell[0])) and _seen(pairs, position, key):
+                sites.append(cell)
+                index.append(place)
         if not sites:
-            raise SiteError(f"none of the queries {list(named)} comes at or behind any of the keys {list(attended)}")
+            queries, attended = (list(coordinates.get(axis, ())) for axis in (along, "key"))
+            raise SiteError(f"none of the queries {queries} comes at or behind any of the keys {attended}")
         return cls(sites, index, coordinates, labels)
 
     @classmethod
