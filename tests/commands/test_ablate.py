@@ -21,7 +21,7 @@ from circuitkit.results import Result
 PLANTED, TOY = "planted-induction-llama", "deductor-5k"
 CIRCUIT = planted.build(PLANTED).circuit
 PREVIOUS, INDUCTION = CIRCUIT["previous"], CIRCUIT["induction"]
-"""The head that the whole circuit hangs on, and one that reads it and writes the answer."""
+"""The head that the whole circuit hangs on, and one that reads it and writes the answer, for which a backup stands in."""
 Run = Callable[..., int]
 
 
@@ -106,9 +106,10 @@ def test_total_effects_stand_beside_direct_ones(run: Run, tmp_path: Path) -> Non
     both = ck.ablation.effects(*pairs(PLANTED, 4), [PREVIOUS, INDUCTION], progress=False)
     for name in ("total", "direct"):
         assert same(Result.load(tmp_path / f"{name}.safetensors"), getattr(both, name))
-    # The first head of the circuit acts through the second, which writes the answer itself.
+    # The first head acts through the second, which writes the answer itself; a backup makes good what that one loses.
     assert table["total"][PREVIOUS] > 1 > 0.1 > abs(table["direct"][PREVIOUS])
-    assert table["direct"][INDUCTION] == pytest.approx(table["total"][INDUCTION], rel=0.05)
+    assert table["direct"][INDUCTION] > 2 * table["total"][INDUCTION] > 0
+    assert table["repaired"][INDUCTION] == pytest.approx(table["direct"][INDUCTION] - table["total"][INDUCTION])
 
 
 def test_neurons_of_a_layer_or_by_name(run: Run, tmp_path: Path) -> None:
