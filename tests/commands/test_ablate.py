@@ -21,7 +21,7 @@ from circuitkit.results import Result
 PLANTED, TOY = "planted-induction-llama", "deductor-5k"
 CIRCUIT = planted.build(PLANTED).circuit
 PREVIOUS, INDUCTION = CIRCUIT["previous"], CIRCUIT["induction"]
-"""The head that the whole circuit hangs on, and one that reads it and writes the answer, for which a backup stands in."""
+"""The head that the circuit hangs on, and one that reads it and writes the answer; a backup stands in for that one."""
 Run = Callable[..., int]
 
 
