@@ -10,6 +10,7 @@ from cyclopts import Group, Parameter
 if TYPE_CHECKING:
     from circuitkit.model import Model
 
+_SMALL = 10_000_000
 LOADING = Group("Loading", sort_key=9)
 
 
@@ -35,7 +36,7 @@ class LoadAs:
 
 
 def load(model: str, load_as: LoadAs | None = None) -> Model:
-    """Load a model by name as `circuitkit.load` does, with a command's options.
+    """Load a model by name as `circuitkit.load` does, with a command's options; a small one runs in one thread.
 
     Raises:
         LoadError: there is no model of that name, or the folder holds no weights.
@@ -44,6 +45,8 @@ def load(model: str, load_as: LoadAs | None = None) -> Model:
     'planted-induction-llama'
     """
     # Help is told without torch.
+    import torch
+
     from circuitkit.model import load as load_model
 
     options = load_as or LoadAs()
@@ -52,4 +55,10 @@ def load(model: str, load_as: LoadAs | None = None) -> Model:
         settings["attn_implementation"] = options.attn_implementation
     if options.trust_remote_code:
         settings["trust_remote_code"] = True
-    return load_model(model, device_map=options.device_map, dtype=options.dtype, revision=options.revision, **settings)
+    loaded = load_model(
+        model, device_map=options.device_map, dtype=options.dtype, revision=options.revision, **settings
+    )
+    # Threads that share a tensor of some thousand numbers wait for each other for longer than they compute.
+    if sum(parameter.numel() for parameter in loaded.hf.parameters()) < _SMALL:
+        torch.set_num_threads(1)
+    return loaded
