@@ -1,6 +1,7 @@
 """`circuitkit patch`: each study from the shell finds what is planted, and says what a user got wrong."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,14 +10,18 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
 import circuitkit as ck
 from circuitkit import cli
+from circuitkit.commands.loading import load
 from circuitkit.commands.patch.sites import ends_of, sets_of, site_of, written
 from circuitkit.commands.patch.spans import side_of, span_of, spans_of
 from circuitkit.commands.prompts import pairs_of, prompts_in
 from circuitkit.model import Site, planted
 from circuitkit.results import Result
+from circuitkit.tasks import indirect_objects
 
 PLANTED = "planted-induction-llama"
 PROMPT = "a3 a4 b1 c2 d5 e6 a3"
@@ -271,6 +276,30 @@ def test_prompts_of_a_file(tmp_path):
     rows.write_text('"one"\n{"text": 1}\n')
     with pytest.raises(ValueError, match="line 2: a prompt is a text"):
         prompts_in(rows)
+
+
+def test_a_small_model_runs_in_one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        load("deductor-5k")
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_one_sentence_of_indirect_objects_is_no_cluster():
+    texts = [*indirect_objects.TEMPLATES, *indirect_objects.NAMES, *indirect_objects.PLACES, *indirect_objects.OBJECTS]
+    known = dict.fromkeys(word for text in texts for word in re.findall(r"\w+|[^\w\s]", text))
+    words = Tokenizer(models.WordLevel({word: at for at, word in enumerate(["<unk>", *known])}, unk_token="<unk>"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, unk_token="<unk>", pad_token="<unk>")
+    model = ck.Model(ck.load("deductor-5k").hf, tokenizer)
+    of_all = pairs_of(model, None, 40, "indirect-objects")(0)
+    of_one = pairs_of(model, None, 40, "indirect-objects", 2)(0)
+    assert len(set(of_all.groups)) > 2 and of_one.groups is None
+    assert len({len(prompt.split()) for prompt in of_one.clean}) == 1
+    assert all(prompt.startswith("After ") for prompt in of_one.clean)
 
 
 # Help and errors
