@@ -89,7 +89,7 @@ class Sweep:
                 if not apart <= AGREES[self.model.hf.dtype]:
                     raise ValueError(f"its values are {apart:.1e} from ours")
             except Exception as error:  # a peer's code may fail in any way, and the table says in which
-                self.errors[name] = " ".join(f"{type(error).__name__}: {error}".split())[:160]
+                self._fail(name, error)
                 continue
             found[name], sizes[name] = tool, tool.size
             self.peaks[name] = peak.added_mib(lambda tool=tool: tool.batch(0), self.clock.device)
@@ -103,9 +103,16 @@ class Sweep:
             # What else the machine does can only slow a forward down, so the faster of two says more.
             self._note("floor", self.operations / max(best, self.rate.best()))
             self._note("own", self.operations / max(own, self.rate.own()))
-        for name, tool in tools.items():
-            with torch.no_grad():
-                self._note(name, tool.seconds_a_cell(self.clock, number) * len(self.at))
+        for name, tool in list(tools.items()):
+            try:
+                with torch.no_grad():
+                    self._note(name, tool.seconds_a_cell(self.clock, number) * len(self.at))
+            except Exception as error:  # as above: memory may run out in a later layer
+                self._fail(name, error)
+                del tools[name]
+
+    def _fail(self, name: str, error: Exception) -> None:
+        self.errors[name] = " ".join(f"{type(error).__name__}: {error}".split())[:160]
 
     def _note(self, name: str, seconds: float) -> None:
         self.taken.setdefault(name, []).append(seconds)

@@ -11,8 +11,6 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import argparse
 import copy
-import ctypes
-import gc
 import json
 import platform
 import statistics
@@ -28,6 +26,7 @@ from nnsight import TransformersModel
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
+from yardstick import peak
 
 import circuitkit as ck
 from circuitkit.model.embedded import word_tokenizer
@@ -88,26 +87,6 @@ def agree(each: dict[str, Way], ids: Tensor) -> float:
     return worst
 
 
-def peak_memory(way: Way, ids: Tensor) -> float | None:
-    """MiB that one call adds at its peak; None where the system does not tell."""
-    try:
-        gc.collect()
-        ctypes.CDLL(None).malloc_trim(0)
-        before = _status("VmRSS")
-        Path("/proc/self/clear_refs").write_text("5")
-        kept = way(ids)
-        peak = _status("VmHWM")
-        del kept
-    except (OSError, AttributeError):
-        return None
-    return (peak - before) / 1024
-
-
-def _status(field: str) -> int:
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(field))
-    return int(line.split()[1])
-
-
 def measure(each: dict[str, Way], ids: Tensor, rounds: int) -> dict[str, dict[str, float | None]]:
     """Seconds and paired ratios to the plain forward of the same round."""
     seconds: dict[str, list[float]] = {name: [] for name in each}
@@ -132,7 +111,7 @@ def measure(each: dict[str, Way], ids: Tensor, rounds: int) -> dict[str, dict[st
             "ratio_high": high,
             "ratio_of_fastest": min(taken) / min(seconds["plain"]),
             "cpu_ratio": statistics.median(a / b for a, b in zip(cpu[name], cpu["plain"], strict=True)),
-            "peak_mib": peak_memory(each[name], ids),
+            "peak_mib": peak.added_mib(lambda way=each[name]: way(ids)),
         }
     return rows
 

@@ -37,11 +37,10 @@ def _cells(hf: Any, prompts: Prompts, over: str, settings: dict[str, int]) -> Ca
             return blocks[layer]
         return blocks[layer].attn.c_proj if gpt2 else blocks[layer].self_attn.o_proj
 
-    kept: dict[int, Tensor] = {}
-    for layer in range(hf.config.num_hidden_layers):
-        with traced.trace({"input_ids": prompts.clean, "attention_mask": torch.ones_like(prompts.clean)}):
-            value = site(layer).input.save()
-        kept[layer] = value
+    kept: list[Tensor] = []
+    with traced.trace({"input_ids": prompts.clean, "attention_mask": torch.ones_like(prompts.clean)}):
+        for layer in range(hf.config.num_hidden_layers):
+            kept.append(site(layer).input.save())
 
     def cells(layer: int, ats: list[int]) -> Tensor:
         n = len(prompts)
