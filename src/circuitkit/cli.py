@@ -17,7 +17,7 @@ VERBS = {
     "demo": "Find the heads that carry a deduction in an embedded model: the main job, in under a minute.",
     "doctor": "Check a model and its tap on this machine.",
     "patch": "Patch activations, paths and attention between clean and corrupt runs, and measure what each moves.",
-    "ablate": "Ablate attention heads, one at a time.",
+    "ablate": "Ablate heads, sets of heads or neurons, and measure what the clean run loses.",
     "attention": "Capture attention patterns on a prompt, draw them, and score its tokens.",
 }
 """Every verb with its line of help; `circuitkit.commands.VERB` has the function, or the app of its verbs."""

@@ -223,7 +223,9 @@ class Result:
     def significant(self) -> Bool[Tensor, "*cells"]:
         """Which cells survive the correction of `frame`."""
         survives = torch.zeros_like(self.values, dtype=torch.bool)
-        survives[~self.values.isnan()] = torch.tensor(self.frame["significant"].tolist(), device=survives.device)
+        survives[~self.values.isnan()] = torch.tensor(
+            self.frame["significant"].tolist(), dtype=torch.bool, device=survives.device
+        )
         return survives
 
     @property

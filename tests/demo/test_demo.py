@@ -8,7 +8,6 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 import circuitkit as ck
-from circuitkit.commands.demo import threads_for
 from circuitkit.demo import Findings, demonstrate
 from circuitkit.model import planted
 from circuitkit.results import Baseline, Result
@@ -103,17 +102,6 @@ def stream(shares: list[list[float]]) -> Result:
 )
 def test_the_stream_is_said_by_its_shares(found, shares, said):
     assert replace(found, residual=stream(shares)).sentences()[-1] == said
-
-
-def test_a_small_model_runs_in_one_thread_and_the_others_come_back():
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    try:
-        with threads_for(ck.load("deductor-5k")):
-            assert torch.get_num_threads() == 1
-        assert torch.get_num_threads() == 2
-    finally:
-        torch.set_num_threads(before)
 
 
 def test_random_weights_give_nothing(tmp_path):

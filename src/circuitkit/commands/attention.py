@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from circuitkit.commands.loading import LoadAs, load
-from circuitkit.commands.writing import write_json
+from circuitkit.writing import write_json
 
 
 def attention(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -12,8 +10,6 @@ from cyclopts import Parameter
 from circuitkit.commands.loading import LoadAs, load
 from circuitkit.commands.prompts import pairs_of
 from circuitkit.model import Model
-
-_SMALL = 10_000_000
 
 
 def demo(
@@ -46,31 +42,9 @@ def demo(
     draw = pairs_of(loaded, None, n)
     if random_weights:
         loaded = _reinitialised(loaded, seed)
-    with threads_for(loaded):
-        findings = demonstrate(loaded, draw, out, seed=seed)
+    findings = demonstrate(loaded, draw, out, seed=seed)
     print("\n".join(findings.sentences()))
     print(f"Figures, tables and provenance are in {out}/")
-
-
-@contextmanager
-def threads_for(model: Model) -> Iterator[None]:
-    """Run a small model in one thread of torch; a larger one in as many as there were.
-
-    >>> with threads_for(load("deductor-5k")):
-    ...     torch.get_num_threads()
-    1
-    """
-    import torch
-
-    before = torch.get_num_threads()
-    # Threads that share a tensor of some thousand numbers wait for each other for longer than they compute, and for
-    # several times that where another process has the other core.
-    if sum(parameter.numel() for parameter in model.hf.parameters()) < _SMALL:
-        torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _reinitialised(model: Model, seed: int) -> Model:

@@ -12,12 +12,12 @@ import torch
 from tqdm.auto import tqdm
 
 from circuitkit import ablation, attention, metrics, patching, plots
-from circuitkit.commands.writing import write_json, write_result, write_table, write_text
 from circuitkit.demo.findings import Findings, Head
 from circuitkit.pairs import Pairs
 from circuitkit.records import provenance
 from circuitkit.run.executor import measure
 from circuitkit.statistics import Control, against_controls, matched_heads
+from circuitkit.writing import write_json, write_result, write_table, write_text
 
 if TYPE_CHECKING:
     from circuitkit.model.model import Model

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from circuitkit.commands.ablate.options import Prompt, Way, Words, heads_of, read
+from circuitkit.commands.ablate.options import Prompt, Way, heads_of, read
 from circuitkit.commands.loading import LoadAs
-from circuitkit.commands.patch.options import MetricName, metric_of
+from circuitkit.commands.options import MetricName, Words, metric_of
 from circuitkit.commands.prompts import PairsFrom
 
 _SHOWN = ["layer", "head", "total", "total_p_corrected", "direct", "direct_p_corrected", "repaired"]
@@ -45,7 +45,8 @@ def effects(
     from dataclasses import replace
 
     from circuitkit import ablation, plots
-    from circuitkit.commands.writing import tell_study, write_study
+    from circuitkit.commands.telling import tell_study
+    from circuitkit.writing import write_study
 
     chosen = prompts or PairsFrom()
     settings = (way or Way()).settings()

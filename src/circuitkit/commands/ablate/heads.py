@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from circuitkit.commands.ablate.options import Prompt, Way, Words, heads_of, read
+from circuitkit.commands.ablate.options import Prompt, Way, heads_of, read
 from circuitkit.commands.loading import LoadAs
-from circuitkit.commands.patch.options import MetricName, metric_of
+from circuitkit.commands.options import MetricName, Words, metric_of
 from circuitkit.commands.prompts import PairsFrom
 
 
@@ -37,7 +37,8 @@ def heads(
         Folder for the result (safetensors), its table (CSV), figure (PNG) and provenance (JSON).
     """
     from circuitkit import ablation
-    from circuitkit.commands.writing import tell, write_result
+    from circuitkit.commands.telling import tell
+    from circuitkit.writing import write_result
 
     chosen = prompts or PairsFrom()
     settings = (way or Way()).settings()

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from circuitkit.commands.ablate.options import Prompt, Words, pairs_of_numbers, read
+from circuitkit.commands.ablate.options import Prompt, pairs_of_numbers, read
 from circuitkit.commands.loading import LoadAs
-from circuitkit.commands.patch.options import MetricName, Numbers, metric_of
+from circuitkit.commands.options import MetricName, Numbers, Words, metric_of
 from circuitkit.commands.prompts import PairsFrom, prompts_in
 
 if TYPE_CHECKING:
@@ -57,7 +57,8 @@ def neurons(
         Folder for the result (safetensors), its table (CSV), figure (PNG) and provenance (JSON).
     """
     from circuitkit import ablation
-    from circuitkit.commands.writing import tell, write_result
+    from circuitkit.commands.telling import tell
+    from circuitkit.writing import write_result
 
     if neurons is not None and layers is not None:
         raise ValueError("--layers names all neurons of a layer and --neurons single ones: give one of the two")

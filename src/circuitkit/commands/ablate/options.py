@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from circuitkit.pairs import Pairs
 
 Head = tuple[int, int]
-Words = Annotated[list[str] | None, Parameter(negative="", consume_multiple=True)]
 Prompt = Annotated[list[str] | None, Parameter(group=PROMPTS, negative="")]
 _WAYS = Group("Ablation", sort_key=0)
 

@@ -7,9 +7,9 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from circuitkit.commands.ablate.options import Prompt, Way, Words, heads_of, read, sets_of_heads
+from circuitkit.commands.ablate.options import Prompt, Way, heads_of, read, sets_of_heads
 from circuitkit.commands.loading import LoadAs
-from circuitkit.commands.patch.options import MetricName, metric_of
+from circuitkit.commands.options import MetricName, Words, metric_of
 from circuitkit.commands.prompts import PairsFrom
 
 _BESIDE = ["effect", "low", "high", "p_corrected", "control_mean", "control_low", "control_high", "control_p"]
@@ -51,7 +51,8 @@ def sets(
         Folder for the result (safetensors), its table (CSV), figure (PNG) and provenance (JSON).
     """
     from circuitkit import ablation, plots
-    from circuitkit.commands.writing import tell_study, write_study
+    from circuitkit.commands.telling import tell_study
+    from circuitkit.writing import write_study
 
     chosen = prompts or PairsFrom()
     settings = (way or Way()).settings()
@@ -103,7 +104,8 @@ def grow(
         Folder for the result (safetensors), its table (CSV), figure (PNG) and provenance (JSON).
     """
     from circuitkit import ablation, plots
-    from circuitkit.commands.writing import tell_study, write_study
+    from circuitkit.commands.telling import tell_study
+    from circuitkit.writing import write_study
 
     chosen = prompts or PairsFrom()
     settings = (way or Way()).settings()

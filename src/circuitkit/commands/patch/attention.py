@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from circuitkit.commands.loading import LoadAs, load
+from circuitkit.commands.options import MetricName, Numbers, Words, metric_of
 from circuitkit.commands.patch.axes import without_single
-from circuitkit.commands.patch.options import Direction, MetricName, Numbers, Spans, Words, metric_of
+from circuitkit.commands.patch.options import Direction, Spans
 from circuitkit.commands.patch.sites import heads_of
 from circuitkit.commands.patch.spans import side_of, spans_of
 from circuitkit.commands.prompts import PROMPTS, PairsFrom, load_with_pairs
@@ -77,7 +78,8 @@ def edges(
         Folder for the result (safetensors), its table (CSV), figure (PNG) and provenance (JSON).
     """
     from circuitkit import attention
-    from circuitkit.commands.writing import tell, write_result
+    from circuitkit.commands.telling import tell
+    from circuitkit.writing import write_result
 
     named, at = spans_of(spans or []), None if heads is None else heads_of(heads)
     chosen = prompts or PairsFrom()
@@ -147,7 +149,8 @@ def transplant(
         Folder for the result (safetensors), its table (CSV), figure (PNG) and provenance (JSON).
     """
     from circuitkit import attention
-    from circuitkit.commands.writing import tell, write_result
+    from circuitkit.commands.telling import tell
+    from circuitkit.writing import write_result
 
     named = spans_of(spans or [])
     one = layers is not None and heads is not None and len(layers) == len(heads) == 1
@@ -211,7 +214,8 @@ def freeze(
     from dataclasses import replace
 
     from circuitkit import patching
-    from circuitkit.commands.writing import tell, write_result
+    from circuitkit.commands.telling import tell
+    from circuitkit.writing import write_result
 
     if layers is not None and heads is not None:
         raise ValueError("--layers names whole layers and --heads single heads: give one of the two")

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from circuitkit.commands.loading import LoadAs, load
-from circuitkit.commands.patch.options import Numbers, Spans, Words
+from circuitkit.commands.options import Numbers, Words
+from circuitkit.commands.patch.options import Spans
 from circuitkit.commands.patch.sites import heads_of
 from circuitkit.commands.patch.spans import side_of, spans_of
 
@@ -76,8 +77,8 @@ def generate(
     out
         Folder for both texts and their provenance (JSON).
     """
-    from circuitkit.commands.writing import write_json
     from circuitkit.records import provenance
+    from circuitkit.writing import write_json
 
     named, at = spans_of(spans or []), None if heads is None else heads_of(heads)
     if layers is not None and at is not None:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from circuitkit.commands.loading import LoadAs
-from circuitkit.commands.patch.options import Direction, MetricName, metric_of
+from circuitkit.commands.options import MetricName, metric_of
+from circuitkit.commands.patch.options import Direction
 from circuitkit.commands.patch.sites import ends_of, written
 from circuitkit.commands.prompts import PairsFrom, load_with_pairs
 
@@ -56,7 +57,8 @@ def paths(
         Folder for the result (safetensors), its table (CSV), figure (PNG) and provenance (JSON).
     """
     from circuitkit import patching
-    from circuitkit.commands.writing import tell, write_result
+    from circuitkit.commands.telling import tell
+    from circuitkit.writing import write_result
 
     sent, received = ends_of(senders), ends_of(receivers)
     chosen = prompts or PairsFrom()
@@ -95,7 +97,8 @@ def direct(
         Folder for the result (safetensors), its table (CSV), figure (PNG) and provenance (JSON).
     """
     from circuitkit import patching
-    from circuitkit.commands.writing import tell, write_result
+    from circuitkit.commands.telling import tell
+    from circuitkit.writing import write_result
 
     sent = ends_of(senders)
     chosen = prompts or PairsFrom()

@@ -8,8 +8,9 @@ from typing import Annotated, Any, Literal
 from cyclopts import Group, Parameter
 
 from circuitkit.commands.loading import LoadAs
+from circuitkit.commands.options import MetricName, Numbers, metric_of
 from circuitkit.commands.patch.axes import without_single
-from circuitkit.commands.patch.options import Direction, MetricName, Numbers, metric_of
+from circuitkit.commands.patch.options import Direction
 from circuitkit.commands.patch.sites import sets_of
 from circuitkit.commands.prompts import PairsFrom, load_with_pairs, prompts_in
 
@@ -71,7 +72,8 @@ def sweep(
         Folder for the result (safetensors), its table (CSV), figure (PNG) and provenance (JSON).
     """
     from circuitkit import patching
-    from circuitkit.commands.writing import tell, write_result
+    from circuitkit.commands.telling import tell
+    from circuitkit.writing import write_result
 
     named = None if sets is None else sets_of(sets)
     others = None if reference is None else prompts_in(reference)

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from circuitkit.commands.loading import LoadAs, load
-from circuitkit.commands.patch.options import MetricName, Numbers, metric_of
+from circuitkit.commands.options import MetricName, Numbers, metric_of
 from circuitkit.commands.patch.spans import span_of
 from circuitkit.commands.prompts import PROMPTS, PairsFrom, load_with_pairs
 
@@ -67,7 +67,8 @@ def trace(
         Folder for the result (safetensors), its table (CSV), figure (PNG) and provenance (JSON).
     """
     from circuitkit import patching
-    from circuitkit.commands.writing import tell, write_result
+    from circuitkit.commands.telling import tell
+    from circuitkit.writing import write_result
 
     chosen = prompts or PairsFrom()
     if prompt is None and answer is not None:
