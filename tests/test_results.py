@@ -285,3 +285,15 @@ def test_data_hashes_tell_data_apart_but_not_how_it_is_stored() -> None:
     assert len({data_hash(one) for one in different}) == len(different)
     with pytest.raises(TypeError, match="cannot hash a set"):
         data_hash({1, 2})  # type: ignore[arg-type]
+
+
+def test_a_head_stands_beside_the_other_heads_of_its_layer() -> None:
+    values = torch.tensor([[1.0, 5.0, 3.0], [4.0, 4.0, float("nan")]])
+    result = Result(
+        values[..., None].repeat(1, 1, 4), ("layer", "head"), Baseline(torch.full((4,), 6.0)), "ablate", "kl"
+    )
+    frame = result.frame.set_index(["layer", "head"])
+    assert frame.loc[(0, 0), "control_mean"] == pytest.approx((1.0 + 3.0) / 2)
+    assert frame.loc[(0, 0), "control_p"] == pytest.approx(1 / 3)
+    assert frame.loc[(1, 1), "control_mean"] == pytest.approx(2.0)
+    assert "control_mean" not in Result(torch.ones(2, 4), ("layer",), result.baseline, "ablate", "kl").frame

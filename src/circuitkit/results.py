@@ -179,7 +179,8 @@ class Result:
         """Lay the result out as a row a cell; cells that don't exist are absent.
 
         Columns: the axes, the labels of axes that have them (`position_label`), `value`, `effect`,
-        `normalised`, the effect's bootstrap interval `low` and `high`, `effect_size` (Hedges' g), the
+        `normalised`, for heads the `control_mean`, `_low`, `_high` and `_p` of the other heads of their layer, the
+        effect's bootstrap interval `low` and `high`, `effect_size` (Hedges' g), the
         sign-flip `p`, `p_corrected` over all cells (step-down max-T, or Benjamini-Hochberg) and `significant`
         (`p_corrected` < 1 − level). With one example, or one group, there is no such interval or test: those
         columns are NaN and `frame.attrs["statistics"]` says why, as `attrs["normalised"]` does for an
@@ -200,6 +201,9 @@ class Result:
                 columns[f"{axis}_label"] = np.array(self.labels[axis], dtype=object)[index].ravel()
         measured = {"value": self.values, "effect": self.effects, "normalised": self.normalised}
         columns |= {name: as_array(tensor).ravel() for name, tensor in measured.items()}
+        if "head" in self.axes:
+            others = statistics.against_others(self.effects, self.axes.index("head"), level=level)
+            columns |= {f"control_{name}": getattr(others, name).ravel() for name in ("mean", "low", "high", "p")}
         frame = pd.DataFrame(columns)
         reason = self._too_few
         if reason is None:

@@ -17,6 +17,8 @@ _COLUMNS = ("effect", "low", "high", "normalised", "p_corrected", "significant")
 def tell(result: Result, out: Path) -> None:
     """Print the strongest cells as a table, and where the rest is."""
     shown = list(result.axes) + [f"{axis}_label" for axis in result.axes if axis in result.labels]
+    # What the other heads of its layer do, beside each head.
+    shown += [name for name in ("control_mean", "control_p") if name in result.frame]
     tell_study(result, result.top(10)[[*shown, *_COLUMNS]], [result], out)
 
 

@@ -7,6 +7,7 @@ and takes no part in any correction.
 
 from circuitkit.statistics.controls import Control, Head, against_controls, matched_control, matched_heads
 from circuitkit.statistics.intervals import Interval, Intervals, bootstrap_mean, wilson
+from circuitkit.statistics.matched import Others, against_others
 from circuitkit.statistics.permutation import SignFlipTest, benjamini_hochberg, sign_flip_test
 from circuitkit.statistics.sizes import effect_size, jaccard
 
@@ -15,8 +16,10 @@ __all__ = [
     "Head",
     "Interval",
     "Intervals",
+    "Others",
     "SignFlipTest",
     "against_controls",
+    "against_others",
     "benjamini_hochberg",
     "bootstrap_mean",
     "effect_size",
