@@ -9,12 +9,25 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from circuitkit import ablation, attention, lens, metrics, patching, plots, results, statistics, steering, tasks
+    from circuitkit import (
+        ablation,
+        attention,
+        lens,
+        metrics,
+        patching,
+        plots,
+        results,
+        statistics,
+        steering,
+        studies,
+        tasks,
+    )
     from circuitkit.model import Model, Site, load
     from circuitkit.pairs import Pairs
     from circuitkit.results import Result
     from circuitkit.run import Cache, Run, add, knockout, mean, replace, scale, zero
     from circuitkit.spans import Span
+    from circuitkit.studies import sweep
 
 __version__ = "0.1.0"
 
@@ -41,6 +54,8 @@ __all__ = [
     "scale",
     "statistics",
     "steering",
+    "studies",
+    "sweep",
     "tasks",
     "zero",
 ]
@@ -51,6 +66,7 @@ _HOMES = {
     "Pairs": "pairs",
     "Result": "results",
     "Span": "spans",
+    "sweep": "studies",
 }
 
 

@@ -1,0 +1,180 @@
+"""What a cell is: the hash of its function's code and of its parameters.
+
+Values become JSON that says all of what they are, and that is hashed. What has no such form is an error that names it,
+before anything runs.
+"""
+
+from __future__ import annotations
+
+import enum
+import functools
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import fields, is_dataclass
+from datetime import date
+from pathlib import Path
+from types import BuiltinFunctionType, FunctionType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import circuitkit
+from circuitkit.model.model import Model
+from circuitkit.studies.code import code_version
+
+_DIGITS = 32
+
+
+class UnhashableError(TypeError):
+    """A value that has no form by which it could be told from others."""
+
+
+class Identity:
+    """Hashes values, each object once: it is used for one list of cells, while nothing of them changes.
+
+    >>> Identity().digest({"seed": 0}) == Identity().digest({"seed": 0})
+    True
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[Any, Any]] = {}
+
+    def digest(self, value: Any) -> str:
+        """The hash of a value, 32 hexadecimal digits.
+
+        Raises:
+            UnhashableError: it holds something that has no canonical form.
+        """
+        return _sha256(json.dumps(self.canonical(value), sort_keys=True).encode())[:_DIGITS]
+
+    def canonical(self, value: Any) -> Any:
+        """A value as JSON that equals another's only where the values do.
+
+        Tensors and arrays count by type, shape and content; files by content, other paths by their text; models by
+        name, revision and weights; functions by name and code; dataclasses by their fields.
+
+        Raises:
+            UnhashableError: it holds something that has no canonical form.
+        """
+        if value is None or (isinstance(value, bool | int | float | str) and not isinstance(value, enum.Enum)):
+            return value
+        known = self._known.get(id(value))
+        if known is None:
+            # The object is kept too, so that no other takes its id meanwhile.
+            known = self._known[id(value)] = (value, self._shortened(self._form(value)))
+        return known[1]
+
+    def _shortened(self, form: Any) -> Any:
+        text = json.dumps(form, sort_keys=True)
+        return form if len(text) < 200 else {"sha256": _sha256(text.encode())}
+
+    def _form(self, value: Any) -> Any:
+        if isinstance(value, list | tuple):
+            return [self.canonical(item) for item in value]
+        if isinstance(value, Mapping):
+            return {"mapping": sorted(([self.canonical(k), self.canonical(v)] for k, v in value.items()), key=repr)}
+        if isinstance(value, AbstractSet):
+            return {"set": sorted((self.canonical(item) for item in value), key=repr)}
+        if isinstance(value, Callable) and not isinstance(value, Model | torch.nn.Module | type):  # type: ignore[arg-type]
+            return self._function(value)
+        for form in (_of_numbers, _of_named, self._of_parts):
+            found = form(value)
+            if found is not None:
+                return found
+        raise UnhashableError(f"a {type(value).__qualname__}")
+
+    def _function(self, function: Any) -> Any:
+        if isinstance(function, functools.partial):
+            return {"partial": [self.canonical(part) for part in (function.func, function.args, function.keywords)]}
+        if is_dataclass(function):
+            return self._of_parts(function)
+        if not isinstance(function, FunctionType | BuiltinFunctionType):
+            raise UnhashableError(f"a {type(function).__qualname__} that is called, and no plain function")
+        told: dict[str, Any] = {"function": named(function)}
+        if function.__module__ and function.__module__.split(".")[0] == "circuitkit":
+            told["circuitkit"] = circuitkit.__version__
+        if isinstance(function, FunctionType):
+            told["code"] = code_version(function, self.canonical)
+        return told
+
+    def _of_parts(self, value: Any) -> Any:
+        if isinstance(value, Model):
+            weights = hashlib.sha256()
+            for name, tensor in sorted(value.hf.state_dict().items()):
+                weights.update(json.dumps([name, _of_numbers(tensor)]).encode())
+            return {"model": value.name, "revision": value.revision, "weights": weights.hexdigest()}
+        if is_dataclass(value) and not isinstance(value, type):
+            parts = {field.name: self.canonical(getattr(value, field.name)) for field in fields(value)}
+            return {"dataclass": named(type(value)), "fields": parts}
+        return None
+
+
+def named(thing: Any) -> str:
+    """The name of a function or class, with its module's.
+
+    >>> named(json.dumps)
+    'json.dumps'
+    """
+    return f"{thing.__module__}.{thing.__qualname__}"
+
+
+def shown(value: Any) -> bool | int | float | str | None:
+    """A value as a table's column has it: numbers and short texts as they are, anything else as a short text.
+
+    >>> shown(0.5), shown([1, 2]), shown(torch.zeros(2, 3))
+    (0.5, '[1, 2]', 'float32[2, 3]')
+    """
+    if value is None or (isinstance(value, bool | int | float | str) and not isinstance(value, enum.Enum)):
+        return value
+    if isinstance(value, np.generic):
+        return shown(value.item())
+    if isinstance(value, enum.Enum):
+        return value.name
+    if isinstance(value, Tensor | np.ndarray):
+        return f"{str(value.dtype).removeprefix('torch.')}{list(value.shape)}"
+    if isinstance(value, functools.partial):
+        return f"{shown(value.func)}(…)"
+    if isinstance(value, FunctionType | BuiltinFunctionType | type):
+        return named(value)
+    if isinstance(value, Model):
+        return value.name
+    text = str(value)
+    return text if len(text) <= 80 else f"{text[:60]}… {_sha256(text.encode())[:8]}"
+
+
+def _of_numbers(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, Tensor):
+        plain = value.detach().cpu().contiguous()
+        data = plain.reshape(-1).view(torch.uint8).numpy().data if plain.numel() else b""
+        return {"tensor": str(value.dtype), "shape": list(value.shape), "sha256": _sha256(data)}
+    if isinstance(value, np.ndarray) and value.dtype.kind in "biufcUS":
+        data = np.ascontiguousarray(value).tobytes()
+        return {"array": value.dtype.str, "shape": list(value.shape), "sha256": _sha256(data)}
+    return None
+
+
+def _of_named(value: Any) -> Any:
+    if isinstance(value, Path):
+        if not value.is_file():
+            return {"path": str(value)}
+        with value.open("rb") as file:
+            return {"file": hashlib.file_digest(file, "sha256").hexdigest()}
+    if isinstance(value, enum.Enum):
+        return {"enum": named(type(value)), "member": value.name}
+    if isinstance(value, type):
+        return {"class": named(value)}
+    if isinstance(value, torch.dtype | torch.device | range | slice | bytes | complex):
+        return {type(value).__name__: str(value)}
+    if isinstance(value, date):
+        return {"date": value.isoformat()}
+    return None
+
+
+def _sha256(data: Any) -> str:
+    return hashlib.sha256(data).hexdigest()
