@@ -40,6 +40,8 @@ class Model:
 
     Raises:
         AnatomyError: the architecture is not known, and `names` does not describe it.
+        TransformerLensError: a `TransformerBridge` was given, whose model and tokenizer are taken out of it over the
+            same weights, but it has processed them or holds no Hugging Face model.
 
     >>> model = Model(ck.load("deductor-130k").hf)
     >>> model.n_layers, model.n_heads(0)
@@ -55,6 +57,13 @@ class Model:
         name: str | None = None,
         revision: str | None = None,
     ) -> None:
+        # What is made of a model comes behind it, and is imported when it is asked for.
+        from circuitkit.interop import transformer_lens
+
+        if transformer_lens.is_bridge(hf):
+            tokenizer = tokenizer or getattr(hf, "tokenizer", None)
+            name = name or getattr(getattr(hf, "cfg", None), "model_name", None)
+            hf = transformer_lens.hf_model_of(hf)
         self.hf = hf
         self.tokenizer = tokenizer
         self.anatomy = dissect(hf, names)
@@ -282,6 +291,23 @@ class Model:
             settings["pad_token_id"] = self.tokenizer.pad_token_id
         ids: Tensor = self.hf.generate(input_ids=tokens.ids, attention_mask=tokens.mask.long(), **settings)
         return ids
+
+    def to_transformer_lens(self) -> Any:
+        """A TransformerLens `TransformerBridge` over the same weights, with eager attention, reading text as this does.
+
+        The bridge has modules of its own, so that nothing is changed in this model. What is written into a weight in
+        place changes both; moving either to another device parts them.
+
+        Raises:
+            TransformerLensError: TransformerLens has no adapter for the architecture, its bridge gives other logits,
+                or the model has an adapter or an open context.
+
+        >>> bridge = ck.load("deductor-130k").to_transformer_lens()
+        >>> logits, cache = bridge.run_with_cache("Every wumpus is a dumpus.")
+        """
+        from circuitkit.interop import transformer_lens
+
+        return transformer_lens.to_bridge(self)
 
     def __repr__(self) -> str:
         return f"Model({self.name!r}: {type(self.anatomy.root).__name__}, {self.n_layers} layers, {self.d_model} wide)"

@@ -153,5 +153,24 @@ class Cache(Mapping[Site, Tensor]):
         n_layers = int(metadata["n_layers"]) if "n_layers" in metadata else None
         return cls(sites, file.get_tensor("positions"), file.get_tensor("prompt_lengths"), metadata, n_layers)
 
+    def to_transformer_lens(self, bridge: Any = None) -> Any:
+        """The same values as a TransformerLens `ActivationCache`, under its hook names, padded columns kept.
+
+        Args:
+            bridge: the `TransformerBridge` that methods such as `logit_attrs` take weights from, and that modules'
+                hook names are known by; without one, the cache holds names and values alone.
+
+        Raises:
+            TransformerLensError: the cache holds part of an activation, or a module that the bridge has no hook at; or
+                the bridge has processed its weights.
+
+        >>> cache = ck.load("deductor-130k").run("Every wumpus is a dumpus.", capture=["z"]).cache
+        >>> cache.to_transformer_lens()["z", 1].shape
+        torch.Size([1, 6, 4, 16])
+        """
+        from circuitkit.interop import transformer_lens
+
+        return transformer_lens.to_activation_cache(self, bridge)
+
     def __repr__(self) -> str:
         return f"Cache({len(self)} sites, {self.positions.shape[0]} rows of {self.positions.shape[1]} columns)"
