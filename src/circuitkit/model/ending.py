@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from circuitkit.model.devices import weight_of
 from circuitkit.model.points import first_tensor
 from circuitkit.model.site import SiteError
 
@@ -129,7 +130,8 @@ class Watch:
                 f"{getattr(self.model.config, 'final_logit_softcapping', None)}), so no part of the stream has a share "
                 "of its own in them: use logit_lens"
             )
-        weight, bias = unembed.weight.detach(), getattr(unembed, "bias", None)
+        weight, bias = weight_of(unembed), weight_of(unembed, "bias")
+        assert weight is not None
         scale, gain, shift = (each.to(weight.device) for each in (scale, gain, shift))
         return Ending(centred, scale, gain, shift, weight, bias, factor)
 

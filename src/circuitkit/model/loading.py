@@ -17,6 +17,7 @@ def load(
     name: str | Path,
     *,
     device_map: Any = None,
+    tp_plan: Any = None,
     dtype: Any = None,
     revision: str | None = None,
     **settings: Any,
@@ -26,7 +27,11 @@ def load(
     Args:
         name: an embedded model ("deductor-130k", "deductor-130k-base"), a planted one ("planted-induction-gpt2"), a
             folder, or a hub id.
-        device_map, dtype, revision, settings: as in `transformers.AutoModelForCausalLM.from_pretrained`. A planted
+        device_map: "auto" spreads a model over the GPUs of one process and, where they are too small, the CPU's memory
+            and the disk (`offload_folder`).
+        tp_plan: "auto" divides it among the processes that `torchrun` started, by transformers' plan for its
+            architecture; a dictionary changes the plan.
+        dtype, revision, settings: as in `transformers.AutoModelForCausalLM.from_pretrained`. A planted
             model takes `dtype`, `attn_implementation` and one device ("auto" is the first GPU, if there is one). Only
             a hub id has revisions; where none is given, the model keeps the commit that was loaded.
 
@@ -39,7 +44,7 @@ def load(
     """
     text = str(name)
     if text.startswith("planted-"):
-        return _planted(text, device_map=device_map, dtype=dtype, revision=revision, **settings)
+        return _planted(text, device_map=device_map, tp_plan=tp_plan, dtype=dtype, revision=revision, **settings)
     where: str | Path = _embedded(text) if text.startswith("deductor-") else name
     if isinstance(where, Path) or Path(where).is_dir():
         _check_folder(Path(where))
@@ -49,12 +54,28 @@ def load(
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    given = {
+        **settings,
+        **({"dtype": dtype} if dtype else {}),
+        "device_map": device_map,
+        "revision": revision or "main",
+    }
+    if tp_plan is not None:
+        given["distributed_config"] = _division(text, tp_plan, given.pop("tp_size", None))
     try:
-        hf: Any = AutoModelForCausalLM.from_pretrained(
-            where, device_map=device_map, revision=revision or "main", **({"dtype": dtype} if dtype else {}), **settings
-        )
+        hf: Any = AutoModelForCausalLM.from_pretrained(where, **given)
     except (OSError, SafetensorError) as error:
         raise LoadError(f"no model could be loaded from {text!r}: {error}") from error
+    except ValueError as error:
+        if tp_plan is None:
+            raise
+        raise LoadError(
+            f"{text!r} cannot be divided among processes: {error} A plan of your own is a dictionary, such as "
+            "tp_plan={'model.layers.*.self_attn.q_proj': 'colwise', …, 'model.layers.*.self_attn.o_proj': 'rowwise'}; "
+            "without one, device_map='auto' spreads the model over the GPUs of one process"
+        ) from error
+    if tp_plan is not None:
+        _check_heads(text, hf)
     hf.eval()
     code = {"trust_remote_code": settings["trust_remote_code"]} if "trust_remote_code" in settings else {}
     try:
@@ -65,6 +86,38 @@ def load(
     else:
         tokenizer.padding_side = "left"
     return Model(hf, tokenizer, name=text, revision=revision or getattr(hf.config, "_commit_hash", None))
+
+
+def _division(name: str, tp_plan: Any, tp_size: int | None) -> Any:
+    """Transformers' settings for tensor parallelism over the processes there are."""
+    import os
+
+    import torch.distributed as dist
+    from transformers.distributed.configuration_utils import DistributedConfig
+
+    started = dist.get_world_size() if dist.is_available() and dist.is_initialized() else os.environ.get("WORLD_SIZE")
+    if started is None:
+        raise LoadError(
+            f"tp_plan divides {name!r} among processes, and this one is alone: start the script with "
+            "torchrun --nproc_per_node N, or leave tp_plan out"
+        )
+    return DistributedConfig(tp_plan=tp_plan, tp_size=tp_size or int(started))
+
+
+def _check_heads(name: str, hf: Any) -> None:
+    """Refuse heads that do not come out even, which a model would only trip over while running."""
+    processes = getattr(hf, "_tp_size", None) or 1
+    projections = ("q_proj", "k_proj", "v_proj", "qkv_proj", "query_key_value")
+    if not any(style == "colwise" and at.rsplit(".", 1)[-1] in projections for at, style in (hf.tp_plan or {}).items()):
+        return
+    config = hf.config.get_text_config()
+    for setting in ("num_attention_heads", "num_key_value_heads"):
+        count = getattr(config, setting, None)
+        if isinstance(count, int) and count % processes:
+            raise LoadError(
+                f"{name!r} has {setting}={count}, which {processes} processes cannot share evenly: start a number of "
+                "processes that divides it, or use device_map='auto'"
+            )
 
 
 def _embedded(name: str) -> Path:

@@ -14,8 +14,10 @@ from torch import Tensor, nn
 
 from circuitkit.model import taps
 from circuitkit.model.anatomy import Names, dissect
+from circuitkit.model.devices import execution_device
 from circuitkit.model.points import Point
-from circuitkit.model.probe import Layer, probe
+from circuitkit.model.probe import Layer, module_point, probe
+from circuitkit.model.sharding import check_same_draws, group_of
 from circuitkit.model.site import ATTENTION_KINDS, KEY_VALUE_KINDS, Kind, Site, SiteError
 from circuitkit.model.tokens import Pass, Prompts, Tokens, as_tokens
 
@@ -72,6 +74,7 @@ class Model:
         self.name: str = name or getattr(root.config, "_name_or_path", "") or type(root).__name__
         self.revision = revision
         self.sessions: list[Session] = []
+        self._module_points: dict[tuple[nn.Module, str], Point] = {}
         self._forward_parameters = frozenset(inspect.signature(root.forward).parameters)
 
     # What the model is made of
@@ -79,7 +82,12 @@ class Model:
     @cached_property
     def layers(self) -> tuple[Layer, ...]:
         """What each layer has, found out in one short run at first use."""
-        return probe(self.anatomy)
+        return probe(self.anatomy, self.group)
+
+    @cached_property
+    def group(self) -> Any:
+        """The processes that the model's tensors are divided among; None where it is whole in each."""
+        return group_of(self.anatomy.root)
 
     @property
     def n_layers(self) -> int:
@@ -113,7 +121,7 @@ class Model:
     @property
     def device(self) -> torch.device:
         """Where token ids go in."""
-        return next(self.anatomy.embed.parameters()).device
+        return execution_device(self.anatomy.embed)
 
     @property
     def context(self) -> int | None:
@@ -168,7 +176,7 @@ class Model:
             SiteError: there is no such layer, head or module, or the layer has no such site.
         """
         if site.module is not None:
-            return Point(self._module(site.module), site.end)
+            return self._module_point(site)
         if site.kind == "embed":
             return Point(self.anatomy.embed, "output")
         assert site.kind is not None
@@ -183,6 +191,15 @@ class Model:
             raise SiteError(f"head {site.head} does not exist: layer {site.layer} has {heads} 0 to {count - 1}")
         return layer.points[site.kind]
 
+    def _module_point(self, site: Site) -> Point:
+        assert site.module is not None
+        module = self._module(site.module)
+        if self.group is None:
+            return Point(module, site.end)
+        if (module, site.end) not in self._module_points:
+            self._module_points[module, site.end] = module_point(self.anatomy, site, module, self.group)
+        return self._module_points[module, site.end]
+
     def _module(self, path: str) -> nn.Module:
         for root in (self.anatomy.root, self.hf):
             try:
@@ -194,12 +211,12 @@ class Model:
     def tapped(self, actions: Actions, this_pass: Callable[[], Pass | None]) -> AbstractContextManager[None]:
         """Hold actions at whole sites (no head, position or key named) while the context lasts."""
         ends: dict[Point, list[taps.Action]] = {}
-        attention: dict[nn.Module, tuple[list[taps.Action], list[taps.Action]]] = {}
+        attention: dict[Point, tuple[list[taps.Action], list[taps.Action]]] = {}
         middles: dict[nn.Module, tuple[Point, Sequence[taps.Action]]] = {}
         for site, acts in actions.items():
             point = self.point(site)
             if site.kind in ATTENTION_KINDS:
-                of_module = attention.setdefault(point.module, ([], []))
+                of_module = attention.setdefault(point, ([], []))
                 of_module[site.kind == "pattern"].extend(acts)
             elif site.kind == "resid_mid":
                 assert site.layer is not None
@@ -289,6 +306,9 @@ class Model:
             raise ValueError("generation continues a row's last column: pad prompts on the left")
         if "pad_token_id" not in settings and getattr(self.tokenizer, "pad_token_id", None) is not None:
             settings["pad_token_id"] = self.tokenizer.pad_token_id
+        config = settings.get("generation_config") or self.hf.generation_config
+        if settings.get("do_sample", config.do_sample):
+            check_same_draws(self.group, tokens.ids.device)
         ids: Tensor = self.hf.generate(input_ids=tokens.ids, attention_mask=tokens.mask.long(), **settings)
         return ids
 

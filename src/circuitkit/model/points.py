@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from einops import rearrange
 from jaxtyping import Int
 from torch import Tensor, nn
+
+from circuitkit.model.sharding import Shard
 
 
 class View(Protocol):
@@ -69,11 +72,25 @@ class Columns:
 
 @dataclass(frozen=True)
 class Point:
-    """One end of a module, and the view of a site's tensor there."""
+    """One end of a module, and the view of a site's tensor there.
+
+    Attributes:
+        shard: how the module's tensor is divided among processes; None where each has the whole.
+    """
 
     module: nn.Module
     end: Literal["input", "output"]
     view: View = Whole()
+    shard: Shard | None = None
+
+    def apply(self, act: Callable[[Tensor], Tensor | None], held: Tensor) -> Tensor | None:
+        """What an action on the site's tensor makes of the module's, of which this process holds all or a part."""
+        whole = held if self.shard is None else self.shard.gathered(held)
+        part = act(self.view.read(whole))
+        if part is None:
+            return None
+        new = self.view.write(whole, part)
+        return new if self.shard is None else self.shard.own(new)
 
 
 def first_tensor(values: Any) -> Tensor:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -18,8 +18,10 @@ from torch import Tensor, nn
 
 from circuitkit.model.anatomy import Anatomy, Block
 from circuitkit.model.attention import AttentionTap, tapped
+from circuitkit.model.devices import execution_device
 from circuitkit.model.points import Columns, Heads, Point, Whole, first_tensor
-from circuitkit.model.site import Kind
+from circuitkit.model.sharding import Held, Shard, division, every_process, heads_divided
+from circuitkit.model.site import ATTENTION_KINDS, Kind, Site, SiteError
 
 _PROBE_TOKENS = 8
 _BRANCHES: tuple[Kind, ...] = ("attn_out", "mlp_out", "resid_mid")
@@ -39,31 +41,97 @@ class Layer:
 
 @dataclass
 class _Seen:
-    """What one layer's modules were handed and returned."""
+    """What one layer's modules were handed and returned.
+
+    Attributes:
+        tensors: by part and end; put together where each process had a part.
+        shards: of those, how they are divided among processes.
+        apart: the ends where processes had what cannot be put together, and why.
+    """
 
     tensors: dict[tuple[str, str], Tensor] = field(default_factory=dict)
     pattern: Tensor | None = None
     softmaxes: int = 0
+    shards: dict[tuple[str, str], Shard] = field(default_factory=dict)
+    heads: Shard | None = None
+    apart: dict[tuple[str, str], str] = field(default_factory=dict)
 
     def get(self, part: str, end: str) -> Tensor | None:
         return self.tensors.get((part, end))
 
 
-def probe(anatomy: Anatomy) -> tuple[Layer, ...]:
-    """Run a few tokens through the decoder and work out each layer's points."""
+def probe(anatomy: Anatomy, group: Any = None) -> tuple[Layer, ...]:
+    """Run a few tokens through the decoder and work out each layer's points.
+
+    Args:
+        anatomy: the decoder's modules.
+        group: the processes that its tensors are divided among, each of which probes at the same time.
+    """
     seen = [_Seen() for _ in anatomy.blocks]
-    root: Any = anatomy.root
-    config = root.config.get_text_config() if hasattr(root.config, "get_text_config") else root.config
-    embedding: Any = anatomy.embed
-    ids = (torch.arange(_PROBE_TOKENS) * 7 + 3)[None] % config.vocab_size
-    ids = ids.to(next(embedding.parameters()).device)
     with ExitStack() as stack:
-        stack.enter_context(_evaluating(root))
-        stack.enter_context(torch.no_grad())
         for block, record in zip(anatomy.blocks, seen, strict=True):
             _watch(block, record, stack)
-        root(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False)
+        config = _short_run(anatomy)
+    if group is not None:
+        _join(anatomy.blocks, seen, group)
     return tuple(_layer(block, record, config) for block, record in zip(anatomy.blocks, seen, strict=True))
+
+
+def module_point(anatomy: Anatomy, site: Site, module: nn.Module, group: Any) -> Point:
+    """Where a module's input or output is, of which each process may hold a part.
+
+    Raises:
+        SiteError: the processes hold what cannot be put together, or a short run does not call the module.
+    """
+    held: list[Held] = []
+
+    def keep(part: str, end: str, values: Any) -> None:
+        if end == site.end and not held:
+            held.append(Held.of(first_tensor(values)))
+
+    before, after = _keepers("", keep)
+    with (
+        _removed(module.register_forward_pre_hook(before, with_kwargs=True)),
+        _removed(module.register_forward_hook(after)),
+    ):
+        _short_run(anatomy)
+    said = every_process(held, group)
+    if not all(said):
+        raise SiteError(f"{site}: a short run does not call it on every process, so what each holds is not known")
+    try:
+        return Point(module, site.end, shard=division(module, site.end, [each[0] for each in said], group))
+    except SiteError as error:
+        raise SiteError(f"{site}: {error}") from error
+
+
+def _short_run(anatomy: Anatomy) -> Any:
+    """Run a few tokens; returns the decoder's settings."""
+    root: Any = anatomy.root
+    config = root.config.get_text_config() if hasattr(root.config, "get_text_config") else root.config
+    ids = (torch.arange(_PROBE_TOKENS) * 7 + 3)[None] % config.vocab_size
+    ids = ids.to(execution_device(anatomy.embed))
+    with _evaluating(root), torch.no_grad():
+        root(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False)
+    return config
+
+
+def _join(blocks: tuple[Block, ...], seen: list[_Seen], group: Any) -> None:
+    """Put together what each process had a part of."""
+    said = every_process([{at: Held.of(tensor) for at, tensor in each.tensors.items()} for each in seen], group)
+    for index, (block, record) in enumerate(zip(blocks, seen, strict=True)):
+        for (part, end), own in record.tensors.items():
+            try:
+                shard = division(getattr(block, part), end, [each[index][part, end] for each in said], group)
+            except SiteError as error:
+                record.apart[part, end] = str(error)
+                continue
+            if shard is not None:
+                record.shards[part, end] = shard
+                record.tensors[part, end] = shard.gathered(own)
+        if record.pattern is not None:
+            record.heads = heads_divided(record.pattern.shape[1], record.shards.get(("o", "input")), group)
+            if record.heads is not None:
+                record.pattern = record.heads.gathered(record.pattern)
 
 
 @contextmanager
@@ -137,11 +205,24 @@ def _layer(block: Block, seen: _Seen, config: Any) -> Layer:
         points["z"] = Point(block.o, "input", Heads(n_heads))
         n_kv_heads = _projections(block, seen, n_heads, d_head, points, refusals)
     if seen.pattern is not None and seen.softmaxes == 1 and block.attn is not None:
-        points["scores"] = points["pattern"] = Point(block.attn, "output")
+        points["scores"] = points["pattern"] = Point(block.attn, "output", shard=seen.heads)
     else:
         reason = f"its attention computes {seen.softmaxes} softmaxes that can be reached, where one is expected"
         refusals["scores"] = refusals["pattern"] = reason
+    _divide(block, seen, points, refusals)
     return Layer(n_heads, n_kv_heads, d_head, points, refusals)
+
+
+def _divide(block: Block, seen: _Seen, points: dict[Kind, Point], refusals: dict[Kind, str]) -> None:
+    """Tell points of what they are divided into, and refuse those where processes have what cannot be put together."""
+    parts = {module: part for part, module in vars(block).items() if module is not None}
+    for kind, point in [(kind, point) for kind, point in points.items() if kind not in ATTENTION_KINDS]:
+        at = (parts[point.module], point.end)
+        if at in seen.apart:
+            del points[kind]
+            refusals[kind] = seen.apart[at]
+        elif at in seen.shards:
+            points[kind] = replace(point, shard=seen.shards[at])
 
 
 def _close(a: Tensor, b: Tensor) -> bool:

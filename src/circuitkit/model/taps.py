@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from circuitkit.model.attention import AttentionTap, tapped
+from circuitkit.model.attention import AttentionTap, Edit, tapped
 from circuitkit.model.points import Point, first_tensor, with_first_tensor
 from circuitkit.model.tokens import Pass
 
@@ -20,7 +20,7 @@ Action = Callable[[Tensor, Pass], Tensor | None]
 @contextmanager
 def holding(
     actions: Mapping[Point, Sequence[Action]],
-    attention: Mapping[nn.Module, tuple[Sequence[Action], Sequence[Action]]],
+    attention: Mapping[Point, tuple[Sequence[Action], Sequence[Action]]],
     middles: Mapping[nn.Module, tuple[Point, Sequence[Action]]],
     this_pass: Callable[[], Pass | None],
 ) -> Iterator[None]:
@@ -28,7 +28,7 @@ def holding(
 
     Args:
         actions: at module ends.
-        attention: on an attention module's scores and on its pattern.
+        attention: on the scores and on the pattern of an attention module.
         middles: by block, on the stream between attention and MLP.
         this_pass: tells of the forward pass under way; None where it is not one to act on.
     """
@@ -40,12 +40,17 @@ def holding(
         stack.enter_context(
             tapped(
                 [
-                    AttentionTap(module, partial(_act, scores, this_pass), partial(_act, pattern, this_pass))
-                    for module, (scores, pattern) in attention.items()
+                    AttentionTap(point.module, _edit(point, scores, this_pass), _edit(point, pattern, this_pass))
+                    for point, (scores, pattern) in attention.items()
                 ]
             )
         )
         yield
+
+
+def _edit(point: Point, actions: Sequence[Action], this_pass: Callable[[], Pass | None]) -> Edit:
+    """Actions on scores or a pattern, which nobody reads where there is none."""
+    return partial(point.apply, partial(_act, actions, this_pass)) if actions else lambda held: None
 
 
 def _act(actions: Sequence[Action], this_pass: Callable[[], Pass | None], part: Tensor) -> Tensor | None:
@@ -60,9 +65,8 @@ def _act(actions: Sequence[Action], this_pass: Callable[[], Pass | None], part: 
 
 
 def _hold(point: Point, act: Callable[[Tensor], Tensor | None], stack: ExitStack) -> None:
-    def act_on(whole: Tensor) -> Tensor | None:
-        part = act(point.view.read(whole))
-        return None if part is None else point.view.write(whole, part)
+    def act_on(held: Tensor) -> Tensor | None:
+        return point.apply(act, held)
 
     if point.end == "input":
 

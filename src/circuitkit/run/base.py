@@ -15,6 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from circuitkit.model.forwards import forward_replaced
+from circuitkit.model.sharding import check_same_prompts
 from circuitkit.model.site import ATTENTION_KINDS, Site
 from circuitkit.model.tokens import Pass, Tokens
 from circuitkit.pairs import Reading
@@ -58,6 +59,7 @@ class Base:
 
     def __init__(self, model: Model, reading: Reading, cells: Sequence[Cell]) -> None:
         self.model, self.reading, self.tokens = model, reading, reading.tokens
+        check_same_prompts(model.group, self.tokens)
         self.now = self._pass(0)
         self.spared = {cell.layer for cell in cells if cell.layer is not None and cell.spares_attention}
         layers = {cell.layer for cell in cells if cell.layer}
@@ -184,6 +186,8 @@ class Base:
         assert block.attn is not None and block.o is not None
         # Contiguous, as the model's own attention would hand it over.
         z = stacked(self.values[Site("z", layer=layer)][:, first:].flatten(-2), n).contiguous()
+        shard = self.model.point(Site("z", layer=layer)).shard
+        z = z if shard is None else shard.own(z)
 
         def project(*args: Any, **kwargs: Any) -> Any:
             out = block.o(z)  # type: ignore[misc]  # asserted above

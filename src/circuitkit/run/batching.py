@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from circuitkit.model.sharding import every_process
 from circuitkit.pairs import Reading
 from circuitkit.run.base import Base
 from circuitkit.run.cells import Cell
@@ -33,7 +34,7 @@ def parts(model: Model, reading: Reading, cells: Sequence[Interventions], budget
     n, columns = reading.tokens.ids.shape
     if not has_parts(model, cells):
         return [slice(0, n)]
-    most = memory(reading.tokens.ids.device, budget) // (4 * _bytes_kept_a_row(model, columns))
+    most = memory(model, budget) // (4 * _bytes_kept_a_row(model, columns))
     if reading.tokens.ids.device.type == "cpu":
         most = min(most, _TOKENS_AT_ONCE_ON_CPU // columns)
     n_parts = -(-n // max(1, most))
@@ -99,17 +100,21 @@ def cells_at_once(base: Base, layer: int | None, first: int, budget: int | None)
     rows, columns = base.tokens.ids.shape
     device = base.tokens.ids.device
     # The rest of the budget is the base run's.
-    size = 3 * memory(device, budget) // (4 * rows * _bytes_a_row(base, layer or 0, first))
+    size = 3 * memory(base.model, budget) // (4 * rows * _bytes_a_row(base, layer or 0, first))
     if device.type == "cpu":
         size = min(size, _TOKENS_AT_ONCE_ON_CPU // (rows * (columns - first)))
     return max(1, size)
 
 
-def memory(device: torch.device, budget: int | None) -> int:
-    """Bytes that a study may take on a device: its budget, or what the device has."""
+def memory(model: Model, budget: int | None) -> int:
+    """Bytes that a study may take on a model's device: its budget, or what the device has."""
     if budget is not None:
         return budget
-    return int(torch.cuda.mem_get_info(device)[0] * 0.5) if device.type == "cuda" else _BUDGET_ON_CPU
+    if model.device.type != "cuda":
+        return _BUDGET_ON_CPU
+    free = int(torch.cuda.mem_get_info(model.device)[0] * 0.5)
+    # Processes that share a model go through the same batches, so the fullest one's memory counts.
+    return free if model.group is None else min(every_process(free, model.group))
 
 
 def _bytes_kept_a_row(model: Model, columns: int) -> int:

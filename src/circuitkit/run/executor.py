@@ -73,7 +73,7 @@ def measure(
                 values.append(_of_part(model, reading.part(rows), some, metric, own, budget, bar))
             except (torch.OutOfMemoryError, MemoryError) as error:
                 middle = (rows.start + rows.stop) // 2
-                if middle == rows.start or not has_parts(model, cells):
+                if middle == rows.start or not has_parts(model, cells) or model.group is not None:
                     raise
                 warnings.warn(f"memory ran out ({error}); going on with {middle - rows.start} prompts", stacklevel=2)
                 waiting[:0] = [slice(rows.start, middle), slice(middle, rows.stop)]
@@ -139,7 +139,8 @@ def _batches(
         try:
             logits = base.run([cells[number] for number in batch], layer, first)
         except (torch.OutOfMemoryError, MemoryError) as error:
-            if len(batch) == 1:
+            # Of processes that share a model, the others would not know of it.
+            if len(batch) == 1 or base.model.group is not None:
                 raise
             size = max(1, len(batch) // 2)
             warnings.warn(f"memory ran out ({error}); going on with {size} cells at a time", stacklevel=2)

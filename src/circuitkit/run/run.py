@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from circuitkit.model.sharding import check_same_prompts
 from circuitkit.model.site import Site
 from circuitkit.model.tokens import Prompts, Tokens
 from circuitkit.run.cache import Cache
@@ -68,6 +69,7 @@ def run(
     tokens = model.tokens(prompts, attention_mask)
     session = Session(model, interventions, capture, gradients=gradients)
     session.check_positions(tokens)
+    check_same_prompts(model.group, tokens)
     if logits_at is not None and model.accepts("logits_to_keep"):
         _check_all_positions(
             model, [*(edit.site for edit in session.edits), *(capture.site for capture in session.captures)]
@@ -132,6 +134,8 @@ def forward(
         return logits
     read, where = torch.unique(columns - first, return_inverse=True)
     if model.accepts("logits_to_keep"):
+        # On the CPU an index fits a stream on any device, and the last layer's is not always the tokens'.
+        read = read.cpu() if len(set(getattr(model.hf, "hf_device_map", {}).values())) > 1 else read
         logits = model.hf(**arguments, logits_to_keep=read).logits
     else:
         logits = model.hf(**arguments).logits[:, read]
