@@ -193,8 +193,11 @@ def running(folder: Path, expires: float = 120.0) -> dict[str, Owner]:
 
 
 def _owner(claim: Path) -> Owner:
-    told: dict[str, Any] = json.loads(claim.read_bytes())
-    return Owner(**told)
+    told: Any = json.loads(claim.read_bytes())
+    try:
+        return Owner(**told)
+    except TypeError as error:
+        raise ValueError(f"{claim} is no claim") from error
 
 
 def _place() -> str:

@@ -88,6 +88,8 @@ def _text(thing: Any) -> Any:
                 if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and ast.get_docstring(node):
                     node.body = node.body[1:] or [ast.Pass()]
             return ast.unparse(tree)
+    if isinstance(thing, type):
+        return [[method.__qualname__, _text(method)] for method in _methods(thing)]
     code = getattr(thing, "__code__", None)
     return None if code is None else [sys.version_info[:2], _compiled(code)]
 

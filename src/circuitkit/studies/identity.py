@@ -10,6 +10,7 @@ import enum
 import functools
 import hashlib
 import json
+import sys
 from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import fields, is_dataclass
@@ -114,12 +115,17 @@ class Identity:
 
 
 def named(thing: Any) -> str:
-    """The name of a function or class, with its module's.
+    """The name of a function or class, with its module's; a script's is as if it were imported.
 
     >>> named(json.dumps)
     'json.dumps'
     """
-    return f"{thing.__module__}.{thing.__qualname__}"
+    module = thing.__module__
+    if module == "__main__":
+        main = sys.modules[module]
+        file = getattr(main, "__file__", None)
+        module = main.__spec__.name if main.__spec__ is not None else Path(file).stem if file else module
+    return f"{module}.{thing.__qualname__}"
 
 
 def shown(value: Any) -> bool | int | float | str | None:

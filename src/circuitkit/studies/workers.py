@@ -16,6 +16,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
+from circuitkit.model import Model
 from circuitkit.studies.backends import Ended
 from circuitkit.studies.cells import Cell, NamedCell
 from circuitkit.studies.errors import SweepError, SweepStoppedError
@@ -149,6 +150,11 @@ def check_sendable(name: str, value: Any) -> None:
 
     >>> check_sendable("seed", 0)
     """
+    if isinstance(value, Model):
+        raise SweepError(
+            f"parameter {name!r} is a loaded model, which stays in its process: give Pretrained(name), which is loaded "
+            "where the cell runs, or use workers=1"
+        )
     main = sys.modules["__main__"]
     try:
         data = pickle.dumps(value)
@@ -176,16 +182,21 @@ def _work(connection: Connection) -> None:
     # The driver alone answers an interrupt, and ends its processes.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_driver, daemon=True).start()
-    connection.send(_READY)
-    while True:
-        try:
-            function, parameters, seed = connection.recv()
-        except EOFError:
-            return
-        except Exception as error:  # a function or parameter that cannot be imported here
-            connection.send(Outcome.failed(f"it could not be sent to a process: {type(error).__name__}: {error}"))
-            continue
-        connection.send(run_cell(function, parameters, seed))
+    # A driver that is gone wants no answer any more.
+    with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
+        connection.send(_READY)
+        while True:
+            connection.send(_answer(connection))
+
+
+def _answer(connection: Connection) -> Outcome:
+    try:
+        function, parameters, seed = connection.recv()
+    except (EOFError, ConnectionResetError):
+        raise
+    except Exception as error:  # a function or parameter that cannot be imported here
+        return Outcome.failed(f"it could not be sent to a process: {type(error).__name__}: {error}")
+    return run_cell(function, parameters, seed)
 
 
 def _end_with_driver() -> None:
