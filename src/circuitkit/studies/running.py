@@ -30,7 +30,7 @@ def sweep(
     out: str | Path,
     *,
     on: Literal["local", "ray"] | Backend = "local",
-    workers: int = 1,
+    workers: int | None = None,
     retry_failed: bool = False,
     progress: bool = True,
     shard: tuple[int, int] | None = None,
@@ -49,7 +49,8 @@ def sweep(
             torch, numpy and random start each cell from a seed of its own.
         out: a folder, made if it is not there.
         on: "local", "ray", or a backend of one's own.
-        workers: how many local processes run cells, one torch thread each; with 1, this process does.
+        workers: how many processes run cells, one torch thread each. Locally 1 if not given, which is this very
+            process; on Ray as many as the cluster has room for.
         retry_failed: run the cells again that failed in earlier sweeps.
         progress: show a bar with how many are done, how many failed, and the time left.
         shard: `(i, n)`: of n parts, counted from 1, only run and wait for the i-th: every n-th cell.
@@ -82,7 +83,7 @@ def sweep(
     return Sweep(folder.path, tuple(ended[each.key] for each in named if each.key in ended), len(named))
 
 
-def _backend(on: str | Backend, workers: int) -> Backend:
+def _backend(on: str | Backend, workers: int | None) -> Backend:
     if on == "ray":
         made: Backend = importlib.import_module("circuitkit.studies.ray").OnRay(workers=workers)
         return made
@@ -90,7 +91,7 @@ def _backend(on: str | Backend, workers: int) -> Backend:
         return on
     if on != "local":
         raise SweepError(f"on={on!r}: a sweep runs on 'local' or 'ray'")
-    return InProcess() if workers == 1 else Processes(workers)
+    return InProcess() if workers is None or workers == 1 else Processes(workers)
 
 
 def _part(cells: list[NamedCell], shard: tuple[int, int] | None) -> list[NamedCell]:
