@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from circuitkit.model.model import Model
+
+if TYPE_CHECKING:
+    from circuitkit.run.clean_runs import CleanRuns
 
 
 class LoadError(OSError):
@@ -20,6 +23,9 @@ def load(
     tp_plan: Any = None,
     dtype: Any = None,
     revision: str | None = None,
+    clean_runs: CleanRuns | str | Path | None = None,
+    engine: str | None = None,
+    remote: bool | str = False,
     **settings: Any,
 ) -> Model:
     """Load a model and its tokenizer.
@@ -34,6 +40,10 @@ def load(
         dtype, revision, settings: as in `transformers.AutoModelForCausalLM.from_pretrained`. A planted
             model takes `dtype`, `attn_implementation` and one device ("auto" is the first GPU, if there is one). Only
             a hub id has revisions; where none is given, the model keeps the commit that was loaded.
+        clean_runs: a folder in which runs without interventions are kept, and read again; see
+            `circuitkit.run.CleanRuns`.
+        engine: "nnsight" lets nnsight run it; see `circuitkit.interop.nnsight`.
+        remote: of that engine: True runs the model on NDIF, a host's address there, "local" simulates the way.
 
     Raises:
         LoadError: there is no model of that name, the folder holds no weights, or a setting is not one that such a
@@ -43,13 +53,24 @@ def load(
     64
     """
     text = str(name)
+    elsewhere = engine is not None or bool(remote)
     if text.startswith("planted-"):
-        return _planted(text, device_map=device_map, tp_plan=tp_plan, dtype=dtype, revision=revision, **settings)
+        if elsewhere:
+            raise LoadError(f"{text!r} is built here, and runs here: leave engine and remote out")
+        plant = _planted(text, device_map=device_map, tp_plan=tp_plan, dtype=dtype, revision=revision, **settings)
+        return _keeping(plant, clean_runs)
     where: str | Path = _embedded(text) if text.startswith("deductor-") else name
     if isinstance(where, Path) or Path(where).is_dir():
         _check_folder(Path(where))
         if revision is not None:
             raise LoadError(f"{text!r} is not on the hub and has no revision {revision!r}: leave it out")
+    if elsewhere:
+        if clean_runs is not None:
+            raise LoadError("clean runs are kept of models that run here: leave clean_runs out")
+        from circuitkit.interop.nnsight import loading as by_nnsight
+
+        how = {"engine": engine, "remote": remote, "dtype": dtype, "revision": revision}
+        return by_nnsight.load(text, where, **how, **({"device_map": device_map} if device_map else {}), **settings)
     # transformers takes seconds to import and most of circuitkit does not need it.
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -85,7 +106,8 @@ def load(
         warnings.warn(f"{text!r} came without a tokenizer ({error}): give it token ids", stacklevel=2)
     else:
         tokenizer.padding_side = "left"
-    return Model(hf, tokenizer, name=text, revision=revision or getattr(hf.config, "_commit_hash", None))
+    model = Model(hf, tokenizer, name=text, revision=revision or getattr(hf.config, "_commit_hash", None))
+    return _keeping(model, clean_runs)
 
 
 def _division(name: str, tp_plan: Any, tp_size: int | None) -> Any:
@@ -118,6 +140,14 @@ def _check_heads(name: str, hf: Any) -> None:
                 f"{name!r} has {setting}={count}, which {processes} processes cannot share evenly: start a number of "
                 "processes that divides it, or use device_map='auto'"
             )
+
+
+def _keeping(model: Model, clean_runs: CleanRuns | str | Path | None) -> Model:
+    if clean_runs is not None:
+        from circuitkit.run.clean_runs import CleanRuns
+
+        model.clean_runs = CleanRuns.at(clean_runs)
+    return model
 
 
 def _embedded(name: str) -> Path:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -27,6 +27,27 @@ from circuitkit.run.session import check_dropout
 
 if TYPE_CHECKING:
     from circuitkit.model.model import Model
+
+
+@runtime_checkable
+class Engine(Protocol):
+    """A model that runs cells in a way of its own, elsewhere."""
+
+    def measure(
+        self,
+        prompts: Tokens,
+        targets: Targets,
+        metric: Metric,
+        cells: Sequence[Interventions],
+        *,
+        title: str,
+        progress: bool,
+        budget: int | None,
+    ) -> Float[Tensor, "cell example"]:
+        """See `measure`."""
+
+    def logits_read(self, prompts: Tokens, targets: Targets, metric: Metric) -> Float[Tensor, "example *reads vocab"]:
+        """See `logits_read`."""
 
 
 def measure(
@@ -59,6 +80,8 @@ def measure(
         InterventionError: a cell's intervention reaches nothing.
         ValueError: the metric does not fit the targets.
     """
+    if isinstance(model, Engine):
+        return model.measure(prompts, targets, metric, cells, title=title, progress=progress, budget=budget)
     check_dropout(model)
     reading = Reading.of(prompts, targets, metric)
     values: list[Tensor] = []
@@ -111,6 +134,8 @@ def logits_read(
     model: Model, prompts: Tokens, targets: Targets, metric: Metric
 ) -> Float[Tensor, "example *reads vocab"]:
     """The logits that a metric reads without interventions: what a divergence from the clean run is held against."""
+    if isinstance(model, Engine):
+        return model.logits_read(prompts, targets, metric)
     reading = Reading.of(prompts, targets, metric)
     with torch.no_grad():
         logits = forward(model, reading.tokens, reading.columns)

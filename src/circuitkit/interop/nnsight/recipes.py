@@ -1,0 +1,48 @@
+"""An intervention as plain data: which numbers of a site's tensor it reaches in a pass, and with what.
+
+The tokens of a pass are known before it is run, and so is everything but the site's own values.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from circuitkit.model.site import ATTENTION_KINDS
+from circuitkit.model.tokens import Pass
+from circuitkit.run.edits import Edit
+
+Plain = dict[str, Any]
+"""Tensors, numbers and names alone."""
+
+
+class Recipe(Edit):
+    """An intervention at one layer's site, told before the site's values are there."""
+
+    def told(self, shape: tuple[int, ...], dtype: torch.dtype, now: Pass) -> Plain | None:
+        """What the far side does to a site's tensor of this shape in this pass; None where there is nothing to do.
+
+        Raises:
+            InterventionError: the value does not fit, or a named position does not exist.
+        """
+        # One number that stands for a whole tensor: only its shape and precision are asked for.
+        like = torch.zeros(1, dtype=dtype).expand(shape)
+        value = self._aligned(like, now)
+        chosen = self._chosen(now)
+        if value is not None and (value.shape[self._query_axis] > 1 or self.intervention.value_positions is not None):
+            chosen = chosen & self._covered(now)
+        if not chosen.any():
+            return None
+        reach = self._reach(like, now, chosen)
+        if self.site.kind in ATTENTION_KINDS and not reach.any():
+            return None
+        self.fired = True
+        return {"operation": self.intervention.operation, "reach": reach, "operand": self._operand(value, dtype)}
+
+    def _operand(self, value: Tensor | None, dtype: torch.dtype) -> Tensor:
+        if value is None:
+            return torch.as_tensor(self.intervention.value).to(dtype)
+        # A copy, since a view would take all that it is a part of along.
+        return value.detach().clone()
