@@ -1,9 +1,6 @@
-"""The judge of proofs, against published golds, truth tables and mutations with a known verdict."""
+"""The judge of proofs, against truth tables and mutations with a known verdict."""
 
 import itertools
-import json
-import os
-from pathlib import Path
 from random import Random
 
 import pytest
@@ -56,21 +53,16 @@ def entails(theory: str, statement: str) -> bool:
 
 
 def negated(sentence: str) -> str:
-    return sentence.replace(" is not ", " is ") if " is not " in sentence else sentence.replace(" is ", " is not ")
+    for verb in (" is", " are"):
+        if f"{verb} not " in sentence:
+            return sentence.replace(f"{verb} not ", f"{verb} ")
+    return sentence.replace(" is ", " is not ").replace(" are ", " are not ")
 
 
 rules_and_hops = st.one_of(
     st.tuples(st.sampled_from(MULTI_HOP), st.integers(1, 3)),
     st.tuples(st.sampled_from(prontoqa.ONE_HOP_RULES), st.just(1)),
 )
-
-
-@pytest.mark.skipif("CIRCUITKIT_DATA" not in os.environ, reason="CIRCUITKIT_DATA names no folder of published data")
-def test_every_published_gold_is_strictly_correct():
-    published = json.loads((Path(os.environ["CIRCUITKIT_DATA"]) / "prontoqa/prompts.json").read_text())
-    pairs = [pair for run in published.values() for pair in zip(run["prompts"], run["gold"], strict=True)]
-    assert len(pairs) == 1800
-    assert [pair for pair in pairs if not prontoqa.judge(*pair).strict] == []
 
 
 @given(
@@ -86,10 +78,9 @@ def test_every_gold_that_we_draw_is_strictly_correct(rule_hops, distractors, see
     rule, hops = rule_hops
     (example,) = prontoqa.generate(rule, hops, shots=0, n=1, seed=seed, distractors=distractors)
     verdict = prontoqa.judge(example.judged, example.gold)
-    assert verdict.strict
-    assert verdict.correct
+    assert (verdict.correct, verdict.strict, verdict.sound) == (True, True, True)
     assert verdict.steps[-1].concludes
-    assert {step.kind for step in verdict.steps} & {"invalid", "unparsed", "non_atomic", "skip"} == set()
+    assert {step.verdict for step in verdict.steps} == {"correct"}
 
 
 @given(rules_and_hops, st.sampled_from(["none", "irrelevant"]), st.integers(0, 2**32))
@@ -117,7 +108,7 @@ def single(sentences: list[str]) -> list[str]:
 
 @given(rules_and_hops, st.integers(0, 2**32), st.integers(0, 4))
 @settings(max_examples=300, deadline=None)
-def test_no_text_proves_what_does_not_follow(rule_hops, seed, edits):
+def test_no_text_soundly_proves_what_does_not_follow(rule_hops, seed, edits):
     """Golds edited at random, on theories that lack a sentence or ask for another one, are never unsound."""
     rule, hops = rule_hops
     random = Random(seed)
@@ -144,20 +135,82 @@ def test_no_text_proves_what_does_not_follow(rule_hops, seed, edits):
                 other = random.randrange(len(proof))
                 proof[place], proof[other] = proof[other], proof[place]
     verdict = prontoqa.judge(f"{' '.join(theory)} Prove: {goal}", " ".join(proof))
-    assert verdict.correct >= verdict.strict
-    assert not verdict.correct or entails(" ".join(theory), goal)
+    assert verdict.correct >= verdict.strict >= verdict.sound
+    assert not verdict.sound or entails(" ".join(theory), goal)
 
 
-@given(rules_and_hops, st.integers(0, 2**32))
-@settings(max_examples=60, deadline=None)
-def test_without_its_conclusion_or_with_it_denied_a_proof_is_not_one(rule_hops, seed):
-    rule, hops = rule_hops
-    (example,) = prontoqa.generate(rule, hops, shots=0, n=1, seed=seed)
-    cut = " ".join(example.steps[:-1])
-    assert not prontoqa.judge(example.judged, cut).correct
-    last = example.steps[-1]
-    if " or " not in last and " and " not in last and not last.startswith("Since"):
-        assert not prontoqa.judge(example.judged, f"{cut} {negated(last)}").correct
+def test_a_proof_without_its_conclusion_or_with_it_denied_is_not_one():
+    for rule in prontoqa.RULES:
+        for example in prontoqa.generate(rule, shots=0, n=20, seed=5):
+            cut = " ".join(example.steps[:-1])
+            assert not prontoqa.judge(example.judged, cut).correct
+            assert not prontoqa.judge(example.judged, f"{cut} {negated(example.statement)}").correct
+
+
+mutants = st.tuples(rules_and_hops, st.sampled_from(["none", "irrelevant"]), st.integers(0, 2**32), st.integers(0, 99))
+# The published scorer takes an introduction for strict whatever its premises are.
+BY_INTRODUCTION = ("conjunction_introduction", "disjunction_introduction", "proof_by_contradiction")
+ABSENT = ("timpus", "yimpus", "rempus", "fompus", "fimpus", "terpus")
+
+
+def drawn(mutant) -> tuple[prontoqa.Example, int]:
+    """Draw the example that `mutant` names and the place of one of its steps before the last."""
+    (rule, hops), distractors, seed, place = mutant
+    (example,) = prontoqa.generate(rule, hops, shots=0, n=1, seed=seed, distractors=distractors)
+    return example, place % (len(example.steps) - 1)
+
+
+def judged_without(example: prontoqa.Example, place: int, *instead: str) -> prontoqa.Verdict:
+    """Judge the gold with the step at `place` left out or exchanged; what another step says is not missed."""
+    steps = [*example.steps[:place], *instead, *example.steps[place + 1 :]]
+    verdict = prontoqa.judge(example.judged, " ".join(steps))
+    if example.steps[place] not in steps:
+        assert not verdict.sound
+        assert not verdict.strict or (example.rule in BY_INTRODUCTION and len(example.steps) > 3)
+    return verdict
+
+
+@given(mutants)
+@settings(max_examples=150, deadline=None)
+def test_a_step_dropped_costs_soundness(mutant):
+    judged_without(*drawn(mutant))
+
+
+@given(mutants, st.sampled_from(ABSENT))
+@settings(max_examples=150, deadline=None)
+def test_a_premise_of_which_the_question_says_nothing_is_invalid(mutant, other):
+    example, place = drawn(mutant)
+    step = example.steps[place]
+    concepts = [word.strip(".") for word in step.split() if "pus" in word]
+    if concepts and " or " not in step and not step.startswith(("Assume", "This", "Since")):
+        swapped = step.replace(concepts[0], f"{other}es" if concepts[0].endswith("puses") else other)
+        assert judged_without(example, place, swapped).steps[place].verdict == "invalid"
+
+
+@given(mutants)
+@settings(max_examples=150, deadline=None)
+def test_a_negation_flipped_is_invalid(mutant):
+    example, place = drawn(mutant)
+    step = example.steps[place]
+    # Under the assumption of a proof by contradiction, what is false may follow.
+    if example.rule != "proof_by_contradiction" and not step.startswith(("Assume", "Since")):
+        verdict = judged_without(example, place, negated(step))
+        assert verdict.steps[place].verdict == "invalid"
+
+
+@given(st.integers(0, 2**32))
+@settings(max_examples=40, deadline=None)
+def test_a_hypothesis_left_open_is_no_proof(seed):
+    (cases,) = prontoqa.generate("OrElim", shots=0, n=1, seed=seed)
+    for left in (cases.steps[:3], cases.steps[3:6], cases.steps[:6], cases.steps[:3] + cases.steps[6:]):
+        verdict = prontoqa.judge(cases.judged, " ".join(left))
+        assert (verdict.correct, verdict.steps[-1].open_hypotheses > 0) == (False, True)
+    (contra,) = prontoqa.generate("ProofByContra", shots=0, n=1, seed=seed)
+    goal = contra.steps[5]
+    for left in (contra.steps[:4], [*contra.steps[:4], contra.steps[0].removeprefix("Assume ")]):
+        verdict = prontoqa.judge(f"{contra.question} Prove: {contra.steps[3]}", " ".join(left))
+        assert (verdict.correct, verdict.steps[-1].open_hypotheses) == (False, 1)
+    assert not prontoqa.judge(f"{contra.question} Prove: {goal}", " ".join([*contra.steps[:4], goal])).strict
 
 
 @given(st.integers(1, 5), st.integers(0, 2**32))
@@ -172,147 +225,189 @@ def test_a_missing_premise_costs_strictness_only(hops, seed):
 THEORY = "Every wumpus is a tumpus. Tumpuses are loud. Every vumpus is shy. Fae is a wumpus."
 CASES = "Lempuses are loud. Impuses are loud. Fae is a lempus or an impus."
 DENIED = "Everything that is a lempus or an impus is loud. Fae is not loud."
+EITHER = "Fae is a lempus or an impus. Everything that is a lempus or an impus is loud. Fae is loud."
+IN_EACH_CASE = (
+    "Assume Fae is a lempus. Lempuses are loud. Fae is loud. Assume Fae is an impus. Impuses are loud. Fae is loud."
+)
 
 
 @pytest.mark.parametrize(
-    ("question", "proof", "correct", "strict", "kind"),
+    ("question", "proof", "accepted", "words"),
     [
-        # A whole proof, in its plain and its plural wording.
-        (
+        pytest.param(
             f"{THEORY} Prove: Fae is loud.",
             "Fae is a wumpus. Every wumpus is a tumpus. Fae is a tumpus. Tumpuses are loud. Fae is loud.",
-            True,
-            True,
-            "implication_elimination",
+            "correct strict sound",
+            "correct correct correct correct correct",
+            id="a whole proof",
         ),
-        (
+        pytest.param(
             f"{THEORY} Prove: Fae is loud.",
             "Fae is a wumpus. Wumpuses are tumpuses. Fae is a tumpus. Each tumpus is loud. Fae is loud.",
-            True,
-            True,
-            "implication_elimination",
+            "correct strict sound",
+            "correct correct correct correct correct",
+            id="singular for plural",
         ),
-        # A step left out: the rules are there.
-        (
+        pytest.param(
             f"{THEORY} Prove: Fae is loud.",
             "Fae is a wumpus. Every wumpus is a tumpus. Tumpuses are loud. Fae is loud.",
-            True,
-            False,
-            "non_atomic",
+            "correct",
+            "correct correct correct non-atomic",
+            id="a step left out",
         ),
-        # A rule composed of two.
-        (
+        pytest.param(
             f"{THEORY} Prove: Fae is loud.",
             "Fae is a wumpus. Every wumpus is loud. Fae is loud.",
-            True,
-            False,
-            "implication_elimination",
+            "correct",
+            "correct skip non-atomic",
+            id="a rule composed of two",
         ),
-        # The premise of another concept.
-        (f"{THEORY} Prove: Fae is shy.", "Fae is a wumpus. Every vumpus is shy. Fae is shy.", False, False, "invalid"),
-        # A rule the wrong way round.
-        (
+        pytest.param(
+            f"{THEORY} Prove: Fae is shy.",
+            "Fae is a wumpus. Every vumpus is shy. Fae is shy.",
+            "",
+            "correct correct invalid",
+            id="the premise of another concept",
+        ),
+        pytest.param(
             "Every wumpus is loud. Fae is loud. Prove: Fae is a wumpus.",
             "Fae is loud. Every wumpus is loud. Fae is a wumpus.",
-            False,
-            False,
-            "invalid",
+            "",
+            "correct correct invalid",
+            id="a rule the wrong way round",
         ),
-        # Modus tollens.
-        (
+        pytest.param(
             "Every wumpus is loud. Fae is not loud. Prove: Fae is not a wumpus.",
             "Fae is not loud. Every wumpus is loud. Fae is not a wumpus.",
-            True,
-            False,
-            "non_atomic",
+            "correct",
+            "correct correct non-atomic",
+            id="modus tollens",
         ),
-        # Wrong steps and steps after the conclusion do not matter.
-        (
+        pytest.param(
             f"{THEORY} Prove: Fae is a tumpus.",
-            "Fae is a zumpus. Fae is a wumpus. Every wumpus is a tumpus. Fae is a tumpus. Fae is cold.",
-            True,
-            True,
-            "invalid",
+            "Fae is a zumpus. Every vumpus is shy. Fae is a wumpus. Every wumpus is a tumpus. Fae is a tumpus. "
+            "Fae is cold. Fae is a tumpus.",
+            "correct strict sound",
+            "invalid useless correct correct correct invalid useless",
+            id="wrong steps, useless ones, and steps after the conclusion",
         ),
-        # The conclusion alone, with no reason given.
-        (f"{THEORY} Prove: Fae is loud.", "Fae is loud.", False, False, "invalid"),
-        # One case of two, and the disjunction never used up.
-        (
+        pytest.param(f"{THEORY} Prove: Fae is loud.", "Fae is loud.", "", "invalid", id="no reason given"),
+        pytest.param(
+            f"{CASES} Prove: Fae is loud.",
+            f"{IN_EACH_CASE} Since Fae is a lempus or an impus, Fae is loud.",
+            "correct strict sound",
+            " ".join(["correct"] * 8),
+            id="a proof by cases",
+        ),
+        pytest.param(
             f"{CASES} Prove: Fae is loud.",
             "Assume Fae is a lempus. Lempuses are loud. Fae is loud.",
-            False,
-            False,
-            "implication_elimination",
+            "",
+            "correct correct correct",
+            id="one case only, the hypothesis open",
         ),
-        (
-            f"{CASES} Prove: Fae is loud.",
-            "Assume Fae is a lempus. Lempuses are loud. Fae is loud. "
-            "Assume Fae is an impus. Impuses are loud. Fae is loud.",
-            False,
-            False,
-            "implication_elimination",
+        pytest.param(
+            f"{CASES} Prove: Fae is loud.", IN_EACH_CASE, "", " ".join(["correct"] * 6), id="a disjunction not used up"
         ),
-        (
+        pytest.param(
             f"{CASES} Prove: Fae is loud.",
             "Assume Fae is a lempus. Lempuses are loud. Fae is loud. Since Fae is a lempus or an impus, Fae is loud.",
-            False,
-            False,
-            "implication_elimination",
+            "",
+            "correct correct correct correct correct",
+            id="one case of two",
         ),
-        # Assuming what is to be proved.
-        (
+        pytest.param(
             f"{CASES} Prove: Fae is loud.",
             "Assume Fae is loud. Since Fae is a lempus or an impus, Fae is loud.",
-            False,
-            False,
-            "repetition",
+            "",
+            "correct correct correct",
+            id="what is to be proved assumed",
         ),
-        # An assumption that is not the one denied.
-        (
+        # Where the published scorer departs from logic.
+        pytest.param(
+            f"{CASES} Prove: Fae is loud.",
+            "Assume Fae is loud. Fae is loud. Since Fae is loud or loud, Fae is loud.",
+            "correct strict",
+            "correct correct correct correct",
+            id="a circle by a disjunction of one case",
+        ),
+        pytest.param(
+            f"{CASES} Prove: Fae is loud.",
+            "Assume Fae is a lempus. Lempuses are loud. Fae is loud. Since Fae is a lempus or a lempus, Fae is loud.",
+            "correct strict",
+            "correct correct correct correct correct",
+            id="a disjunction that rests on the case itself",
+        ),
+        pytest.param(
+            "Every lempus is loud. Prove: Fae is not a lempus.",
+            "Assume Fae is a lempus. Every lempus is loud. Fae is loud. This contradicts with Fae is not loud. "
+            "Fae is not a lempus.",
+            "correct strict",
+            "correct correct correct correct correct",
+            id="a contradiction with what does not hold",
+        ),
+        pytest.param(
             f"{DENIED} Prove: Fae is not an impus.",
-            "Assume Fae is a lempus. Fae is a lempus or an impus. Everything that is a lempus or an impus is loud. "
-            "Fae is loud. This contradicts with Fae is not loud. Fae is not an impus.",
-            False,
-            False,
-            "invalid",
+            f"Assume Fae is an impus. {EITHER} This contradicts with Fae is not loud. Fae is not an impus.",
+            "correct strict sound",
+            "correct correct correct correct correct correct",
+            id="a proof by contradiction",
         ),
-        # A contradiction reached without saying how, and one with nothing.
-        (
+        pytest.param(
+            f"{DENIED} Prove: Fae is not an impus.",
+            f"Assume Fae is a lempus. {EITHER} This contradicts with Fae is not loud. Fae is not an impus.",
+            "",
+            "correct correct correct correct invalid invalid",
+            id="an assumption that is not the one denied",
+        ),
+        pytest.param(
             f"{DENIED} Prove: Fae is not an impus.",
             "Assume Fae is an impus. This contradicts with Fae is not loud. Fae is not an impus.",
-            True,
-            False,
-            "proof_by_contradiction",
+            "correct",
+            "correct non-atomic non-atomic",
+            id="a contradiction reached without saying how",
         ),
-        (
+        pytest.param(
             f"{DENIED} Prove: Fae is not a wumpus.",
             "Assume Fae is a wumpus. This contradicts with Fae is not loud. Fae is not a wumpus.",
-            False,
-            False,
-            "invalid",
+            "",
+            "correct invalid invalid",
+            id="a contradiction with nothing",
         ),
-        # Not of the language, and cut short.
-        (f"{THEORY} Prove: Fae is a tumpus.", "Colourless green ideas sleep.", False, False, "unparsed"),
-        (
+        pytest.param(
+            f"{DENIED} Prove: Fae is not an impus.",
+            f"Assume Fae is an impus. {EITHER} Fae is not loud. This is a contradiction. Fae is not an impus.",
+            "",
+            "correct correct correct correct correct invalid invalid",
+            id="a contradiction after a line that rests on nothing",
+        ),
+        pytest.param(
+            f"{THEORY} Prove: Fae is a tumpus.",
+            "Colourless green ideas sleep. Fae is a wumpus, so Fae is shy.",
+            "",
+            "unparseable correct invalid",
+            id="not of the language",
+        ),
+        pytest.param(
             "Fae is loud. Prove: Fae is loud or a wumpus.",
             "Fae is loud. Fae is a wumpus or loud. Fae is",
-            True,
-            True,
-            "disjunction_introduction",
+            "correct strict sound",
+            "correct correct",
+            id="cut short after the conclusion",
         ),
-        # What follows a new question is not read.
-        (
+        pytest.param(
             f"{THEORY} Prove: Fae is a tumpus.",
             "Fae is shy.\n\nQ: Fae is a tumpus. Every wumpus is a tumpus. Fae is a tumpus.",
-            False,
-            False,
+            "",
             "invalid",
+            id="a new question",
         ),
     ],
 )
-def test_known_verdicts(question, proof, correct, strict, kind):
+def test_known_verdicts(question, proof, accepted, words):
     verdict = prontoqa.judge(question, proof)
-    assert (verdict.correct, verdict.strict, verdict.steps[-1].kind) == (correct, strict, kind)
+    assert [name for name in ("correct", "strict", "sound") if getattr(verdict, name)] == accepted.split()
+    assert [step.verdict for step in verdict.steps] == words.split()
 
 
 @pytest.mark.parametrize(
@@ -323,7 +418,7 @@ def test_known_verdicts(question, proof, correct, strict, kind):
             "Fae is not an impus and Fae is not a lempus.",
             conjunction([Not(Atom("impus", "Fae")), Not(Atom("lempus", "Fae"))]),
         ),
-        ("Fae is loud or a wumpus.", Or(frozenset({Atom("loud", "Fae"), Atom("wumpus", "Fae")}))),
+        ("Fae is loud or a wumpus.", Or((Atom("loud", "Fae"), Atom("wumpus", "Fae")))),
         (
             "Loud wumpuses are not shy.",
             Rule(conjunction([Atom("loud", None), Atom("wumpus", None)]), Not(Atom("shy", None))),
@@ -331,7 +426,7 @@ def test_known_verdicts(question, proof, correct, strict, kind):
         ("No wumpus is shy.", Rule(Atom("wumpus", None), Not(Atom("shy", None)))),
         (
             "Everything that is loud or a wumpus is a tumpus.",
-            Rule(Or(frozenset({Atom("loud", None), Atom("wumpus", None)})), Atom("tumpus", None)),
+            Rule(Or((Atom("loud", None), Atom("wumpus", None))), Atom("tumpus", None)),
         ),
     ],
 )
@@ -340,7 +435,23 @@ def test_sentences_are_read_into_their_forms(sentence, form):
 
 
 @pytest.mark.parametrize(
-    "sentence", ["", ".", "Fae.", "Fae is.", "Wumpus is loud.", "Fae is a.", "is loud.", "Since Fae is loud."]
+    "sentence",
+    [
+        "",
+        ".",
+        "Fae.",
+        "Fae is.",
+        "Wumpus is loud.",
+        "Fae is a.",
+        "is loud.",
+        "Since Fae is loud.",
+        "Fae is a loud.",
+        "Wumpuses are tumpus.",
+        "Fae is wumpuses.",
+        "Wumpuses are a tumpus.",
+        "Everything that is loud.",
+        "Fae is loud, Fae is shy.",
+    ],
 )
 def test_what_is_not_a_sentence_is_refused(sentence):
     with pytest.raises(ParseError):

@@ -1,7 +1,7 @@
 """The logical forms that PrOntoQA-OOD's sentences stand for.
 
-Conjunctions and disjunctions hold sets, so two forms that differ only in the order of their operands are
-equal. A subject of `None` is the variable that a rule quantifies over.
+Conjunctions and disjunctions keep the order in which their operands are said, and forms that differ in it are not
+equal; `unordered` brings them together. A subject of `None` is the variable that a rule quantifies over.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ class Not:
 class And:
     """The conjunction of two or more forms."""
 
-    operands: frozenset[Formula]
+    operands: tuple[Formula, ...]
 
 
 @dataclass(frozen=True)
 class Or:
     """The disjunction of two or more forms."""
 
-    operands: frozenset[Formula]
+    operands: tuple[Formula, ...]
 
 
 @dataclass(frozen=True)
@@ -51,37 +51,72 @@ Formula = Atom | Not | And | Or | Rule
 
 
 def conjunction(operands: Iterable[Formula]) -> Formula:
-    """Return the conjunction of `operands`, flattened; a single operand is returned itself.
+    """Return the conjunction of `operands`, flattened; of one operand it is the operand itself.
 
-    >>> a, b = Atom("wumpus", "Fae"), Atom("loud", "Fae")
-    >>> conjunction([a, b]) == conjunction([b, a])
-    True
+    >>> a, b, c = (Atom(name, "Fae") for name in ("wumpus", "loud", "shy"))
+    >>> conjunction([a, conjunction([b, c])]) == And((a, b, c)), conjunction([a]) == a
+    (True, True)
     """
-    flat = frozenset(
-        inner for operand in operands for inner in (operand.operands if isinstance(operand, And) else (operand,))
-    )
-    return next(iter(flat)) if len(flat) == 1 else And(flat)
+    flat = [inner for operand in operands for inner in parts(operand, And)]
+    return flat[0] if len(flat) == 1 else And(tuple(flat))
 
 
 def disjunction(operands: Iterable[Formula]) -> Formula:
-    """Return the disjunction of `operands`, flattened; a single operand is returned itself.
+    """Return the disjunction of `operands`, flattened; of one operand it is the operand itself.
 
-    >>> disjunction([Atom("wumpus", "Fae"), Atom("wumpus", "Fae")])
-    Atom(predicate='wumpus', subject='Fae')
+    >>> wumpus = Atom("wumpus", "Fae")
+    >>> disjunction([wumpus]) == wumpus, len(disjunction([wumpus, wumpus]).operands)
+    (True, 2)
     """
-    flat = frozenset(
-        inner for operand in operands for inner in (operand.operands if isinstance(operand, Or) else (operand,))
-    )
-    return next(iter(flat)) if len(flat) == 1 else Or(flat)
+    flat = [inner for operand in operands for inner in parts(operand, Or)]
+    return flat[0] if len(flat) == 1 else Or(tuple(flat))
 
 
 def negation(form: Formula) -> Formula:
-    """Return the negation of `form`, without doubling a negation.
+    """Return the negation of `form`, moved inside conjunctions and disjunctions, and without doubling a negation.
 
-    >>> negation(negation(Atom("loud", "Fae")))
-    Atom(predicate='loud', subject='Fae')
+    >>> a, b = Atom("wumpus", "Fae"), Atom("loud", "Fae")
+    >>> negation(negation(a)) == a, negation(disjunction([a, b])) == conjunction([negation(a), negation(b)])
+    (True, True)
     """
-    return form.operand if isinstance(form, Not) else Not(form)
+    match form:
+        case Not(operand):
+            return operand
+        case And(operands):
+            return disjunction(negation(operand) for operand in operands)
+        case Or(operands):
+            return conjunction(negation(operand) for operand in operands)
+        case _:
+            return Not(form)
+
+
+def parts(form: Formula, joined: type[And] | type[Or]) -> tuple[Formula, ...]:
+    """Return the operands of `form` where it is a conjunction (or disjunction, as `joined` says), else `form` alone.
+
+    >>> parts(Atom("loud", "Fae"), And)
+    (Atom(predicate='loud', subject='Fae'),)
+    """
+    return form.operands if isinstance(form, And | Or) and isinstance(form, joined) else (form,)
+
+
+def unordered(form: Formula) -> Formula:
+    """Return `form` with the operands of conjunctions and disjunctions in one fixed order, each of them once.
+
+    >>> a, b = Atom("wumpus", "Fae"), Atom("loud", "Fae")
+    >>> unordered(Or((a, b))) == unordered(Or((b, a, b))), unordered(And((a, a))) == a
+    (True, True)
+    """
+    match form:
+        case Atom():
+            return form
+        case Not(operand):
+            return Not(unordered(operand))
+        case And(operands):
+            return conjunction(sorted({unordered(operand) for operand in operands}, key=repr))
+        case Or(operands):
+            return disjunction(sorted({unordered(operand) for operand in operands}, key=repr))
+        case Rule(antecedent, consequent):
+            return Rule(unordered(antecedent), unordered(consequent))
 
 
 def about(form: Formula, subject: str | None) -> Formula:
@@ -96,9 +131,9 @@ def about(form: Formula, subject: str | None) -> Formula:
         case Not(operand):
             return Not(about(operand, subject))
         case And(operands):
-            return And(frozenset(about(operand, subject) for operand in operands))
+            return And(tuple(about(operand, subject) for operand in operands))
         case Or(operands):
-            return Or(frozenset(about(operand, subject) for operand in operands))
+            return Or(tuple(about(operand, subject) for operand in operands))
         case Rule():
             raise ValueError("a rule has no subject: it quantifies over everything")
 

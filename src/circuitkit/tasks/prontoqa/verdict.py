@@ -2,20 +2,38 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import zip_longest
+from typing import Literal
 
-from circuitkit.tasks.prontoqa.derivation import Derivation, Grade, Line, composes, derive
-from circuitkit.tasks.prontoqa.logic import Formula, Rule, negation
+from circuitkit.tasks.prontoqa.derivation import Derivation, Grade, Line, composes, contradict, derive
+from circuitkit.tasks.prontoqa.logic import Formula, Rule, unordered
+from circuitkit.tasks.prontoqa.natural_deduction import NaturalDeduction
 from circuitkit.tasks.prontoqa.parsing import ParseError, Sentence, parse, sentences
+
+Word = Literal["correct", "skip", "non-atomic", "invalid", "useless", "unparseable"]
+
+_WORDS: dict[Grade | None, Word] = {
+    Grade.STRICT: "correct",
+    Grade.NON_ATOMIC: "non-atomic",
+    Grade.SKIP: "skip",
+    None: "invalid",
+}
 
 
 @dataclass(frozen=True)
 class Step:
-    """A sentence of a proof and what the judge found it to be.
+    """A sentence of a proof (or one of the two claims of "Since A, B.") and what the judge found it to be.
 
-    `kind` is "axiom", "assumption", the name of the deduction rule that gives it in one application,
-    "contradiction", "repetition", "non_atomic", "skip", "invalid" or "unparsed". `grade` is None where the step
-    is not established. `open_hypotheses` counts the assumptions that it rests on.
+    `verdict` is one of six words. "correct": an assumption, a sentence of the question, or one application of a
+    rule to correct steps. "non-atomic": it takes more than one application, a premise that was not said or not
+    strictly established, or modus tollens. "skip": a rule that two rules of the question compose. "useless": valid
+    in one of these three ways, but the conclusion, which the proof reaches, does not rest on it. "invalid": it
+    does not follow. "unparseable": it is not of the controlled English.
+
+    `kind` says how: "axiom", "assumption", the name of the deduction rule, "contradiction", "repetition", "skip",
+    "invalid" or "unparsed". `grade` is None where the step is not established. `open_hypotheses` counts the
+    assumptions that it rests on. `concludes` says that it is what was to be proved, resting on no assumption.
     """
 
     text: str
@@ -23,17 +41,21 @@ class Step:
     grade: Grade | None
     open_hypotheses: int
     concludes: bool
+    verdict: Word
 
 
 @dataclass(frozen=True)
 class Verdict:
     """Whether a proof reaches its conclusion.
 
-    `correct` is the headline measure, which lets non-atomic and skip steps count; `strict` does not.
+    `correct` is the published headline measure, which lets non-atomic and skip steps count; `strict` does not.
+    Both follow the published scorer, also where it departs from logic (see `derivation`); `sound` says that the
+    proof is strict and that natural deduction accepts it too, every hypothesis being properly used up.
     """
 
     correct: bool
     strict: bool
+    sound: bool
     steps: tuple[Step, ...]
 
 
@@ -49,16 +71,17 @@ def judge(question: str, proof: str) -> Verdict:
 
     Source: Saparov et al. 2023, as used by Hsiao & Dutta 2025 (arXiv 2502.15120).
 
-    >>> judge("Every wumpus is loud. Fae is a wumpus. Prove: Fae is loud.",
-    ...       "Fae is a wumpus. Every wumpus is loud. Fae is loud.").strict
-    True
+    >>> verdict = judge("Every wumpus is loud. Fae is a wumpus. Prove: Fae is loud.",
+    ...                 "Fae is a wumpus. Every wumpus is loud. Fae is loud.")
+    >>> verdict.strict, verdict.sound, verdict.steps[-1].verdict
+    (True, True, 'correct')
     """
     axioms, goal = _question(question)
     walk = _Walk(axioms, goal)
-    for text in sentences(proof.split("Q:")[0]):
-        walk.read(text)
-    reached = [step.grade for step in walk.steps if step.concludes and step.grade is not None]
-    return Verdict(bool(reached), Grade.STRICT in reached, tuple(walk.steps))
+    walk.read(proof.split("Q:")[0])
+    reached = [step.grade for step in walk.steps if step.concludes]
+    strict = Grade.STRICT in reached
+    return Verdict(bool(reached), strict, strict and walk.checked.proves(goal), walk.judged())
 
 
 def _question(question: str) -> tuple[tuple[Formula, ...], Formula]:
@@ -68,8 +91,8 @@ def _question(question: str) -> tuple[tuple[Formula, ...], Formula]:
         raise ValueError(f"a question to judge is '… Prove: …' with one 'Prove:', not {last!r}")
     theory, statement = last.split("Prove:")
     try:
-        axioms = [claim.form for text in sentences(theory) for claim in parse(text)]
-        goals = [claim.form for text in sentences(f"{statement.strip().rstrip('.')}.") for claim in parse(text)]
+        axioms = [_stated(claim) for text in sentences(theory) for claim in parse(text)]
+        goals = [_stated(claim) for text in sentences(f"{statement.strip().rstrip('.')}.") for claim in parse(text)]
     except ParseError as error:
         raise ValueError(f"the question cannot be read: {error}") from error
     if len(goals) != 1:
@@ -77,67 +100,91 @@ def _question(question: str) -> tuple[tuple[Formula, ...], Formula]:
     return tuple(dict.fromkeys(axioms)), goals[0]
 
 
+def _stated(claim: Sentence) -> Formula:
+    if claim.form is None:
+        raise ParseError(f"{claim.text!r} states nothing")
+    return claim.form
+
+
 class _Walk:
-    """The state of judging: the lines established so far and the steps told."""
+    """The state of judging: the lines so far, each with the step told of it and the lines that it was derived from."""
 
     def __init__(self, axioms: tuple[Formula, ...], goal: Formula) -> None:
         self.axioms = axioms
         self.goal = goal
+        self.checked = NaturalDeduction(axioms)
         self.lines: list[Line] = []
+        self.used: list[frozenset[int]] = []
         self.steps: list[Step] = []
-        self.index = 0
-        self.contradiction: Derivation | None = None
 
-    def read(self, text: str) -> None:
-        """Judge one sentence."""
-        try:
-            claims = parse(text)
-        except ParseError:
-            self.contradiction = None
-            self.steps.append(Step(text, "unparsed", None, 0, False))
-            self.index += 1
-            return
-        for claim in claims:
-            self._step(claim)
-            self.index += 1
+    def read(self, proof: str) -> None:
+        """Judge each sentence of `proof`."""
+        claims: list[Sentence | str] = []
+        for text in sentences(proof):
+            try:
+                claims += parse(text)
+            except ParseError:
+                claims.append(text)
+        concluding: Derivation | None = None
+        for claim, after in zip_longest(claims, claims[1:]):
+            if isinstance(claim, str):
+                self._add(claim, Line(None, None, frozenset()), "unparsed", frozenset())
+            else:
+                concluding = self._step(claim, after if isinstance(after, Sentence) else None, concluding)
 
-    def _step(self, claim: Sentence) -> None:
-        against, self.contradiction = self.contradiction, None
+    def _step(self, claim: Sentence, after: Sentence | None, concluding: Derivation | None) -> Derivation | None:
+        """Judge one claim, and return the proof by contradiction that it gives for the claim after it."""
+        if claim.kind == "contradiction" or claim.form is None:
+            self.checked.contradicts(claim.form)
+            found = None
+            if after is not None and after.kind == "claim" and after.form is not None:
+                found = self._valid(contradict(claim.form, after.form, self.lines, self.axioms))
+            if found is None:
+                self._add(claim.text, Line(None, None, frozenset()), "invalid", frozenset())
+                return None
+            self._add(claim.text, Line(None, found.grade, frozenset()), "contradiction", found.used)
+            return replace(found, used=found.used | {len(self.lines) - 1})
         if claim.kind == "assumption":
-            self._establish(claim, Derivation("assumption", frozenset(), frozenset({claim.form}), Grade.STRICT))
-        elif claim.kind == "contradiction":
-            self.contradiction = self._contradicted(claim.form)
-            grade = None if self.contradiction is None else self.contradiction.grade
-            kind = "invalid" if self.contradiction is None else "contradiction"
-            self.steps.append(Step(claim.text, kind, grade, 0, False))
+            self.checked.assume(claim.form)
+            self._add(claim.text, Line(claim.form, Grade.STRICT, frozenset({claim.form})), "assumption", frozenset())
+            return None
+        self.checked.say(claim.form)
+        found = concluding or self._valid(derive(claim.form, self.lines, self.axioms))
+        if found is None and isinstance(claim.form, Rule) and composes(claim.form, self.axioms):
+            found = Derivation("skip", 1, frozenset(), Grade.SKIP)
+        if found is None:
+            self._add(claim.text, Line(claim.form, None, frozenset()), "invalid", frozenset())
         else:
-            self._establish(claim, self._discharged(claim.form, against) or self._derived(claim.form))
+            rests_on = frozenset[Formula]().union(*(self.lines[index].hypotheses for index in found.used))
+            line = Line(claim.form, found.grade, rests_on - found.discharged)
+            self._add(claim.text, line, found.rule, found.used)
+        return None
 
-    def _derived(self, form: Formula) -> Derivation | None:
-        found = derive(form, self.lines, self.axioms, self.index)
-        if found is None and isinstance(form, Rule) and composes(form, self.axioms):
-            return Derivation("skip", frozenset(), frozenset(), Grade.SKIP)
+    def _valid(self, found: Derivation | None) -> Derivation | None:
+        """Return `found` unless it rests on an invalid line."""
+        if found is None or found.grade is None or any(self.lines[index].grade is None for index in found.used):
+            return None
         return found
 
-    def _contradicted(self, form: Formula) -> Derivation | None:
-        """Return what both `form` and its negation rest on, where both are had."""
-        both = [derive(side, self.lines, self.axioms, self.index) for side in (form, negation(form))]
-        if both[0] is None or both[1] is None:
-            return None
-        held = both[0].hypotheses | both[1].hypotheses
-        return Derivation("contradiction", both[0].used | both[1].used, held, max(both[0].grade, both[1].grade))
+    def _add(self, text: str, line: Line, kind: str, used: frozenset[int]) -> None:
+        concludes = self._is_goal(line.form) and kind not in ("assumption", "invalid") and not line.hypotheses
+        word = "unparseable" if kind == "unparsed" else _WORDS[line.grade]
+        self.steps.append(Step(text, kind, line.grade, len(line.hypotheses), concludes, word))
+        self.lines.append(line)
+        self.used.append(used)
 
-    def _discharged(self, form: Formula, against: Derivation | None) -> Derivation | None:
-        """Return the denial of a hypothesis that the contradiction just named rests on."""
-        if against is None or negation(form) not in against.hypotheses:
-            return None
-        left = against.hypotheses - {negation(form)}
-        return Derivation("proof_by_contradiction", against.used, left, against.grade)
+    def _is_goal(self, form: Formula | None) -> bool:
+        return form is not None and unordered(form) == unordered(self.goal)
 
-    def _establish(self, claim: Sentence, found: Derivation | None) -> None:
-        if found is None:
-            self.steps.append(Step(claim.text, "invalid", None, 0, False))
-            return
-        self.lines.append(Line(self.index, claim.form, found.hypotheses, found.grade))
-        concludes = claim.form == self.goal and not found.hypotheses
-        self.steps.append(Step(claim.text, found.rule, found.grade, len(found.hypotheses), concludes))
+    def judged(self) -> tuple[Step, ...]:
+        """Return the steps, those that the conclusion does not rest on called useless."""
+        reached = [index for index, step in enumerate(self.steps) if step.concludes]
+        if not reached:
+            return tuple(self.steps)
+        needed = [min(reached, key=lambda index: (self.lines[index].grade is not Grade.STRICT, index))]
+        for index in needed:
+            needed += sorted(self.used[index].difference(needed))
+        return tuple(
+            step if index in needed or step.grade is None else replace(step, verdict="useless")
+            for index, step in enumerate(self.steps)
+        )
