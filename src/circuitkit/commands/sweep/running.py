@@ -1,0 +1,99 @@
+"""`circuitkit sweep run` and `cells`: a described sweep, run, or told of before it runs."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Parameter
+
+from circuitkit.commands.loading import LoadAs
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_SHOWN = 20
+
+
+def run(
+    source: str,
+    *,
+    out: Path = Path("sweep"),
+    workers: int | None = None,
+    shard: str | None = None,
+    retry_failed: Annotated[bool, Parameter(negative="")] = False,
+    on: Literal["local", "ray"] = "local",
+    version: str = "",
+    load_as: LoadAs | None = None,
+) -> int:
+    """Run a sweep's cells that are not done yet; any number of processes and machines may, in one folder.
+
+    Parameters
+    ----------
+    source
+        A TOML file, or MODULE:NAME or FILE.py:NAME, a list of cells in Python or a function that gives one.
+    out
+        Folder of the sweep: one file a cell.
+    workers
+        Processes that run cells, one thread each; this very process if not given.
+    shard
+        Run one part alone, such as 3/10: of ten parts the third, counted from 1.
+    retry_failed
+        Run the cells again that failed before.
+    on
+        This machine, or a Ray cluster.
+    version
+        What else the code depends on, in your words: another version is another cell.
+    """
+    from circuitkit.commands.sweep.description import described
+    from circuitkit.studies import sweep
+
+    cells = described(source, load_as)
+    try:
+        swept = sweep(
+            cells, out, on=on, workers=workers, retry_failed=retry_failed, shard=_shard(shard), version=version
+        )
+    except KeyboardInterrupt:
+        print("circuitkit: interrupted; what was finished is kept: run it again to go on", file=sys.stderr)
+        return 130
+    failed = len(swept.failures)
+    left = swept.cells - len(swept)
+    told = f"{len(swept) - failed} of {swept.cells} cells are done in {out}/"
+    told += f", {failed} failed" if failed else ""
+    print(told + (f", {left} left to other shards" if left else ""))
+    if failed:
+        print(_strings(swept.failures["error"].value_counts().rename("cells").reset_index()))
+        print(f"`circuitkit sweep failures {out}` has their tracebacks; --retry-failed runs them again")
+    return 1 if failed else 0
+
+
+def cells(source: str, *, load_as: LoadAs | None = None) -> None:
+    """Say which cells a sweep has, without running any.
+
+    Parameters
+    ----------
+    source
+        A TOML file, or MODULE:NAME or FILE.py:NAME, a list of cells in Python or a function that gives one.
+    """
+    import pandas as pd
+
+    from circuitkit.commands.sweep.description import described
+    from circuitkit.studies.cells import name_cells
+
+    named = name_cells(described(source, load_as))
+    print(_strings(pd.DataFrame([each.shown for each in named[:_SHOWN]])))
+    print(f"{len(named)} cells" + (f"; the first {_SHOWN} are shown" if len(named) > _SHOWN else ""))
+
+
+def _strings(frame: pd.DataFrame) -> str:
+    return str(frame.to_string(index=False))
+
+
+def _shard(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    number, _, of = text.partition("/")
+    if not (number.isdigit() and of.isdigit()):
+        raise ValueError(f"--shard {text}: a shard is written NUMBER/OF, such as 3/10")
+    return int(number), int(of)
