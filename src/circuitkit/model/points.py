@@ -89,8 +89,11 @@ class Point:
         part = act(self.view.read(whole))
         if part is None:
             return None
-        new = self.view.write(whole, part)
-        return new if self.shard is None else self.shard.own(new)
+        return self.own(self.view.write(whole, part))
+
+    def own(self, whole: Tensor) -> Tensor:
+        """What of the module's whole input or output belongs to this process."""
+        return whole if self.shard is None else self.shard.own(whole)
 
 
 def first_tensor(values: Any) -> Tensor:

@@ -21,6 +21,7 @@ from circuitkit.model.tokens import Pass, Tokens
 from circuitkit.pairs import Reading
 from circuitkit.run.cells import Cell, Stack, places, stacked
 from circuitkit.run.interventions import scale
+from circuitkit.run.memory import ran_out
 from circuitkit.run.resume import resumed, whole_runs_only
 from circuitkit.run.run import forward
 from circuitkit.run.session import Session
@@ -45,7 +46,8 @@ class Shortcuts:
 _ROUNDING = {torch.float64: 1e-9, torch.float32: 5e-4, torch.float16: 3e-2, torch.bfloat16: 2e-1}
 """How far rounding alone moves logits, in their standard deviations; `circuitkit doctor` holds models to the same."""
 
-_trusted: WeakKeyDictionary[Model, Shortcuts] = WeakKeyDictionary()
+_trusted: WeakKeyDictionary[Model, tuple[list[int], Shortcuts]] = WeakKeyDictionary()
+"""What was found on a model, with the hooks that were on it then."""
 
 
 class Base:
@@ -108,12 +110,13 @@ class Base:
         if self.model.sessions:
             # What an outer context holds may name rows, and is in the base run's values already.
             return Shortcuts(resume=False, prefix=False)
-        if self.model not in _trusted:
+        hooks = _hooks(self.model.hf)
+        if self.model not in _trusted or _trusted[self.model][0] != hooks:
             tried = self._tried()
             if tried.resume and not tried.prefix and self._half == 0:
                 return tried
-            _trusted[self.model] = tried
-        return _trusted[self.model]
+            _trusted[self.model] = hooks, tried
+        return _trusted[self.model][1]
 
     @property
     def _half(self) -> int:
@@ -145,9 +148,9 @@ class Base:
         """How a run with shortcuts differs from the whole one, or None where it does not."""
         try:
             again = self.run([Cell(self.model, ())], layer, first)
-        except torch.OutOfMemoryError:
-            raise
         except (RuntimeError, ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
+            if ran_out(error):
+                raise
             # Whatever a model's code makes of a cache that it did not fill itself: it is then not used.
             return f"{type(error).__name__}: {error}"
         worst = float((again.double() - self.logits.double()).abs().max() / self.logits.double().std().clamp(min=1e-30))
@@ -186,8 +189,7 @@ class Base:
         assert block.attn is not None and block.o is not None
         # Contiguous, as the model's own attention would hand it over.
         z = stacked(self.values[Site("z", layer=layer)][:, first:].flatten(-2), n).contiguous()
-        shard = self.model.point(Site("z", layer=layer)).shard
-        z = z if shard is None else shard.own(z)
+        z = self.model.point(Site("z", layer=layer)).own(z)
 
         def project(*args: Any, **kwargs: Any) -> Any:
             out = block.o(z)  # type: ignore[misc]  # asserted above
@@ -236,6 +238,13 @@ def _where_read(whole: Callable[..., Any], read: Int[Tensor, " read"]) -> Callab
 def _hooked_inside(module: nn.Module) -> bool:
     """Whether a hook within would meet fewer columns than it knows of."""
     return any(each._forward_hooks or each._forward_pre_hooks for each in module.modules() if each is not module)
+
+
+def _hooks(hf: nn.Module) -> list[int]:
+    """The hooks that a user has on a model, by the numbers that torch gives them, none of them twice."""
+    return [
+        number for each in hf.modules() for hooks in (each._forward_hooks, each._forward_pre_hooks) for number in hooks
+    ]
 
 
 def _explicit(model: Model, cells: Sequence[Cell]) -> list[Site]:
