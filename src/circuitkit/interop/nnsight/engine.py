@@ -172,14 +172,15 @@ class NnsightModel(Model):
             batch["position_ids"] = tokens.positions.clamp(min=0)
         return batch
 
-    def reads(self, columns: Int[Tensor, "batch reads"] | None) -> tuple[Plain | None, dict[str, Tensor]]:
-        """How the far side reads logits at some columns of each row, and the forward's setting for it."""
+    def reads(self, columns: Int[Tensor, "batch reads"] | None) -> tuple[Plain | None, dict[str, Any]]:
+        """How the far side reads logits at some columns of each row, and the forward's settings for it."""
+        settings: dict[str, Any] = {"use_cache": False} if self.accepts("use_cache") else {}
         if columns is None:
-            return None, {}
+            return None, settings
         read, where = torch.unique(columns, return_inverse=True)
         if self.accepts("logits_to_keep"):
-            return {"columns": where, "among": None}, {"logits_to_keep": read}
-        return {"columns": where, "among": read}, {}
+            return {"columns": where, "among": None}, {**settings, "logits_to_keep": read}
+        return {"columns": where, "among": read}, settings
 
     def _traced_run(self, tokens: Tokens, program: Program, columns: Tensor | None) -> dict[str, Any]:
         from nnsight import save  # type: ignore[import-untyped]  # it has no types

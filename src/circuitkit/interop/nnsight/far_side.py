@@ -28,6 +28,10 @@ def carry_out(model: Any, program: list[Any]) -> dict[str, Any]:
     kept: dict[str, Any] = {}
     notes: dict[str, Any] = {}
     for step in program:
+        if step["softmax"]:
+            # Source is rewritten when first asked for, which has to be before its forward is under way.
+            model.get(step["path"]).source  # noqa: B018
+    for step in program:
         place, attribute = place_of(model, step)
         values = getattr(place, attribute)
         whole = first_tensor(values)
