@@ -65,8 +65,8 @@ def load(
         if revision is not None:
             raise LoadError(f"{text!r} is not on the hub and has no revision {revision!r}: leave it out")
     if elsewhere:
-        if clean_runs is not None:
-            raise LoadError("clean runs are kept of models that run here: leave clean_runs out")
+        if clean_runs is not None or tp_plan is not None:
+            raise LoadError("clean_runs and tp_plan are for models that run here: leave them out")
         from circuitkit.interop.nnsight import loading as by_nnsight
 
         how = {"engine": engine, "remote": remote, "dtype": dtype, "revision": revision}
