@@ -128,8 +128,8 @@ def test_shortcuts_are_taken_where_they_hold(name):
         )
     for hook in hooks:
         hook.remove()
-    assert base_run._trusted[model].resume
-    if base_run._trusted[model].prefix:
+    assert base_run._trusted[model][1].resume
+    if base_run._trusted[model][1].prefix:
         assert ran[-1] == 3, "columns 7, 8 and 9 are run"
 
 
@@ -139,9 +139,10 @@ def test_an_unchanged_cell_runs_nothing():
     tokens = model.tokens(torch.arange(5, 12)[None])
     own = model.run(tokens, capture=["resid_pre"]).cache
     cells = [[ck.replace(s := ck.Site("resid_pre", layer=1, position=p), own[s])] for p in range(7)]
-    measure(model, tokens, targets_for(1), logit_difference, cells[:1], progress=False)
     runs: list[int] = []
     hook = hf.model.register_forward_hook(lambda *a: runs.append(1))
+    measure(model, tokens, targets_for(1), logit_difference, cells[:1], progress=False)
+    runs.clear()
     values = measure(model, tokens, targets_for(1), logit_difference, cells, progress=False)
     hook.remove()
     assert len(runs) == 1, "the base run alone"
@@ -183,6 +184,19 @@ def test_prompts_run_in_parts_keep_their_own_values_and_positions(monkeypatch, r
         torch.testing.assert_close(measured, expected, atol=2e-5, rtol=1e-5, msg=lambda m, cell=cell: f"{cell}: {m}")
 
 
+def test_a_cell_may_name_nothing_in_some_prompts(monkeypatch):
+    hf, _ = architectures.build("llama")
+    model = ck.Model(hf)
+    tokens = model.tokens(torch.randint(5, 90, (4, 6), generator=torch.Generator().manual_seed(3)))
+    cell = [ck.knockout(1, queries=[(3,), (), (4,), ()], keys=[(0,), (), (1,), ()])]
+    monkeypatch.setattr(batching, "_TOKENS_AT_ONCE_ON_CPU", 6)
+    [values] = measure(model, tokens, targets_for(4), logit_difference, [cell], progress=False)
+    torch.testing.assert_close(values, alone(model, tokens, targets_for(4), cell), atol=2e-5, rtol=1e-5)
+    nowhere = [ck.knockout(1, queries=[()] * 4, keys=[()] * 4)]
+    with pytest.raises(InterventionError, match="any of the 4 prompts"):
+        measure(model, tokens, targets_for(4), logit_difference, [cell, nowhere], progress=False)
+
+
 def test_an_error_in_a_part_names_the_row_of_the_whole(monkeypatch):
     hf, _ = architectures.build("gemma2")
     model = ck.Model(hf)
@@ -215,7 +229,15 @@ def test_memory_that_a_single_cell_runs_out_of_halves_the_prompts(monkeypatch):
         torch.testing.assert_close(value, alone(model, tokens, targets_for(5), cell), atol=1e-5, rtol=1e-5)
 
 
-def test_running_out_of_memory_ends_in_the_right_answer(monkeypatch):
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("pretended"),
+        MemoryError("pretended"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: pretended"),
+    ],
+)
+def test_running_out_of_memory_ends_in_the_right_answer(monkeypatch, error):
     hf, _ = architectures.build("gpt2")
     model = ck.Model(hf)
     tokens = model.tokens(torch.randint(5, 90, (2, 8), generator=torch.Generator().manual_seed(3)))
@@ -224,7 +246,7 @@ def test_running_out_of_memory_ends_in_the_right_answer(monkeypatch):
 
     def scarce(self, cells, layer, first):
         if len(cells) > 1:
-            raise torch.OutOfMemoryError("pretended")
+            raise error
         return whole(self, cells, layer, first)
 
     monkeypatch.setattr(base_run.Base, "run", scarce)
@@ -333,6 +355,32 @@ def test_a_users_own_hook_acts_once(where, trusted_before):
         torch.testing.assert_close(values, wanted, atol=2e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("where", ["q", "o", "mlp", "attn", "block"])
+def test_a_hook_that_comes_and_goes_between_studies_counts(where):
+    hf, _ = architectures.build("llama")
+    model = ck.Model(hf)
+    tokens = model.tokens(torch.randint(5, 90, (2, 9), generator=torch.Generator().manual_seed(3)))
+    cells = [[ck.zero(ck.Site("z", layer=at, head=0))] for at in range(3)]
+
+    def compare() -> None:
+        together = measure(model, tokens, targets_for(2), logit_difference, cells, progress=False)
+        for cell, values in zip(cells, together, strict=True):
+            torch.testing.assert_close(values, alone(model, tokens, targets_for(2), cell), atol=2e-5, rtol=1e-5)
+
+    def mix(module, args, output):
+        first = output[0] if isinstance(output, tuple) else output
+        mixed = first + first.mean(1, keepdim=True)
+        return (mixed, *output[1:]) if isinstance(output, tuple) else mixed
+
+    compare()
+    hook = getattr(model.anatomy.blocks[-1], where).register_forward_hook(mix)
+    with pytest.warns(UserWarning, match="cannot be resumed|a prefix is not its own"):
+        compare()
+    hook.remove()
+    compare()
+    assert base_run._trusted[model][1].prefix
+
+
 def test_what_leaves_a_block_is_edited_before_what_enters_the_next():
     hf, _ = architectures.build("llama")
     model = ck.Model(hf)
@@ -376,7 +424,7 @@ def test_a_prompt_too_short_for_a_trial_decides_nothing():
     measure(model, model.tokens([[7]]), targets_for(1), logit_difference, [cell], progress=False)
     assert model not in base_run._trusted
     measure(model, model.tokens([[7, 8, 9]]), targets_for(1), logit_difference, [cell], progress=False)
-    assert base_run._trusted[model].prefix
+    assert base_run._trusted[model][1].prefix
 
 
 @pytest.mark.parametrize("name", ["gpt2", "llama", "gemma2", "falcon"])
@@ -409,6 +457,8 @@ def test_cells_at_modules_resume_at_their_layer(name):
         torch.testing.assert_close(values, expected, atol=2e-5, rtol=1e-5, msg=lambda m, cell=cell: f"{cell}: {m}")
     began: list[bool] = []
     hook = model.anatomy.blocks[0].mlp_down.register_forward_hook(lambda *a: began.append(True))
+    measure(model, tokens, targets_for(2), logit_difference, [cells[8]], progress=False)
+    began.clear()
     measure(model, tokens, targets_for(2), logit_difference, [cells[8]], progress=False)
     hook.remove()
     assert len(began) == 1, "below its layer, the base run alone"

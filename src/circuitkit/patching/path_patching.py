@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import replace as with_fields
 from itertools import islice
@@ -19,6 +18,7 @@ from circuitkit.pairs import Pairs, Reading
 from circuitkit.patching.frozen import FrozenRun, Sites, reaches
 from circuitkit.results import Result
 from circuitkit.run.interventions import Intervention
+from circuitkit.run.memory import memory, some_at_a_time
 from circuitkit.study import Study
 
 if TYPE_CHECKING:
@@ -30,7 +30,6 @@ Ends = str | Site | Sequence[str | Site | Sequence[str | Site]]
 
 _SENDERS = ("embed", "z", "attn_out", "mlp_out")
 _RECEIVERS = ("q", "k", "v", "z", "attn_out", "mlp_out", "resid_post")
-_BUDGET_ON_CPU = 1 << 28
 
 
 def paths(
@@ -144,8 +143,10 @@ def _measured(
     rows: list[Tensor] = []
     with torch.inference_mode():
         frozen = FrozenRun(model, read, read_source, base, senders, receivers)
-        held = max(1, _bytes(model) // frozen.bytes_held(receivers))
-        edits = _edits(frozen, sent, receivers, min(held, max(1, _bytes(model) // frozen.bytes_run)))
+        # A run of frozen layers, and the receivers' values held until they are measured, take half of it each.
+        each = memory(model, None) // 2
+        held = max(1, each // frozen.bytes_held(receivers))
+        edits = _edits(frozen, sent, receivers, min(held, max(1, each // frozen.bytes_run)))
         while len(rows) < len(sent):
             batch = sent[len(rows) : len(rows) + held]
             made = list(islice(edits, len(batch)))
@@ -163,26 +164,12 @@ def _edits(
     frozen: FrozenRun, sent: list[Sites], receivers: list[Site], size: int
 ) -> Iterator[dict[Site, Intervention]]:
     """What each set of senders puts into the receivers, in order; some at a time, fewer where memory runs out."""
-    at = 0
-    while at < len(sent):
-        batch = sent[at : at + size]
-        try:
-            made = frozen.received(frozen.changes(batch), receivers)
-        except (torch.OutOfMemoryError, MemoryError) as error:
-            if len(batch) == 1:
-                raise
-            size = len(batch) // 2
-            warnings.warn(f"memory ran out ({error}); going on with {size} senders at a time", stacklevel=2)
-            continue
+
+    def run(batch: Sequence[Sites]) -> list[dict[Site, Intervention]]:
+        return frozen.received(frozen.changes(batch), receivers)
+
+    for _, made in some_at_a_time(frozen.model, sent, size, run, "senders"):
         yield from made
-        at += len(batch)
-
-
-def _bytes(model: Model) -> int:
-    """What one step may take: a run of frozen layers, or the receivers' values held until they are measured."""
-    if model.device.type == "cuda":
-        return int(torch.cuda.mem_get_info(model.device)[0] * 0.25)
-    return _BUDGET_ON_CPU
 
 
 # Who sends, and who receives

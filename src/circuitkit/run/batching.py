@@ -5,19 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor
 
-from circuitkit.model.sharding import every_process
 from circuitkit.pairs import Reading
 from circuitkit.run.base import Base
 from circuitkit.run.cells import Cell
 from circuitkit.run.interventions import Interventions
+from circuitkit.run.memory import memory
 
 if TYPE_CHECKING:
     from circuitkit.model.model import Model
 
-_BUDGET_ON_CPU = 1 << 28
 # A processor is fastest while a batch stays in its caches.
 _TOKENS_AT_ONCE_ON_CPU = 512
 # What a batch costs beside its tokens, in tokens and in floating-point operations: weights read, Python's own time.
@@ -104,17 +102,6 @@ def cells_at_once(base: Base, layer: int | None, first: int, budget: int | None)
     if device.type == "cpu":
         size = min(size, _TOKENS_AT_ONCE_ON_CPU // (rows * (columns - first)))
     return max(1, size)
-
-
-def memory(model: Model, budget: int | None) -> int:
-    """Bytes that a study may take on a model's device: its budget, or what the device has."""
-    if budget is not None:
-        return budget
-    if model.device.type != "cuda":
-        return _BUDGET_ON_CPU
-    free = int(torch.cuda.mem_get_info(model.device)[0] * 0.5)
-    # Processes that share a model go through the same batches, so the fullest one's memory counts.
-    return free if model.group is None else min(every_process(free, model.group))
 
 
 def _bytes_kept_a_row(model: Model, columns: int) -> int:

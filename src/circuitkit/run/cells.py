@@ -13,7 +13,7 @@ from torch import Tensor
 from circuitkit.model.site import ATTENTION_KINDS, Site
 from circuitkit.model.tokens import Pass
 from circuitkit.run.edits import Edit
-from circuitkit.run.interventions import InterventionError, Interventions
+from circuitkit.run.interventions import Interventions
 
 if TYPE_CHECKING:
     from circuitkit.model.model import Model
@@ -50,8 +50,7 @@ class Cell:
     def first_change(self, base: dict[Site, Tensor], now: Pass) -> int | None:
         """The first column that can differ from the base run, or None where none can.
 
-        Raises:
-            InterventionError: an intervention reaches nothing.
+        Each edit that reaches something has fired then.
         """
         columns: list[int] = []
         for edit in self.edits:
@@ -84,12 +83,11 @@ def _changed(edit: Edit, value: Tensor, now: Pass) -> Bool[Tensor, " column"]:
         differs = new != value[block]
         changed[block[1]] = differs.any() if isinstance(block[1], int) else differs.movedim(1, 0).flatten(1).any(-1)
         return changed
-    whole = edit(value, now)
-    if whole is None:
-        raise InterventionError(f"the intervention at {edit.site} never took place: it names no token there is")
     axis = 2 if edit.site.kind in ATTENTION_KINDS else 1
     # A knock-out's emptied rows are seen in the pattern only, and what it reaches has changed in any case.
-    return (whole != value).movedim(axis, 0).flatten(1).any(-1)
+    whole = edit(value, now)
+    differs = torch.zeros_like(value, dtype=torch.bool) if whole is None else whole != value
+    return differs.movedim(axis, 0).flatten(1).any(-1)
 
 
 def _entering(model: Model, site: Site) -> Site:

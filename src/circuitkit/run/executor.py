@@ -7,7 +7,7 @@ touch, nothing before the first column that they change, nothing at all where th
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import torch
@@ -22,6 +22,7 @@ from circuitkit.run.base import Base
 from circuitkit.run.batching import cells_at_once, groups, has_parts, parts
 from circuitkit.run.cells import Cell
 from circuitkit.run.interventions import InterventionError, Interventions
+from circuitkit.run.memory import may_go_on, some_at_a_time
 from circuitkit.run.run import forward, nan_advice, nan_row
 from circuitkit.run.session import check_dropout
 
@@ -83,51 +84,81 @@ def measure(
     if isinstance(model, Engine):
         return model.measure(prompts, targets, metric, cells, title=title, progress=progress, budget=budget)
     check_dropout(model)
-    reading = Reading.of(prompts, targets, metric)
     values: list[Tensor] = []
     bar = tqdm(total=len(cells) * len(prompts), desc=title, unit="run", disable=not progress, delay=1.0)
     with torch.inference_mode(), bar:
-        waiting = parts(model, reading, cells, budget)
+        sweep = _Sweep(model, Reading.of(prompts, targets, metric), targets, metric, cells, budget, bar)
+        waiting = parts(model, sweep.reading, cells, budget)
         while waiting:
             rows, begun = waiting.pop(0), bar.n
-            own = [[each.for_rows(rows, len(prompts)) for each in cell] for cell in cells]
-            some = targets.select(torch.arange(rows.start, rows.stop))
             try:
-                values.append(_of_part(model, reading.part(rows), some, metric, own, budget, bar))
-            except (torch.OutOfMemoryError, MemoryError) as error:
-                middle = (rows.start + rows.stop) // 2
-                if middle == rows.start or not has_parts(model, cells) or model.group is not None:
+                values.append(sweep.part(rows, last=not waiting))
+            except (RuntimeError, MemoryError) as error:
+                if not has_parts(model, cells) or not may_go_on(model, error, rows.stop - rows.start):
                     raise
+                middle = (rows.start + rows.stop) // 2
                 warnings.warn(f"memory ran out ({error}); going on with {middle - rows.start} prompts", stacklevel=2)
                 waiting[:0] = [slice(rows.start, middle), slice(middle, rows.stop)]
                 bar.n = begun
     return torch.cat(values, dim=1)
 
 
-def _of_part(
-    model: Model,
-    reading: Reading,
-    targets: Targets,
-    metric: Metric,
-    cells: Sequence[Interventions],
-    budget: int | None,
-    bar: tqdm[Any],
-) -> Float[Tensor, "cell example"]:
-    """Some examples under every cell."""
-    made = [Cell(model, interventions) for interventions in cells]
-    base = Base(model, reading, made)
-    unchanged = _measured(model, metric, base.logits, targets, 1)
-    dtype = torch.float64 if unchanged.dtype == torch.float64 else torch.float32
-    values = torch.empty(len(made), len(targets), dtype=dtype)
-    for layer, first, numbers in groups(base, made):
-        if first is None:
-            values[numbers] = unchanged.to(dtype)
-            bar.update(len(numbers) * len(targets))
-            continue
-        for batch, logits in _batches(base, made, layer, first, numbers, budget):
-            values[batch] = _measured(model, metric, logits, targets, len(batch)).to(dtype)
-            bar.update(len(batch) * len(targets))
-    return values
+class _Sweep:
+    """Cells under way, a part of the prompts at a time."""
+
+    def __init__(
+        self,
+        model: Model,
+        reading: Reading,
+        targets: Targets,
+        metric: Metric,
+        cells: Sequence[Interventions],
+        budget: int | None,
+        bar: tqdm[Any],
+    ) -> None:
+        self.model, self.reading, self.targets, self.metric = model, reading, targets, metric
+        self.cells, self.budget, self.bar = cells, budget, bar
+        # By cell and number in it, what has reached nothing in any part so far.
+        self.unreached: set[tuple[int, int]] | None = None
+
+    def part(self, rows: slice, *, last: bool) -> Float[Tensor, "cell example"]:
+        """Some rows of the prompts under every cell."""
+        n_rows = len(self.reading.tokens)
+        cells = [Cell(self.model, [each.for_rows(rows, n_rows) for each in cell]) for cell in self.cells]
+        targets = self.targets.select(torch.arange(rows.start, rows.stop))
+        base = Base(self.model, self.reading.part(rows), cells)
+        planned = list(groups(base, cells))
+        self._note_unreached(cells, last)
+        unchanged = _measured(self.model, self.metric, base.logits, targets, 1)
+        dtype = torch.float64 if unchanged.dtype == torch.float64 else torch.float32
+        values = torch.empty(len(cells), len(targets), dtype=dtype)
+        for layer, first, numbers in planned:
+            if first is None:
+                values[numbers] = unchanged.to(dtype)
+                self.bar.update(len(numbers) * len(targets))
+                continue
+
+            def run(some: Sequence[int], layer: int | None = layer, first: int = first) -> Tensor:
+                return base.run([cells[number] for number in some], layer, first)
+
+            at_once = cells_at_once(base, layer, first, self.budget)
+            for batch, logits in some_at_a_time(self.model, numbers, at_once, run, "cells"):
+                values[batch] = _measured(self.model, self.metric, logits, targets, len(batch)).to(dtype)
+                self.bar.update(len(batch) * len(targets))
+        return values
+
+    def _note_unreached(self, cells: Sequence[Cell], last: bool) -> None:
+        """A cell may name nothing in some prompts, as a span that others have; but not in all."""
+        here = {
+            (number, at) for number, cell in enumerate(cells) for at, edit in enumerate(cell.edits) if not edit.fired
+        }
+        self.unreached = here if self.unreached is None else self.unreached & here
+        if last and self.unreached:
+            number, at = min(self.unreached)
+            raise InterventionError(
+                f"the intervention at {cells[number].edits[at].site} never took place: it names no token that any of "
+                f"the {len(self.reading.tokens)} prompts has"
+            )
 
 
 def logits_read(
@@ -151,24 +182,3 @@ def _measured(
     read = logits[:, 0] if metric.positions == "last" else logits
     stacked = targets if n_cells == 1 else targets.select(rows)
     return metric(read, stacked.to(logits.device)).cpu().view(n_cells, -1)
-
-
-def _batches(
-    base: Base, cells: Sequence[Cell], layer: int | None, first: int, numbers: list[int], budget: int | None
-) -> Iterator[tuple[list[int], Tensor]]:
-    """Cells of one group, as many at a time as the budget holds; fewer where memory runs out."""
-    size = cells_at_once(base, layer, first, budget)
-    at = 0
-    while at < len(numbers):
-        batch = numbers[at : at + size]
-        try:
-            logits = base.run([cells[number] for number in batch], layer, first)
-        except (torch.OutOfMemoryError, MemoryError) as error:
-            # Of processes that share a model, the others would not know of it.
-            if len(batch) == 1 or base.model.group is not None:
-                raise
-            size = max(1, len(batch) // 2)
-            warnings.warn(f"memory ran out ({error}); going on with {size} cells at a time", stacklevel=2)
-            continue
-        yield batch, logits
-        at += len(batch)
