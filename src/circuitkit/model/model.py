@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -23,6 +24,7 @@ from circuitkit.model.tokens import Pass, Prompts, Tokens, as_tokens
 
 if TYPE_CHECKING:
     from circuitkit.run import Interventions, Run, Session
+    from circuitkit.run.clean_runs import CleanRuns
 
 Actions = Mapping[Site, Sequence[taps.Action]]
 
@@ -39,6 +41,7 @@ class Model:
         name: what results call the model.
         sessions: the contexts that hold interventions or captures on it now.
         revision: the revision it was loaded at, if any.
+        clean_runs: where runs without interventions are kept and read again, if anywhere; a folder may be given.
 
     Raises:
         AnatomyError: the architecture is not known, and `names` does not describe it.
@@ -58,6 +61,7 @@ class Model:
         names: Names | None = None,
         name: str | None = None,
         revision: str | None = None,
+        clean_runs: CleanRuns | str | Path | None = None,
     ) -> None:
         # What is made of a model comes behind it, and is imported when it is asked for.
         from circuitkit.interop import transformer_lens
@@ -74,6 +78,11 @@ class Model:
         self.name: str = name or getattr(root.config, "_name_or_path", "") or type(root).__name__
         self.revision = revision
         self.sessions: list[Session] = []
+        self.clean_runs: CleanRuns | None = None
+        if clean_runs is not None:
+            from circuitkit.run.clean_runs import CleanRuns
+
+            self.clean_runs = CleanRuns.at(clean_runs)
         self._module_points: dict[tuple[nn.Module, str], Point] = {}
         self._forward_parameters = frozenset(inspect.signature(root.forward).parameters)
 

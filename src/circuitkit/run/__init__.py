@@ -1,6 +1,7 @@
 """Running a model under interventions: what to change, what is kept, and the passes between."""
 
 from circuitkit.run.cache import Cache, CacheError
+from circuitkit.run.clean_runs import CleanRuns, CleanRunsError
 from circuitkit.run.interventions import (
     During,
     Intervention,
@@ -19,6 +20,8 @@ from circuitkit.run.session import Session
 __all__ = [
     "Cache",
     "CacheError",
+    "CleanRuns",
+    "CleanRunsError",
     "During",
     "Intervention",
     "InterventionError",

@@ -74,12 +74,19 @@ def run(
         _check_all_positions(
             model, [*(edit.site for edit in session.edits), *(capture.site for capture in session.captures)]
         )
-    with session, torch.set_grad_enabled(gradients):
-        logits = forward(model, tokens, None if logits_at is None else tokens.columns(logits_at)[:, None])
-        logits = logits if logits_at is None else logits[:, 0]
-    if (row := nan_row(logits)) is not None:
-        raise InterventionError(f"the logits of row {row} hold NaN: {nan_advice(model)}")
-    return Run(logits, session.cache, tokens)
+
+    def compute() -> Run:
+        with session, torch.set_grad_enabled(gradients):
+            logits = forward(model, tokens, None if logits_at is None else tokens.columns(logits_at)[:, None])
+            logits = logits if logits_at is None else logits[:, 0]
+        if (row := nan_row(logits)) is not None:
+            raise InterventionError(f"the logits of row {row} hold NaN: {nan_advice(model)}")
+        return Run(logits, session.cache, tokens)
+
+    if model.clean_runs is None or session.edits or gradients:
+        return compute()
+    sites = [each.site for each in session.captures]
+    return model.clean_runs.read_or_run(model, tokens, sites, logits_at, compute)
 
 
 def _check_all_positions(model: Model, sites: Iterable[Site]) -> None:
