@@ -1,5 +1,6 @@
 """`circuitkit sweep`: what is described is what runs, and what is wrong is told in one line."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -135,13 +136,20 @@ def test_a_function_of_ones_own_in_toml(run: Run, tmp_path: Path) -> None:
     assert Sweep.load("own").frame["value"].tolist() == [2, 20, 3, 30]
 
 
-def test_an_interrupt_says_how_to_go_on(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("number", ["SIGINT", "SIGTERM"])
+def test_an_interrupt_says_how_to_go_on(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str], number: str
+) -> None:
     (tmp_path / "stop.py").write_text(
-        "def f(x):\n    if x:\n        raise KeyboardInterrupt\n    return x\ncells = [(f, {'x': 0}), (f, {'x': 1})]\n"
+        "import os, signal, time\n"
+        f"def f(x):\n    if x:\n        os.kill(os.getpid(), signal.{number})\n        time.sleep(9)\n    return x\n"
+        "cells = [(f, {'x': 0}), (f, {'x': 1})]\n"
     )
+    sys.modules.pop("stop", None)
     assert run("run", "stop:cells", "--out", "out") == 130
     assert "what was finished is kept: run it again to go on" in capsys.readouterr().err
     assert Sweep.load("out").frame["x"].tolist() == [0]
+    assert list((tmp_path / "out" / "claims").iterdir()) == []
 
 
 @pytest.mark.parametrize(

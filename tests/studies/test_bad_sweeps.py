@@ -160,6 +160,15 @@ def test_a_full_disk_stops_the_sweep_and_leaves_nothing_half_written(
     assert swept(cells, out).frame["x"].tolist() == list(range(5))
 
 
+def test_a_folder_that_may_not_be_written_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(path: Path, *args: object, **settings: object) -> None:
+        raise PermissionError(errno.EACCES, "refused")
+
+    monkeypatch.setattr(Path, "mkdir", refused)
+    with pytest.raises(SweepStoppedError, match="may not be written to: name another folder"):
+        swept(grid(square, x=[1]), tmp_path / "out")
+
+
 def test_a_real_limit_on_files(tmp_path: Path) -> None:
     """A process that may not write more than some kilobytes to a file stops in the same way."""
     code = (

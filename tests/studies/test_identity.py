@@ -83,6 +83,20 @@ def test_a_lambda_counts_by_its_own_code_and_closure() -> None:
         key(adding(object()), x=1)  # type: ignore[arg-type]
 
 
+def test_functions_that_call_each_other_and_share_a_name(tmp_path: Path) -> None:
+    code = "a = lambda x: x + 1\nb = lambda x: x + 2\ndef f(x):\n    return a(x) + b(x)\n"
+    old, new = (function_in(tmp_path, each) for each in (code, code.replace("x + 2", "x + 3")))
+    assert key(old, x=1) != key(new, x=1)
+
+    def even(x: int) -> bool:
+        return not x or odd(x - 1)
+
+    def odd(x: int) -> bool:
+        return bool(x) and even(x - 1)
+
+    assert key(even, x=1) == key(even, x=1) != key(odd, x=1)
+
+
 def test_a_method_of_a_class_of_the_module_counts(tmp_path: Path) -> None:
     code = "class A:\n    def m(self):\n        return 1\ndef f(x):\n    return A().m()\n"
     old, new = (function_in(tmp_path, each) for each in (code, code.replace("return 1", "return 2")))

@@ -63,11 +63,10 @@ def test_a_cell_that_is_named_twice_runs_once(tmp_path: Path) -> None:
     assert sweep.frame["x"].tolist() == [1, 2]
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_failures_are_kept_and_retried_on_request(tmp_path: Path, workers: int) -> None:
+def test_failures_are_kept_and_retried_on_request(tmp_path: Path) -> None:
     out, mended = tmp_path / "out", tmp_path / "mended"
     cells = grid(odd_ones_fail, x=range(4), broken=str(mended))
-    sweep = swept(cells, out, workers=workers)
+    sweep = swept(cells, out)
     assert sweep.frame["half"].dropna().tolist() == [0, 1]
     assert sweep.frame["error"].isna().tolist() == [True, False, True, False]
     assert sweep.failures["x"].tolist() == [1, 3]

@@ -105,12 +105,21 @@ class Claims:
         latest = self._latest(key) if (self.folder / f"{key}.0").exists() else -1
         if latest >= 0 and not self._is_free(self.folder / f"{key}.{latest}"):
             return False
+        claim = self.folder / f"{key}.{latest + 1}"
         try:
-            self._link(f"{key}.{latest + 1}")
+            self._link(claim.name)
         except FileExistsError:
-            return False
+            # A network file system that lost its answer asks again, and finds the link that it made.
+            if not self._is_mine(claim):
+                return False
         self._held[key] = latest + 1
         return True
+
+    def _is_mine(self, claim: Path) -> bool:
+        try:
+            return claim.stat().st_ino == os.fstat(self._descriptor).st_ino
+        except FileNotFoundError:
+            return False
 
     def _link(self, name: str) -> None:
         for attempt in range(2):
@@ -131,12 +140,10 @@ class Claims:
         """Give a claim back, with the expired ones before it."""
         number = self._held.pop(key)
         claim = self.folder / f"{key}.{number}"
-        with suppress(FileNotFoundError):
-            # One that expired while its cell ran may be another process's by now.
-            if claim.stat().st_ino == os.fstat(self._descriptor).st_ino:
-                claim.unlink()
-                for before in range(number - 1, -1, -1):
-                    (self.folder / f"{key}.{before}").unlink(missing_ok=True)
+        # One that expired while its cell ran may be another process's by now.
+        if self._is_mine(claim):
+            for name in range(number, -1, -1):
+                (self.folder / f"{key}.{name}").unlink(missing_ok=True)
 
     def _latest(self, key: str) -> int:
         numbers = (path.name.rpartition(".") for path in self.folder.iterdir())

@@ -7,6 +7,7 @@ its version: what changes there is a sweep's `version` to say.
 from __future__ import annotations
 
 import ast
+import contextlib
 import inspect
 import sys
 import textwrap
@@ -29,31 +30,38 @@ def code_version(function: Callable[..., Any], canonical: Canonical) -> dict[str
     ['FACTOR', 'twice']
     """
     told: dict[str, Any] = {}
-    _tell(inspect.unwrap(function), told, canonical)
+    _tell(function.__name__, function, told, set(), canonical)
     return told
 
 
-def _tell(thing: Any, told: dict[str, Any], canonical: Canonical) -> None:
-    name = getattr(thing, "__qualname__", repr(thing))
-    if name in told:
+def _tell(name: str, wrapped: Any, told: dict[str, Any], seen: set[int], canonical: Canonical) -> None:
+    thing = inspect.unwrap(wrapped)
+    if id(thing) in seen:
         return
+    seen.add(id(thing))
     told[name] = _text(thing)
-    functions = [thing] if isinstance(thing, FunctionType) else list(_methods(thing))
-    for function in functions:
+    for function in [thing] if isinstance(thing, FunctionType) else list(_methods(thing)):
         scope = function.__globals__
         # In the order of their names, whatever the order in which the compiler met them.
         for used in sorted(set(_names(function.__code__)) & scope.keys()):
             value = scope[used]
             if isinstance(value, FunctionType | type):
                 if value.__module__ == function.__module__:
-                    _tell(inspect.unwrap(value), told, canonical)
+                    _tell(used, value, told, seen, canonical)
             elif _constant(value):
                 told[used] = canonical(value)
-        for used, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
-            value = cell.cell_contents
-            # A class's own cell, and a function that calls itself.
-            if used != "__class__" and value is not thing:
+        for used, value in _enclosed(function):
+            if isinstance(value, FunctionType):
+                _tell(f"{name}.{used}", value, told, seen, canonical)
+            elif used != "__class__":
                 told[f"{name}.{used}"] = canonical(value)
+
+
+def _enclosed(function: FunctionType) -> Iterator[tuple[str, Any]]:
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+        # One that is not set yet has no value to tell.
+        with contextlib.suppress(ValueError):
+            yield name, cell.cell_contents
 
 
 def _methods(thing: Any) -> Iterator[FunctionType]:

@@ -14,13 +14,14 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 import circuitkit
 from circuitkit.studies.errors import SweepError
-from circuitkit.studies.placing import place, place_first
+from circuitkit.studies.placing import place, place_first, stopped
 from circuitkit.studies.records import Record, SpoiledError
 
 FORMAT = 1
@@ -68,6 +69,8 @@ class Folder:
             entries = [entry.name for entry in path.iterdir() if not entry.name.startswith(".")]
         except (FileExistsError, NotADirectoryError) as error:
             raise SweepError(f"{path} is a file: a sweep is kept in a folder") from error
+        except OSError as error:
+            raise stopped(error, path / _HEADER) from error
         if entries and _HEADER not in entries:
             raise SweepError(f"{path} holds {entries[0]!r} and no sweep: name a new folder")
         header = json.dumps({"format": FORMAT, "circuitkit": circuitkit.__version__}).encode() + b"\n"
@@ -75,7 +78,10 @@ class Folder:
             place_first(path / _HEADER, header, token)
         folder = cls(path)
         for name in ("done", "failed", "claims", "lists"):
-            (path / name).mkdir(exist_ok=True)
+            try:
+                (path / name).mkdir(exist_ok=True)
+            except OSError as error:
+                raise stopped(error, path / name) from error
         return folder
 
     def ended(self, how: Ended) -> set[str]:
@@ -189,8 +195,10 @@ class Folder:
         """
         for name in ("done", "failed", "lists", "claims", "."):
             for path in _hidden(self.path / name):
-                if path.name.split(".")[1] not in living and time.time() - path.stat().st_mtime > older:
-                    path.unlink(missing_ok=True)
+                # It may be another process's that puts it in place this moment.
+                with suppress(FileNotFoundError):
+                    if path.name.split(".")[1] not in living and time.time() - path.stat().st_mtime > older:
+                        path.unlink()
 
 
 def _hidden(folder: Path) -> Iterator[Path]:

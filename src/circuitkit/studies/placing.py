@@ -55,12 +55,14 @@ def _beside(path: Path, data: bytes, token: str) -> Iterator[Path]:
 
 
 def stopped(error: OSError, path: Path) -> OSError:
-    """What to say of a write that failed: a full disk, no hard links, or the error as it is."""
+    """What to say of a write that failed: a full disk, no permission, no hard links, or the error as it is."""
     if error.errno in _FULL:
         return SweepStoppedError(
             error.errno,
             f"{path.parent}: {_FULL[error.errno]}; what was finished is kept: make room and run again",
         )
+    if error.errno in (errno.EACCES, errno.EROFS):
+        return SweepStoppedError(error.errno, f"{path.parent} may not be written to: name another folder")
     if error.errno in (errno.EPERM, errno.ENOTSUP, errno.EMLINK):
         return SweepStoppedError(
             error.errno, f"{path.parent}: no hard link could be made there, and claims are hard links; use another disk"

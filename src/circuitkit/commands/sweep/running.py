@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -50,13 +51,16 @@ def run(
     from circuitkit.studies import sweep
 
     cells = described(source, load_as)
+    part = _shard(shard)
+    # A cluster ends a job with this, and a clean stop frees its claims for other machines at once.
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        swept = sweep(
-            cells, out, on=on, workers=workers, retry_failed=retry_failed, shard=_shard(shard), version=version
-        )
+        swept = sweep(cells, out, on=on, workers=workers, retry_failed=retry_failed, shard=part, version=version)
     except KeyboardInterrupt:
         print("circuitkit: interrupted; what was finished is kept: run it again to go on", file=sys.stderr)
         return 130
+    finally:
+        signal.signal(signal.SIGTERM, before)
     failed = len(swept.failures)
     left = swept.cells - len(swept)
     told = f"{len(swept) - failed} of {swept.cells} cells are done in {out}/"
