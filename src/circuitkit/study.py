@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, field
 from dataclasses import replace as with_fields
 from typing import TYPE_CHECKING, Any
 
@@ -17,16 +18,19 @@ from circuitkit.model.tokens import Prompts, Tokens
 from circuitkit.pairs import AlignedPairs, Pairs, Reading
 from circuitkit.records import provenance
 from circuitkit.results import Baseline, Direction, Result
-from circuitkit.run.executor import logits_read, measure
-from circuitkit.run.interventions import Interventions, scale
+from circuitkit.run.executor import Engine, logits_read, measure
+from circuitkit.run.interventions import Intervention, Interventions, scale
 
 if TYPE_CHECKING:
     from circuitkit.model.model import Model
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Study:
     """A model, its prompts, and what is measured on them.
+
+    The runs without any cell take the way through attention that the cells take, since in half precision there is a
+    difference between ways: so the first cells fix it, and all cells of a study go it.
 
     Attributes:
         model: the model.
@@ -36,7 +40,6 @@ class Study:
         metric: what is measured.
         direction: "denoise" changes the corrupt run, "noise" and "ablate" the clean one.
         groups: which prompts share a template.
-        baseline: the values of the runs without any cell.
     """
 
     model: Model
@@ -46,7 +49,9 @@ class Study:
     metric: Metric
     direction: Direction
     groups: Int[Tensor, " example"] | None
-    baseline: Baseline
+    _through: frozenset[Site] | None = field(default=None, init=False, repr=False)
+    _unchanged: Float[Tensor, " example"] | None = field(default=None, init=False, repr=False)
+    _baseline: Baseline | None = field(default=None, init=False, repr=False)
 
     @classmethod
     def of(
@@ -59,21 +64,9 @@ class Study:
         *,
         corrupt: Tokens | None = None,
         groups: Int[Tensor, " example"] | None = None,
-        through: Sequence[Site] = (),
     ) -> Study:
-        """The study of some prompts, whose runs without any cell are measured here.
-
-        Args:
-            through: whole sites that cells will change; where these lie within attention, the baseline takes the same
-                way through it.
-        """
-        metric = as_metric(metric)
-        if metric.needs_clean:
-            targets = with_fields(targets, clean_logits=logits_read(model, clean, targets, metric))
-        nothing = [scale(place, 1.0) for place in through if place.kind in ATTENTION_KINDS]
-        ends = [end for end in (clean, corrupt) if end is not None]
-        values = (measure(model, end, targets, metric, [nothing], progress=False)[0] for end in ends)
-        return cls(model, clean, corrupt, targets, metric, direction, groups, Baseline(*values))
+        """The study of some prompts."""
+        return cls(model, clean, corrupt, targets, as_metric(metric), direction, groups)
 
     @classmethod
     def of_pairs(
@@ -82,7 +75,6 @@ class Study:
         pairs: AlignedPairs,
         metric: Metric | Compute | str,
         direction: Direction,
-        through: Sequence[Site] = (),
     ) -> Study:
         """The study of pairs, between whose runs activations are moved.
 
@@ -99,7 +91,6 @@ class Study:
             direction,
             corrupt=pairs.corrupt,
             groups=pairs.groups,
-            through=through,
         )
 
     @classmethod
@@ -139,8 +130,56 @@ class Study:
         return Reading.of(prompts, self.targets, self.metric).tokens
 
     def measured(self, cells: Sequence[Interventions], title: str, progress: bool) -> Float[Tensor, "cell example"]:
-        """Every example's value under every cell."""
-        return measure(self.model, self.base, self.targets, self.metric, cells, title=title, progress=progress)
+        """Every example's value under every cell.
+
+        Raises:
+            ValueError: the cells take another way through attention than those measured before, or the metric does not
+                fit the targets.
+        """
+        self._go_the_way_of(cells)
+        # The baseline is a cell that changes nothing, beside the others.
+        values = measure(self.model, self.base, self.targets, self.metric, [*cells, ()], title=title, progress=progress)
+        if self._unchanged is None:
+            self._unchanged = values[-1]
+        return values[:-1]
+
+    @property
+    def baseline(self) -> Baseline:
+        """The values of the runs without any cell."""
+        if self._baseline is None:
+            if self._unchanged is None:
+                self.measured([], "", progress=False)
+            assert self._unchanged is not None  # measured
+            ends = [
+                self._unchanged
+                if end is self.base
+                else measure(self.model, end, self.targets, self.metric, [self._nothing], progress=False)[0]
+                for end in (self.clean, self.corrupt)
+                if end is not None
+            ]
+            self._baseline = Baseline(*ends)
+        return self._baseline
+
+    def _go_the_way_of(self, cells: Sequence[Interventions]) -> None:
+        """Fix where explicit attention is computed, and with it the clean run's logits if the metric reads those."""
+        named = {each.site for cell in cells for each in cell if each.site.kind in ATTENTION_KINDS}
+        through = frozenset(site.place for each in named for site in self.model.sites(each))
+        if self._through is not None:
+            if through != self._through:
+                raise ValueError("cells that change attention in other layers than those before: measure them together")
+            return
+        self._through = through
+        if self.metric.needs_clean:
+            # An engine has a way of its own, for cells and for these logits.
+            own_way = isinstance(self.model, Engine) or not through
+            with nullcontext() if own_way else self.model.intervene(self._nothing):
+                logits = logits_read(self.model, self.clean, self.targets, self.metric)
+            self.targets = with_fields(self.targets, clean_logits=logits)
+
+    @property
+    def _nothing(self) -> list[Intervention]:
+        """What changes nothing where the cells change attention."""
+        return [scale(place, 1.0) for place in sorted(self._through or (), key=str)]
 
     def result(
         self,
@@ -151,14 +190,15 @@ class Study:
         *,
         coordinates: Mapping[str, tuple[int | str, ...]] | None = None,
         labels: Mapping[str, tuple[str, ...]] | None = None,
+        baseline: Baseline | None = None,
         **told: Any,
     ) -> Result:
-        """Values as a result; `told` goes into its provenance."""
+        """Values as a result, beside the study's own baseline unless another is given; `told` is its provenance."""
         prompts = [self.clean] if self.corrupt is None else [self.clean, self.corrupt]
         return Result(
             per_example=per_example,
             axes=axes,
-            baseline=self.baseline,
+            baseline=baseline or self.baseline,
             direction=self.direction,
             metric=self.metric.name,
             unit=self.metric.unit,

@@ -67,7 +67,7 @@ def transplant(
     """
     layer_at, head_at = layers_and_heads(model, layers, heads)
     places = [Site("pattern", layer=layer) for layer in layer_at]
-    study = Study.of_pairs(model, pairs_on(model, pairs, queries, keys), metric, direction, places)
+    study = Study.of_pairs(model, pairs_on(model, pairs, queries, keys), metric, direction)
     query_side, key_side, patterns = source_patterns(study, pairs, places, queries, keys)
     cells: dict[tuple[int, ...], Interventions] = {}
     for (i, layer), (j, head) in product(enumerate(layer_at), enumerate(head_at)):

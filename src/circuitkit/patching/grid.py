@@ -81,7 +81,7 @@ def sweep(
     """
     aligned = pairs.on(model)
     cells = _cells(model, aligned, over, layers, positions, keys, window, sets)
-    study = Study.of_pairs(model, aligned, metric, direction, cells.places)
+    study = Study.of_pairs(model, aligned, metric, direction)
     cells.require_positions_of_prompts(study)
     kept = values_from(study, source, reference, cells.places)
     patches = [[replace(site, kept[site]) for site in sites] for sites in cells.sites]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace as with_fields
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -99,14 +98,14 @@ def trace(
         noised.append(study.measured([[noise]], "", progress=False)[0])
         patched = [[*before, *states] for before, states in zip(corrupt, restored, strict=True)]
         values.append(study.measured(patched, f"tracing {over}", progress))
-    noisy = with_fields(study, baseline=Baseline(study.baseline.clean, torch.stack(noised).mean(0)))
-    return noisy.result(
+    return study.result(
         cells.filled(torch.stack(values).mean(0)),
         cells.axes,
         f"Tracing {over} (noise of {sigma:g} standard deviations)",
         seed,
         coordinates=cells.coordinates,
         labels=cells.labels,
+        baseline=Baseline(study.baseline.clean, torch.stack(noised).mean(0)),
         study="patching.trace",
         over=over,
         window=window,
