@@ -77,16 +77,16 @@ def _before_z(model: Model, site: Site, layer: int | None) -> bool:
 
 def _changed(edit: Edit, value: Tensor, now: Pass) -> Bool[Tensor, " column"]:
     """The columns of a site's tensor that an intervention changes."""
-    if (piece := edit.piece(value, now)) is not None:
-        block, new = piece
-        changed = torch.zeros(value.shape[1], dtype=torch.bool, device=value.device)
-        differs = new != value[block]
-        changed[block[1]] = differs.any() if isinstance(block[1], int) else differs.movedim(1, 0).flatten(1).any(-1)
-        return changed
     axis = 2 if edit.site.kind in ATTENTION_KINDS else 1
+    changed = torch.zeros(value.shape[axis], dtype=torch.bool, device=value.device)
+    if (piece := edit.piece(value, now)) is None:
+        return changed
+    index, new = piece
     # A knock-out's emptied rows are seen in the pattern only, and what it reaches has changed in any case.
-    whole = edit(value, now)
-    differs = torch.zeros_like(value, dtype=torch.bool) if whole is None else whole != value
+    differs = new != value[index]
+    if index is not Ellipsis and isinstance(index[1], int):
+        changed[index[1]] = differs.any()
+        return changed
     return differs.movedim(axis, 0).flatten(1).any(-1)
 
 
@@ -129,9 +129,8 @@ class Stack:
             for number, edit in edits:
                 own = stacked[number * self.rows : (number + 1) * self.rows]
                 if (piece := edit.piece(own, now)) is not None:
-                    own[piece[0]] = piece[1]
-                elif (new := edit(own, now)) is not None:
-                    own.copy_(new)
+                    index, values = piece
+                    own[index] = values
             return stacked
 
         return act

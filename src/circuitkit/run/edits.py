@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import EllipsisType
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool
@@ -12,8 +14,8 @@ from circuitkit.model.site import ATTENTION_KINDS, Site
 from circuitkit.model.tokens import Pass
 from circuitkit.run.interventions import Intervention, InterventionError, Rows, axis_names
 
-Block = tuple[slice | int, ...]
-"""An index of a site's tensor, `[batch, position, head]`."""
+Index = tuple[slice | int, ...] | EllipsisType
+"""A block of a site's tensor, by batch, position and head; or the whole."""
 
 
 def require_all_keys(site: Site, tensor: Tensor, now: Pass) -> None:
@@ -40,13 +42,46 @@ class Edit:
 
     def __call__(self, tensor: Tensor, now: Pass) -> Tensor | None:
         """The site's tensor with the intervention in it, or None where this pass holds nothing to change."""
-        if (piece := self.piece(tensor, now)) is not None:
-            block, values = piece
-            tensor = tensor.clone()
-            tensor[block] = values
-            return tensor
-        chosen = self._chosen(now)
+        piece = self.piece(tensor, now)
+        if piece is None:
+            return None
+        index, values = piece
+        if index is Ellipsis:
+            return values
+        tensor = tensor.clone()
+        tensor[index] = values
+        return tensor
+
+    def piece(self, tensor: Tensor, now: Pass) -> tuple[Index, Tensor] | None:
+        """What to write where: a block of the site's tensor, or the whole; None where there is nothing to change."""
+        block = self._block(tensor, now)
         value = self._aligned(tensor, now)
+        if block is None:
+            changed = self._changed(tensor, value, now)
+            return None if changed is None else (..., changed)
+        self.fired = True
+        return block, self._new(tensor[block], None if value is None else value.expand_as(tensor)[block])
+
+    def _block(self, tensor: Tensor, now: Pass) -> tuple[slice | int, ...] | None:
+        """What is reached, where it is one block, the same in every row.
+
+        So it is in most cells of a sweep, and a slice costs a fraction of a mask over the whole tensor.
+        """
+        held, site = self.intervention, self.site
+        if site.kind in ATTENTION_KINDS or held.during == "generated" or held.names_positions or not now.is_whole:
+            return None
+        if tensor.shape[:2] != (len(now.tokens_mask), now.n_queries):
+            return None
+        head = () if site.head is None else (site.head,)
+        if site.position is None:
+            return (slice(None), slice(None), *head)
+        column = site.position + (now.prompt_columns if site.position < 0 else 0)
+        within = now.first_column <= column < now.prompt_columns
+        return (slice(None), column - now.first_column, *head) if within else None
+
+    def _changed(self, tensor: Tensor, value: Tensor | None, now: Pass) -> Tensor | None:
+        """The whole tensor with the intervention in it, by a mask; None where it reaches nothing."""
+        chosen = self._chosen(now)
         if value is not None and (value.shape[self._query_axis] > 1 or self.intervention.value_positions is not None):
             chosen = chosen & self._covered(now)
         if not chosen.any():
@@ -61,26 +96,6 @@ class Edit:
         if self.intervention.operation == "force":
             return self._forced(tensor, reach, now)
         return torch.where(reach, self._new(tensor, value), tensor)
-
-    def piece(self, tensor: Tensor, now: Pass) -> tuple[Block, Tensor] | None:
-        """What is reached and what it becomes, where that is one block of the tensor, the same in every row.
-
-        So are most cells of a sweep, and a slice costs a fraction of a mask over the whole tensor. None elsewhere.
-        """
-        held, site = self.intervention, self.site
-        if site.kind in ATTENTION_KINDS or held.during == "generated" or held.names_positions or not now.is_whole:
-            return None
-        block: Block = (slice(None), slice(None)) if site.head is None else (slice(None), slice(None), site.head)
-        if site.position is not None:
-            column = site.position + (now.prompt_columns if site.position < 0 else 0)
-            if not now.first_column <= column < now.prompt_columns:
-                return None
-            block = (slice(None), column - now.first_column, *block[2:])
-        if tensor.shape[:2] != (len(now.tokens_mask), now.n_queries):
-            return None
-        value = self._aligned(tensor, now)
-        self.fired = True
-        return block, self._new(tensor[block], None if value is None else value.expand_as(tensor)[block])
 
     def after_softmax(self, pattern: Tensor, now: Pass) -> Tensor | None:
         """Empty the rows of the pattern that a knock-out left without a key."""
