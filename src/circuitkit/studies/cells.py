@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from circuitkit.studies.errors import SweepError
-from circuitkit.studies.identity import Identity, UnhashableError, named, shown
+from circuitkit.studies.identity import Identity, UnhashableError, digest_of_json, named, shown
 from circuitkit.studies.pretrained import Pretrained
 
 Shown = bool | int | float | str | None
@@ -85,10 +85,10 @@ def name_cells(cells: Iterable[tuple[Callable[..., Any], Mapping[str, Any]]], ve
     ['builtins.pow']
     """
     identity = Identity()
-    pins: dict[int, tuple[Pretrained, Pretrained]] = {}
+    checks = _Checks()
     found: dict[str, NamedCell] = {}
     for number, given in enumerate(cells):
-        cell = _checked(number, given, pins)
+        cell = checks.checked(number, given)
         try:
             code = identity.canonical(cell.function)
         except UnhashableError as error:
@@ -98,42 +98,57 @@ def name_cells(cells: Iterable[tuple[Callable[..., Any], Mapping[str, Any]]], ve
             ) from error
         told = {name: _canonical(identity, number, cell, name, value) for name, value in cell.parameters.items()}
         inputs = [_called(cell.function), told]
-        key = identity.digest([inputs, code, version])
+        key = digest_of_json([inputs, code, version])
         if key not in found:
             columns = {name: shown(value) for name, value in cell.parameters.items()}
-            found[key] = NamedCell(key, identity.digest(inputs), cell, _called(cell.function), columns)
+            found[key] = NamedCell(key, digest_of_json(inputs), cell, _called(cell.function), columns)
     if not found:
         raise SweepError("there are no cells to run: give a list of (function, parameters), or a grid")
     return list(found.values())
 
 
-def _checked(number: int, given: Any, pins: dict[int, tuple[Pretrained, Pretrained]]) -> Cell:
-    try:
-        function, parameters = given
-    except (TypeError, ValueError) as error:
-        raise SweepError(f"cell {number} is {given!r:.80}: a cell is (function, parameters)") from error
-    if not callable(function) or not isinstance(parameters, Mapping):
-        raise SweepError(
-            f"cell {number} is ({type(function).__name__}, {type(parameters).__name__}): a cell is a function and a "
-            "mapping of its parameters"
-        )
-    if unnamed := [name for name in parameters if not isinstance(name, str)]:
-        raise SweepError(f"cell {number}: parameter {unnamed[0]!r} is not named by a text")
-    try:
-        inspect.signature(function).bind(**parameters)
-    except TypeError as error:
-        raise SweepError(f"cell {number}: {_called(function)} cannot be called so: {error}") from error
-    except ValueError:  # a few builtins have no signature to ask
-        pass
-    pinned = {}
-    for name, value in parameters.items():
-        if isinstance(value, Pretrained):
-            if id(value) not in pins:
-                pins[id(value)] = (value, value.pinned())
-            pinned[name] = pins[id(value)][1]
-        else:
-            pinned[name] = value
-    return Cell(function, pinned)
+class _Checks:
+    """Checks cells, asking each function for its signature and each model for its revision once."""
+
+    def __init__(self) -> None:
+        # Objects are kept too, so that no other takes an id meanwhile.
+        self._signatures: dict[int, tuple[Any, inspect.Signature]] = {}
+        self._pins: dict[int, tuple[Pretrained, Pretrained]] = {}
+
+    def checked(self, number: int, given: Any) -> Cell:
+        """A cell that can be called, with its models pinned."""
+        try:
+            function, parameters = given
+        except (TypeError, ValueError) as error:
+            raise SweepError(f"cell {number} is {given!r:.80}: a cell is (function, parameters)") from error
+        if not callable(function) or not isinstance(parameters, Mapping):
+            raise SweepError(
+                f"cell {number} is ({type(function).__name__}, {type(parameters).__name__}): a cell is a function and "
+                "a mapping of its parameters"
+            )
+        if unnamed := [name for name in parameters if not isinstance(name, str)]:
+            raise SweepError(f"cell {number}: parameter {unnamed[0]!r} is not named by a text")
+        try:
+            self._signature(function).bind(**parameters)
+        except TypeError as error:
+            raise SweepError(f"cell {number}: {_called(function)} cannot be called so: {error}") from error
+        return Cell(function, {name: self._pinned(value) for name, value in parameters.items()})
+
+    def _signature(self, function: Callable[..., Any]) -> inspect.Signature:
+        if id(function) not in self._signatures:
+            try:
+                found = inspect.signature(function)
+            except ValueError:  # a few builtins have none to ask
+                found = inspect.Signature([inspect.Parameter("anything", inspect.Parameter.VAR_KEYWORD)])
+            self._signatures[id(function)] = (function, found)
+        return self._signatures[id(function)][1]
+
+    def _pinned(self, value: Any) -> Any:
+        if not isinstance(value, Pretrained):
+            return value
+        if id(value) not in self._pins:
+            self._pins[id(value)] = (value, value.pinned())
+        return self._pins[id(value)][1]
 
 
 def _canonical(identity: Identity, number: int, cell: Cell, name: str, value: Any) -> Any:

@@ -50,7 +50,7 @@ class Identity:
         Raises:
             UnhashableError: it holds something that has no canonical form.
         """
-        return _sha256(json.dumps(self.canonical(value), sort_keys=True).encode())[:_DIGITS]
+        return digest_of_json(self.canonical(value))
 
     def canonical(self, value: Any) -> Any:
         """A value as JSON that equals another's only where the values do.
@@ -112,6 +112,15 @@ class Identity:
             parts = {field.name: self.canonical(getattr(value, field.name)) for field in fields(value)}
             return {"dataclass": named(type(value)), "fields": parts}
         return None
+
+
+def digest_of_json(form: Any) -> str:
+    """The hash of plain JSON, 32 hexadecimal digits.
+
+    >>> digest_of_json({"a": 1, "b": 2}) == digest_of_json({"b": 2, "a": 1})
+    True
+    """
+    return _sha256(json.dumps(form, sort_keys=True).encode())[:_DIGITS]
 
 
 def named(thing: Any) -> str:
