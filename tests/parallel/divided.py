@@ -31,11 +31,13 @@ def apart(whole: Tensor, divided: Tensor) -> float:
     """The largest difference, in units of the largest number where that is above 1; infinite between other shapes."""
     if whole.shape != divided.shape:
         return float("inf")
-    return float((whole.double() - divided.double()).abs().max() / whole.double().abs().max().clamp(min=1.0))
+    a, b = whole.cpu().double(), divided.cpu().double()
+    return float((a - b).abs().max() / a.abs().max().clamp(min=1.0))
 
 
 def visible(site: ck.Site, value: Tensor, tokens: Tokens) -> Tensor:
     """A whole site's value at real tokens, and of attention what a query can see."""
+    value = value.cpu()
     if site.kind not in ATTENTION:
         return value[tokens.mask]
     seen = tokens.mask[:, None, :, None] & tokens.mask[:, None, None, :]
@@ -51,7 +53,7 @@ def kinds_of(model: ck.Model) -> list[str]:
 def captures(whole: ck.Model, divided: ck.Model, tokens: Tokens) -> dict[str, float]:
     assert kinds_of(whole) == kinds_of(divided), (kinds_of(whole), kinds_of(divided))
     a, b = (model.run(tokens, capture=kinds_of(whole)) for model in (whole, divided))
-    found = {"logits": apart(a.logits[tokens.mask], b.logits[tokens.mask])}
+    found = {"logits": apart(a.logits.cpu()[tokens.mask], b.logits.cpu()[tokens.mask])}
     for site in a.cache:
         difference = apart(visible(site, a.cache[site], tokens), visible(site, b.cache[site], tokens))
         found[f"capture {site.kind}"] = max(difference, found.get(f"capture {site.kind}", 0.0))
@@ -81,13 +83,15 @@ def studied(whole: ck.Model, divided: ck.Model, tokens: Tokens, source: Tokens) 
     cells = cells_of(whole, tokens, source)
     ids = torch.randint(5, 90, (len(tokens), 2), generator=torch.Generator().manual_seed(1))
     targets = Targets(ids[:, :1], ids[:, 1:])
-    expected = torch.stack([logit_difference(whole.run(tokens, c, logits_at=-1).logits, targets) for c in cells])
-    once = [logit_difference(divided.run(tokens, c, logits_at=-1).logits, targets) for c in cells]
+    expected, once = (
+        torch.stack([logit_difference(model.run(tokens, c, logits_at=-1).logits.cpu(), targets) for c in cells])
+        for model in (whole, divided)
+    )
     values = measure(divided, tokens, targets, logit_difference, cells, progress=False)
     # Not every one: a final norm takes a scaling of the last stream away.
     moved = float(((expected[1:] - expected[0]).abs().amax(1) > 1e-3).double().mean())
     assert moved > 0.7, f"{1 - moved:.0%} of the cells change nothing"
-    return {"run under interventions": apart(expected, torch.stack(once)), "executor": apart(expected, values)}
+    return {"run under interventions": apart(expected, once), "executor": apart(expected, values)}
 
 
 def generated(whole: ck.Model, divided: ck.Model, tokens: Tokens) -> dict[str, float]:
@@ -99,10 +103,9 @@ def generated(whole: ck.Model, divided: ck.Model, tokens: Tokens) -> dict[str, f
             ids = model.generate(tokens, max_new_tokens=4, do_sample=False)
         outcomes.append((ids, session.cache))
     (a, kept), (b, again) = outcomes
-    found = {"generated tokens": apart(a, b)}
     real = kept.positions[:, : kept["z[layer=2]"].shape[1]] >= 0
-    found["capture while generating"] = apart(kept["z[layer=2]"][real], again["z[layer=2]"][real])
-    return found
+    z = [cache["z[layer=2]"].cpu()[real] for cache in (kept, again)]
+    return {"generated tokens": apart(a, b), "capture while generating": apart(*z)}
 
 
 def differentiated(whole: ck.Model, divided: ck.Model, tokens: Tokens) -> dict[str, float]:
@@ -127,10 +130,12 @@ def modules(whole: ck.Model, divided: ck.Model, tokens: Tokens) -> dict[str, flo
         for end in ("input", "output"):
             site = ck.Site(module=name, end=end)
             a, b = (model.run(tokens, capture=[site]).cache[site] for model in (whole, divided))
-            found[f"module {end}"] = max(apart(a[tokens.mask], b[tokens.mask]), found.get(f"module {end}", 0.0))
+            found[f"module {end}"] = max(
+                apart(a.cpu()[tokens.mask], b.cpu()[tokens.mask]), found.get(f"module {end}", 0.0)
+            )
             mask = torch.ones(a.shape[-1])
             mask[-3:] = 0.0
-            a, b = (model.run(tokens, [ck.scale(site, mask)]).logits[tokens.mask] for model in (whole, divided))
+            a, b = (model.run(tokens, [ck.scale(site, mask)]).logits.cpu()[tokens.mask] for model in (whole, divided))
             found["module edited"] = max(apart(a, b), found.get("module edited", 0.0))
     return found
 
