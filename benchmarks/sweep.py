@@ -3,7 +3,7 @@
 `overhead` runs cells that do nothing, one after another in this process, and again when all are done: what a cell costs
 is the naming, the claim, the file and the table. `ray` does the same on a local Ray cluster. `workers` runs cells of
 processor work in one local process and in two; `ray workers` on Ray. `load` reads a folder of finished cells as
-`Sweep.load` does. Prints a table, and one JSON object as its last line.
+`Sweep.load` does, and runs their sweep again. Prints a table, and one JSON object as its last line.
 """
 
 import argparse
@@ -75,7 +75,8 @@ def load(folder: Path, n: int) -> dict[str, float]:
     frame = Sweep.load(out).frame
     loading = time.perf_counter() - began
     assert len(frame) == n and frame["value"].sum() == n * (n - 1) / 2
-    return {"cells": n, "list_s": listing, "load_s": loading}
+    resuming = timed(lambda: ck.sweep([each.cell for each in named], out, progress=False))
+    return {"cells": n, "list_s": listing, "load_s": loading, "resume_s": resuming}
 
 
 def main() -> None:
@@ -99,9 +100,8 @@ def main() -> None:
             seconds = f"{found['one']:.1f} s with one, {found['two']:.1f} with two"
             print(f"{on:<8} workers  {found['ratio']:8.2f} of one worker's time with two ({seconds})", flush=True)
         found = told["load"] = load(folder, 2000 if few else 100_000)
-        print(
-            f"{'':<8} load     {found['load_s']:8.2f} s for {found['cells']} cells, {found['list_s']:.2f} to list them"
-        )
+        seconds = f"{found['list_s']:.2f} to list them, {found['resume_s']:.2f} to run the sweep again"
+        print(f"{'':<8} load     {found['load_s']:8.2f} s for {found['cells']} cells, {seconds}")
     print(json.dumps(told))
 
 
