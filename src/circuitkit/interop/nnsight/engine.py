@@ -14,10 +14,10 @@ from torch import Tensor
 from circuitkit.interop.nnsight import far_side
 from circuitkit.interop.nnsight.generating import Generation
 from circuitkit.interop.nnsight.holding import Holding
-from circuitkit.interop.nnsight.limits import EngineError, check_intervention, check_site, refusal
+from circuitkit.interop.nnsight.limits import check_intervention, check_site, refusal
 from circuitkit.interop.nnsight.measuring import measure
 from circuitkit.interop.nnsight.programs import Program, Programs
-from circuitkit.interop.nnsight.recipes import Plain, Recipe
+from circuitkit.interop.nnsight.recipes import Plain, Recipe, check_fired
 from circuitkit.interop.nnsight.softmax import softmax_names
 from circuitkit.interop.nnsight.structure import Structure
 from circuitkit.metrics import Metric, Targets
@@ -142,7 +142,7 @@ class NnsightModel(Model):
         recipes = self.recipes([(0, session.edits)])
         captures = [each.site for each in session.captures]
         program = self.programs.of(recipes, captures, tokens, now)
-        _check_fired(recipes)
+        check_fired(recipes)
         told = self._traced_run(tokens, program, None if logits_at is None else tokens.columns(logits_at)[:, None])
         logits = told["logits"] if logits_at is None else told["logits"][:, 0]
         if (row := nan_row(logits)) is not None:
@@ -300,12 +300,3 @@ class NnsightModel(Model):
     def __repr__(self) -> str:
         where = {False: "here", "local": "as if remote", True: "on NDIF"}.get(self.remote, f"at {self.remote}")
         return f"NnsightModel({self.name!r}: {type(self.hf).__name__}, {self.n_layers} layers, {where})"
-
-
-def _check_fired(recipes: Sequence[tuple[int, Recipe]]) -> None:
-    for _, recipe in recipes:
-        if not recipe.fired:
-            raise InterventionError(f"the intervention at {recipe.site} never took place: it names no token there is")
-
-
-__all__ = ["EngineError", "NnsightModel"]

@@ -13,9 +13,9 @@ from torch import Tensor
 from circuitkit.interop.nnsight import far_side
 from circuitkit.interop.nnsight.limits import EngineError, refusal
 from circuitkit.interop.nnsight.programs import Program
+from circuitkit.interop.nnsight.recipes import check_fired
 from circuitkit.model.tokens import Pass, Tokens
 from circuitkit.run.edits import Edit
-from circuitkit.run.interventions import InterventionError
 
 if TYPE_CHECKING:
     from circuitkit.interop.nnsight.engine import NnsightModel
@@ -75,12 +75,7 @@ class Generation:
             step: self.model.programs.of(recipes, (), None, now)
             for step, now in enumerate(_passes(self.tokens.mask, int(self.settings["max_new_tokens"])))
         }
-        for _, recipe in recipes:
-            if not recipe.fired:
-                raise InterventionError(
-                    f"the intervention at {recipe.site} never took place: no token is generated that it names "
-                    "(the last one generated is never read)"
-                )
+        check_fired(recipes, "no token is generated that it names (the last one generated is never read)")
         return made
 
     def _check_decoding(self) -> None:

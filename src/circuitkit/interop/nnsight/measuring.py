@@ -11,7 +11,8 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from circuitkit.interop.nnsight import far_side
-from circuitkit.interop.nnsight.recipes import Recipe
+from circuitkit.interop.nnsight.programs import Program
+from circuitkit.interop.nnsight.recipes import Recipe, check_fired
 from circuitkit.interop.nnsight.sending import check_sendable
 from circuitkit.metrics import Metric, Targets
 from circuitkit.model.tokens import Pass, Tokens
@@ -38,7 +39,8 @@ def measure(
     _check_metric(metric, targets, model.vocabulary)
     # Every cell is made before the first is sent, so that one that cannot be carried out is told of at once.
     for cell in cells:
-        model.recipes([(0, _edits(model, cell))])
+        recipes, _ = _made(model, reading, [cell])
+        check_fired(recipes)
     values = torch.empty(len(cells), len(targets))
     with tqdm(total=len(cells) * len(targets), desc=title, unit="run", disable=not progress, delay=1.0) as bar:
         for rows in _parts(len(targets), model.rows_at_once):
@@ -73,15 +75,22 @@ def _check_metric(metric: Metric, targets: Targets, vocabulary: int | None) -> N
         metric(torch.randn(len(rows), *reads, vocabulary, generator=generator), targets.select(rows))
 
 
+def _made(
+    model: NnsightModel, reading: Reading, cells: Sequence[Interventions]
+) -> tuple[list[tuple[int, Recipe]], Program]:
+    """What is to be done to a batch, once for each cell."""
+    mask = reading.tokens.mask
+    recipes = model.recipes([(number, _edits(model, cell)) for number, cell in enumerate(cells)])
+    now = Pass(mask, mask.shape[1], mask, first_row=reading.first_row)
+    return recipes, model.programs.of(recipes, (), None, now)
+
+
 def _traced(
     model: NnsightModel, reading: Reading, targets: Targets, metric: Metric, cells: Sequence[Interventions]
 ) -> Float[Tensor, "cell example"]:
     """Some examples under some cells, in one trace."""
     tokens, n = reading.tokens, len(cells)
-    now = Pass(tokens.mask, tokens.mask.shape[1], tokens.mask, first_row=reading.first_row)
-    recipes = model.recipes([(number, _edits(model, cell)) for number, cell in enumerate(cells)])
-    program = model.programs.of(recipes, (), None, now)
-    _check_fired(recipes)
+    _, program = _made(model, reading, cells)
     stacked = Tokens(tokens.ids.repeat(n, 1), tokens.mask.repeat(n, 1))
     told = _sent(model, stacked, program, reading.columns.repeat(n, 1), metric, targets, n)
     if told["spoilt"]:
@@ -90,7 +99,7 @@ def _traced(
 
 
 def _sent(
-    model: NnsightModel, tokens: Tokens, program: Any, columns: Tensor, metric: Metric, targets: Targets, n: int
+    model: NnsightModel, tokens: Tokens, program: Program, columns: Tensor, metric: Metric, targets: Targets, n: int
 ) -> dict[str, Any]:
     from nnsight import save  # type: ignore[import-untyped]  # it has no types
 
@@ -103,12 +112,6 @@ def _sent(
         told = save(measured(traced, program, where, last, compute, answers))
     result: dict[str, Any] = told
     return result
-
-
-def _check_fired(recipes: Sequence[tuple[int, Recipe]]) -> None:
-    for _, recipe in recipes:
-        if not recipe.fired:
-            raise InterventionError(f"the intervention at {recipe.site} never took place: it names no token there is")
 
 
 def _checked(values: Any, metric: Metric, n: int) -> Tensor:

@@ -5,6 +5,7 @@ The tokens of a pass are known before it is run, and so is everything but the si
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 from circuitkit.model.site import ATTENTION_KINDS
 from circuitkit.model.tokens import Pass
 from circuitkit.run.edits import Edit
+from circuitkit.run.interventions import InterventionError
 
 Plain = dict[str, Any]
 """Tensors, numbers and names alone."""
@@ -46,3 +48,14 @@ class Recipe(Edit):
             return torch.as_tensor(self.intervention.value).to(dtype)
         # A copy, since a view would take all that it is a part of along.
         return value.detach().clone()
+
+
+def check_fired(recipes: Sequence[tuple[int, Recipe]], why: str = "it names no token that any prompt has") -> None:
+    """Refuse interventions that nothing was told of.
+
+    Raises:
+        InterventionError: one of them reaches nothing.
+    """
+    for _, recipe in recipes:
+        if not recipe.fired:
+            raise InterventionError(f"the intervention at {recipe.site} never took place: {why}")
