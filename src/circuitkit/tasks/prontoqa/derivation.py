@@ -113,7 +113,9 @@ def contradict(
     if hypothesis not in held:
         return None
     assumed = search.newest(hypothesis, len(lines))
-    used = found.used if assumed is None else found.used | {assumed}
+    used = found.used
+    if assumed is not None and lines[assumed].grade is not None:
+        used |= {assumed}
     grade = found.grade if found.cost == 0 else Grade.NON_ATOMIC
     return Derivation("proof_by_contradiction", found.cost + 1, used, grade, frozenset({hypothesis}))
 
@@ -229,7 +231,8 @@ class _Search:
         if len(names) != 1 or isinstance(goal, Rule):
             return
         consequent = about(rule.consequent, next(iter(names)))
-        if consequent != goal and unordered(consequent) != unordered(goal):
+        joined = isinstance(goal, And | Or) and type(consequent) is type(goal)
+        if consequent != goal and not (joined and unordered(consequent) == unordered(goal)):
             return
         antecedent = about(rule.antecedent, next(iter(names)))
         pending = pending | {goal}

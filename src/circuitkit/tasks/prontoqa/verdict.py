@@ -111,7 +111,7 @@ class _Walk:
 
     def __init__(self, axioms: tuple[Formula, ...], goal: Formula) -> None:
         self.axioms = axioms
-        self.goal = goal
+        self.goal = unordered(goal)
         self.checked = NaturalDeduction(axioms)
         self.lines: list[Line] = []
         self.used: list[frozenset[int]] = []
@@ -174,7 +174,7 @@ class _Walk:
         self.used.append(used)
 
     def _is_goal(self, form: Formula | None) -> bool:
-        return form is not None and unordered(form) == unordered(self.goal)
+        return form is not None and unordered(form) == self.goal
 
     def judged(self) -> tuple[Step, ...]:
         """Return the steps, those that the conclusion does not rest on called useless."""
