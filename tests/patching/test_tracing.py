@@ -1,13 +1,13 @@
 """Causal tracing against plain hooks that add the noise and restore states in one whole run a cell."""
 
-from itertools import product
+from itertools import pairwise, product
 
 import pytest
 import torch
 
 import architectures
 import circuitkit as ck
-from circuitkit.model import PromptError, planted
+from circuitkit.model import PromptError, SiteError, planted
 from circuitkit.spans import SpanError
 
 
@@ -164,3 +164,33 @@ def test_models_that_run_whole_are_traced_the_same():
     with pytest.warns(UserWarning, match="every run has to be whole"):
         whole = ck.patching.trace(ck.Model(other), tokens, **arguments)
     torch.testing.assert_close(whole.per_example, resumed.per_example, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("over", ["resid_post", "mlp_out"])
+@pytest.mark.parametrize(("layers", "labels"), [([2, 0], ("0, 2",)), ([2, 0, 1], ("0–1", "1–2"))])
+def test_layers_in_any_order_are_the_models_and_a_window_takes_those_named(over, layers, labels):
+    hf, _ = architectures.build("llama")
+    tokens, answer = torch.tensor([[6, 7, 8, 9, 10]]), torch.tensor([11])
+    result = ck.patching.trace(
+        ck.Model(hf), tokens, answer, subject=[1], over=over, layers=layers, window=2, seeds=[0], progress=False
+    )
+    embedded = hf.model.embed_tokens(tokens)
+    noise = torch.randn(embedded.shape, generator=torch.Generator().manual_seed(0)) * 3 * embedded.std()
+    modules = [layer if over == "resid_post" else layer.mlp for layer in hf.model.layers]
+    ascending = sorted(layers)
+    for number, window in enumerate(pairwise(ascending)):
+        for position in range(5):
+            restored = [modules[layer] for layer in window]
+            expected = traced_by_hand(hf, tokens, [1], noise, answer, restored, position)
+            torch.testing.assert_close(result.per_example[number, position], expected, atol=1e-5, rtol=1e-4)
+    assert result.coordinates["layer"] == tuple(ascending[:-1])
+    assert result.labels["layer"] == labels
+
+
+def test_a_layer_that_is_named_twice_is_refused():
+    model, tokens = ck.Model(architectures.build("llama")[0]), [[6, 7, 8, 9, 10]]
+    with pytest.raises(SiteError, match="layer 1 is named twice"):
+        ck.patching.trace(model, tokens, [[11]], subject=[1], layers=[1, 0, 1], window=2, seeds=[0], progress=False)
+    pairs = ck.Pairs(tokens, [[6, 7, 8, 9, 12]], [[3]], [[4]])
+    with pytest.raises(SiteError, match="layer 2 is named twice"):
+        ck.patching.sweep(model, pairs, over="mlp_out", layers=[2, -1], progress=False)

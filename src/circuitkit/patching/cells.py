@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import pairwise, product
 from typing import TYPE_CHECKING
 
 import torch
@@ -52,13 +52,13 @@ class Cells:
         """A kind over windows of layers, its heads if it has any, and positions and keys if they are asked for.
 
         Raises:
-            SiteError: a layer does not have the kind, or the kind no keys; there are fewer layers than a window has; no
-                query comes at or behind any of the keys.
+            SiteError: a layer does not have the kind, or is named twice; the kind has no keys; there are fewer layers
+                than a window has; no query comes at or behind any of the keys.
         """
         windows = _windows(model, kind, layers, window)
         labels: dict[str, tuple[str, ...]] = {}
         if window > 1:
-            labels["layer"] = tuple(f"{_layer(each[0])}–{_layer(each[-1])}" for each in windows)
+            labels["layer"] = tuple(_shown([_layer(site) for site in each]) for each in windows)
         if positions is None and kind not in HEAD_KINDS:
             labels["position"] = pairs.labels(model)
             positions = range(len(labels["position"]))
@@ -133,8 +133,11 @@ class Cells:
 
 
 def _windows(model: Model, kind: Kind, layers: Iterable[int] | None, window: int) -> list[list[Site]]:
-    """The kind in so many layers, one after another."""
+    """The kind in so many layers, one after another among those that are named, in the model's order."""
     whole = model.sites(Site(kind)) if layers is None else [model.sites(Site(kind, layer=at))[0] for at in layers]
+    whole = sorted(whole, key=_layer)
+    if repeated := [_layer(each) for each, after in pairwise(whole) if each == after]:
+        raise SiteError(f"layer {repeated[0]} is named twice among the layers of the sweep: name it once")
     if not 1 <= window <= len(whole):
         raise SiteError(f"a window of {window} layers does not fit the {len(whole)} layers of the sweep")
     if window > 1 and kind in HEAD_KINDS:
@@ -150,6 +153,12 @@ def _seen(pairs: AlignedPairs, query: int | None, key: int | None) -> bool:
     if query is None or key is None:
         return True
     return bool((absolute(query, pairs.clean.lengths) >= absolute(key, pairs.clean.lengths)).any())
+
+
+def _shown(layers: Sequence[int]) -> str:
+    """A window's layers: its ends where they are neighbours, otherwise each."""
+    neighbours = layers[-1] - layers[0] == len(layers) - 1
+    return f"{layers[0]}–{layers[-1]}" if neighbours else ", ".join(map(str, layers))
 
 
 def _layer(site: Site) -> int:

@@ -51,10 +51,11 @@ def sweep(
             keys are too.
         metric: what is measured; in its own unit.
         direction: "denoise" or "noise".
-        layers: which layers; all that have the kind if None.
+        layers: which layers, in any order, each once; all that have the kind if None.
         positions: which positions (for scores and pattern, of the query); negative ones count from a row's end.
         keys: for scores and pattern, which positions attended to, each by itself; all together if None.
-        window: how many layers, one after another, a cell patches together; named by the first.
+        window: how many layers a cell patches together, named by the lowest: one after another among the sweep's, so
+            that in `layers=[0, 2, 4]` a window of two is layers 0 and 2, and leaves layer 1 alone.
         sets: sets of sites, named where they come as a mapping, instead of a kind: the axis is `("set",)`. An edge of
             attention is `Site("pattern", layer, head, position=query, key=key)`.
         source: where patched values come from. "pair": the pair's other run. Prompts: a run on these, one for all pairs
@@ -69,7 +70,8 @@ def sweep(
         have, and edges to later tokens, are NaN and absent from `.frame`.
 
     Raises:
-        SiteError: an unknown kind, or one that no layer has; a window that does not fit; keys of a kind without them.
+        SiteError: an unknown kind, or one that no layer has; a layer that is named twice; a window that does not fit;
+            keys of a kind without them.
         PairError, PromptError: the pairs cannot be aligned, or have no common positions; a source does not fit them.
         CacheError: the values given lack a site.
 

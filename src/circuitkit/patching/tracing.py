@@ -53,13 +53,14 @@ def trace(
         subject: the tokens that get the noise: a span; their text, one for all prompts or one for each (its first
             occurrence); or their positions in every prompt, negative ones counted from the end.
         over: the kind of state that is restored.
-        window: how many layers, one after another, are restored together, named by the first; the paper restores one
-            layer of states, and ten of `attn_out` or `mlp_out`.
+        window: how many layers are restored together, named by the lowest: one after another among those that are
+            traced. The paper restores one layer of states, and ten of `attn_out` or `mlp_out`.
         sigma: the noise's standard deviation, in units of the standard deviation of these prompts' embeddings, over
             all real tokens and dimensions.
         seeds: the draws of the noise, over which each example's values are averaged.
         metric: what is measured.
-        layers, positions: which states are restored; all if None, where the prompts have one length.
+        layers, positions: which states are restored, layers in any order, each once; all if None, where the prompts
+            have one length.
         seed: of the statistics.
         progress: show a bar over the cells.
 
@@ -68,6 +69,7 @@ def trace(
         corrupt values are the noised run's.
 
     Raises:
+        SiteError: a layer is not there or is named twice, or there are fewer than a window has.
         SpanError: a prompt lacks its subject, or the subject is text and the model has no tokenizer.
         PromptError: there are not as many subjects as prompts; no noise or no draw is asked for.
         PairError: prompts of different lengths have no common positions.
