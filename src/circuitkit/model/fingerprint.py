@@ -8,7 +8,6 @@ for, by sums over all bytes at the speed of memory, because a weight can be writ
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
 import os
 import sys
@@ -31,15 +30,21 @@ _PIECE = 1 << 26
 _WIDTH = 4096
 """Words in a row, where sums over rows and over columns stand for a tensor."""
 
-_OWN = frozenset(vars(nn.Module())) - {"training"}
+OWN_ATTRIBUTES = frozenset(vars(nn.Module())) - {"training"}
 """What PyTorch keeps on every module; hooks among it are looked at, not hashed."""
 
 _UNTOLD = frozenset({"_name_or_path", "name_or_path", "_commit_hash", "transformers_version", "architectures"})
 """Settings that say where a model comes from, not what it computes."""
 
 
+_LIBRARIES = frozenset({"torch", "transformers", "accelerate", "builtins", "abc", "typing", "functools"})
+
+_DEPTH = 3
+"""How far objects within objects are looked into."""
+
+
 def fingerprint(model: Model) -> str:
-    """A hash, in hex, of all that decides a model's outputs, but for what is held on it (see `held`).
+    """A hash, in hex, of all that decides a model's outputs, but for what is on it now (`circuitkit.model.held`).
 
     Models of equal content have equal fingerprints, wherever they were loaded from.
 
@@ -75,7 +80,7 @@ _hashed: WeakKeyDictionary[Model, dict[str, tuple[tuple[Any, ...], str]]] = Weak
 
 def _weights(model: Model) -> list[tuple[str, str, str]]:
     """Each tensor's name, form and hash; hashed anew where its mark has changed."""
-    tensors = dict(_tensors(model.anatomy.root))
+    tensors = dict(tensors_of(model.anatomy.root))
     known = _hashed.get(model, {})
     marks = _marks(tensors)
     changed = {name: tensor for name, tensor in tensors.items() if known.get(name, (None,))[0] != marks[name]}
@@ -85,7 +90,7 @@ def _weights(model: Model) -> list[tuple[str, str, str]]:
     return [(name, f"{_form(tensors[name])} {tensors[name].device}", digest) for name, (_, digest) in now.items()]
 
 
-def _tensors(root: nn.Module) -> Iterator[tuple[str, Tensor]]:
+def tensors_of(root: nn.Module) -> Iterator[tuple[str, Tensor]]:
     """All tensors of a model: weights, tied ones once, buffers, and those that a module keeps as it likes."""
     seen: set[int] = set()
     for path, module in root.named_modules():
@@ -156,18 +161,24 @@ def _digests(tensors: Mapping[str, Tensor]) -> dict[str, str]:
 def _settings(module: nn.Module) -> tuple[Any, ...]:
     """A module's class and what it keeps besides its tensors and children."""
     cls = type(module)
-    kept = {name: _plain(value) for name, value in vars(module).items() if name not in _OWN and name not in _UNTOLD}
-    return f"{cls.__module__}.{cls.__qualname__}", kept
+    kept = {
+        name: value
+        for name, value in vars(module).items()
+        if name not in OWN_ATTRIBUTES and not isinstance(value, Tensor)
+    }
+    return f"{cls.__module__}.{cls.__qualname__}", _plain(kept)
 
 
-def _plain(value: Any) -> Any:
-    """A value as JSON; of what has none, the type, and of code, the name."""
+def _plain(value: Any, depth: int = 0) -> Any:
+    """A value as JSON; of code and of libraries' objects, the name."""
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, Mapping):
-        return {str(key): _plain(each) for key, each in value.items() if str(key) not in _UNTOLD}
+        return {str(key): _plain(each, depth) for key, each in value.items() if str(key) not in _UNTOLD}
     if isinstance(value, list | tuple):
-        return [_plain(each) for each in value]
+        return [_plain(each, depth) for each in value]
+    if isinstance(value, Tensor):
+        return content_digest({"": value})
     if isinstance(value, set | frozenset):
         return sorted(map(str, value))
     if isinstance(value, torch.dtype | torch.device | torch.Size):
@@ -175,14 +186,21 @@ def _plain(value: Any) -> Any:
     if hasattr(value, "to_diff_dict"):
         return {**_plain(value.to_dict()), "attention": getattr(value, "_attn_implementation", None)}
     named = value if hasattr(value, "__qualname__") else type(value)
-    return f"{named.__module__}.{named.__qualname__}"
+    name = f"{named.__module__}.{named.__qualname__}"
+    if named is value or isinstance(value, nn.Module) or _of_a_library(name) or depth == _DEPTH:
+        return name
+    return [name, _plain(getattr(value, "__dict__", None), depth + 1)]
+
+
+def _of_a_library(name: str) -> bool:
+    """Whether a library's version stands for something of that name; code that came with a model has none."""
+    return name.split(".")[0] in _LIBRARIES
 
 
 @cache
 def _code(cls: type) -> str:
     """The hash of the file that a class is written in; nothing where the library's version stands for it."""
-    home = cls.__module__.split(".")[0]
-    if home in {"torch", "transformers", "builtins", "abc", "typing"} and "transformers_modules" not in cls.__module__:
+    if _of_a_library(cls.__module__):
         return ""
     path = getattr(sys.modules.get(cls.__module__), "__file__", None)
     if path is None:
@@ -202,7 +220,7 @@ def _numerics(root: nn.Module) -> Any:
     """Versions, devices and switches that move rounding."""
     import transformers
 
-    kinds = sorted({tensor.device.type for _, tensor in _tensors(root)})
+    kinds = sorted({tensor.device.type for _, tensor in tensors_of(root)})
     backends: Any = torch.backends
     told: dict[str, Any] = {
         "versions": [torch.__version__, transformers.__version__, _own_code()],
@@ -211,7 +229,7 @@ def _numerics(root: nn.Module) -> Any:
         "cpu": [backends.cpu.get_cpu_capability(), torch.get_num_threads(), backends.mkldnn.enabled],
     }
     if "cuda" in kinds:
-        devices = sorted({tensor.device for _, tensor in _tensors(root) if tensor.device.type == "cuda"}, key=str)
+        devices = sorted({tensor.device for _, tensor in tensors_of(root) if tensor.device.type == "cuda"}, key=str)
         told["cuda"] = [
             [torch.cuda.get_device_name(device) for device in devices],
             torch.version.cuda,
@@ -220,73 +238,3 @@ def _numerics(root: nn.Module) -> Any:
             [backends.cuda.math_sdp_enabled(), backends.cuda.cudnn_sdp_enabled()],
         ]
     return _plain(told)
-
-
-# What is held on a model
-
-
-def held(model: Model) -> str | None:
-    """Why a run of the model is not its own at this moment, in words; None where it is.
-
-    Hooks, open contexts, adapters, replaced methods, autocast and the like decide outputs too, and cannot be told from
-    their content.
-
-    >>> model = ck.load("planted-induction-llama")
-    >>> with model.intervene([ck.scale("z[layer=0]", 1.0)]):
-    ...     held(model), bool(model.run([[1, 2]]))
-    ('a context is open on it', True)
-    """
-    root = model.anatomy.root
-    if getattr(model, "group", None) is not None:
-        return "it is divided among processes"
-    if model.hf is not root:
-        return "it has an adapter"
-    if model.sessions:
-        return "a context is open on it"
-    for path, module in root.named_modules():
-        if (reason := _held_on(module)) is not None:
-            return f"{path or 'the model'} {reason}"
-    return _held_around(root)
-
-
-def _held_on(module: nn.Module) -> str | None:
-    if module._forward_hooks or module._forward_pre_hooks:
-        return "has a hook"
-    if type(module).__module__.startswith("peft."):
-        return "is an adapter's"
-    if getattr(module, "_compiled_call_impl", None) is not None:
-        return "is compiled"
-    if any(
-        tensor.is_meta for tensor in (*module._parameters.values(), *module._buffers.values()) if tensor is not None
-    ):
-        return "has its weights offloaded"
-    accelerated = type(getattr(module, "_hf_hook", None)).__module__.startswith("accelerate.")
-    for name, value in vars(module).items():
-        if callable(value) and name not in _OWN and hasattr(type(module), name) and name != "generate":
-            if accelerated and name == "forward":
-                continue
-            return f"has a {name} of its own"
-    return None if _forward_is_its_classes_own(type(module)) else "is of a class whose forward was replaced"
-
-
-def _forward_is_its_classes_own(cls: Any) -> bool:
-    written_in = getattr(inspect.unwrap(cls.forward), "__module__", None)
-    return written_in in {each.__module__ for each in cls.__mro__}
-
-
-def _held_around(root: nn.Module) -> str | None:
-    everywhere = torch.nn.modules.module
-    if everywhere._global_forward_hooks or everywhere._global_forward_pre_hooks:
-        return "a hook is held on all modules"
-    if any(torch.is_autocast_enabled(kind) for kind in {tensor.device.type for _, tensor in _tensors(root)}):
-        return "autocast is on"
-    modes: Any = torch.overrides
-    dispatch: Any = torch.utils._python_dispatch
-    if modes._get_current_function_mode_stack() or dispatch._get_current_dispatch_mode_stack():
-        return "a torch mode is on"
-    name = getattr(getattr(root, "config", None), "_attn_implementation", None)
-    for source in {sys.modules.get(type(module).__module__) for module in root.modules()}:
-        attend = getattr(source, "ALL_ATTENTION_FUNCTIONS", {}).get(name, None) if name else None
-        if attend is not None and attend.__module__.split(".")[0] not in {"transformers", "torch", "circuitkit"}:
-            return f"its attention function {name!r} was replaced"
-    return None

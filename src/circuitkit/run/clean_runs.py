@@ -25,7 +25,8 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from circuitkit import __version__
-from circuitkit.model.fingerprint import content_digest, fingerprint, held
+from circuitkit.model.fingerprint import content_digest, fingerprint
+from circuitkit.model.held import held
 from circuitkit.model.site import Site
 from circuitkit.model.tokens import Tokens
 from circuitkit.records import data_hash, whole_file
@@ -147,9 +148,10 @@ class CleanRuns:
         if not whole:
             self._set_aside(path, "its content is not what was written, or belongs to another name")
             return None
-        # Another process may have evicted it meanwhile; what is mapped stays readable.
+        # Another process may have evicted it meanwhile.
         with contextlib.suppress(FileNotFoundError):
             os.utime(path)
+        # Copies, because a mapped file that is deleted on another machine can no longer be read.
         return {site: value.to(devices[str(site)], copy=True) for site, value in values.items()}
 
     def _set_aside(self, path: Path, why: str) -> None:
