@@ -149,6 +149,30 @@ def test_answers_of_several_tokens_stand_behind_prompts_of_different_lengths():
     assert (result.per_example - result.baseline.corrupt).abs().max() > 1e-4
 
 
+def test_what_a_pair_gives_is_no_matter_of_the_pairs_beside_it():
+    """The names change places, so that a name's attention is elsewhere in the other prompt of as many tokens."""
+    model = ck.load("deductor-130k")
+    clean = ["Alex is a wumpus. Fae is a lempus. Alex is a"] * 2
+    corrupt = ["Fae is a wumpus. Alex is a lempus. Alex is a"]
+    corrupt += ["Every tumpus is a brimpus. Fae is a wumpus. Alex is a lempus. Alex is a"]
+    sides = {"queries": {"last": Span.at(-1)}, "keys": {"Alex": Span.of_text("Alex")}, "progress": False}
+
+    def moved(n: int) -> Result:
+        pairs = ck.Pairs(clean[:n], corrupt[:n], [" wumpus"] * n, [" lempus"] * n)
+        return ck.attention.transplant(model, pairs, **sides)
+
+    alone, beside = moved(1), moved(2)
+    torch.testing.assert_close(alone.per_example[..., 0], beside.per_example[..., 0], atol=1e-4, rtol=1e-4)
+    kept = model.run(clean[0], capture=["pattern"]).cache
+    ids = [model.tokenizer.encode(word)[0] for word in (" wumpus", " lempus")]
+    for layer, head in product(range(model.n_layers), range(4)):
+        value = kept[ck.Site("pattern", layer=layer, head=head)][0, -1, 0]
+        edge = ck.Site("pattern", layer=layer, head=head, position=-1, key=5)
+        logits = model.run(corrupt[0], [ck.replace(edge, value)], logits_at=-1).logits[0]
+        expected = (logits[ids[0]] - logits[ids[1]])[None]
+        torch.testing.assert_close(alone.per_example[layer, head, 0, 0], expected, atol=1e-4, rtol=1e-4)
+
+
 def test_spans_that_do_not_correspond_are_named():
     model = model_of("llama")
     pairs = ck.Pairs([[40, 41, 5, 6]], [[7, 40, 41, 40, 41]], [[50]], [[51]])

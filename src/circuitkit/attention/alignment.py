@@ -1,4 +1,4 @@
-"""Patterns of one run laid out for another: by position where a pair has one length, and by spans where it has two."""
+"""Patterns of one run laid out for another: by spans where both sides of the edges are spans, else by position."""
 
 from __future__ import annotations
 
@@ -41,16 +41,15 @@ def source_patterns(
     """The edges of the run that is changed, and the other run's patterns, put where the edges are.
 
     Raises:
-        SpanError: a prompt lacks a span, or a pair's prompts of different lengths do not have it token by token.
+        SpanError: a prompt lacks a span, or a pair's prompts do not have it in as many tokens.
     """
     model, source = study.model, study.as_read(study.source)
     assert study.corrupt is not None  # pairs have both
     aligned = AlignedPairs(study.clean, study.corrupt, study.targets)
     kept = model.run(source, capture=list(places), logits_at=-1).cache
     of_clean = [Side.of(model, pairs, aligned, each) for each in (queries, keys)]
-    if not (isinstance(queries, Mapping) and isinstance(keys, Mapping)) or bool(
-        (study.clean.lengths == study.corrupt.lengths).all()
-    ):
+    # By spans whatever the lengths are: what a pair gives is no matter of the pairs beside it.
+    if not (isinstance(queries, Mapping) and isinstance(keys, Mapping)):
         return of_clean[0], of_clean[1], {place: kept[place] for place in places}
     of_corrupt = [Side.of_spans(model, pairs.corrupt, each) for each in (queries, keys)]
     ours, theirs = (of_clean, of_corrupt) if study.base is study.clean else (of_corrupt, of_clean)

@@ -45,9 +45,10 @@ def transplant(
         direction: "denoise" patches the corrupt run from the clean one; "noise" the other way round.
         layers, heads: which; all if None. One number has no axis in the result.
         queries, keys: each position by itself ("each"), all of them together ("all", no axis), some positions, or spans
-            by name, found in the clean prompts. Only the last two suit pairs of different lengths. Where both sides are
-            spans, the two prompts of a pair may differ in length too: spans are then found in each, and correspond
-            token by token. An edge that the other prompt lacks, its key behind its query, is moved as no attention.
+            by name. Only the last two suit pairs of different lengths. Where both sides are spans, these are found in
+            each prompt of a pair, correspond token by token wherever they stand, and the two prompts may differ in
+            length; otherwise spans are found in the clean prompts, and attention is moved position by position. An
+            edge that the other prompt lacks, its key behind its query, is moved as no attention.
         seed: of the statistics, which draw.
         progress: show a bar over the cells.
 
