@@ -69,6 +69,7 @@ def test_failures_are_kept_and_retried_on_request(tmp_path: Path) -> None:
     sweep = swept(cells, out)
     assert sweep.frame["half"].dropna().tolist() == [0, 1]
     assert sweep.frame["error"].isna().tolist() == [True, False, True, False]
+    assert repr(sweep) == f"Sweep('{out}': 2 of 4 cells done, 2 failed)"
     assert sweep.failures["x"].tolist() == [1, 3]
     assert sweep.failures["error"].tolist() == ["ZeroDivisionError: 1 is odd", "ZeroDivisionError: 3 is odd"]
     assert 'raise ZeroDivisionError(f"{x} is odd")' in sweep.failures["traceback"][0]

@@ -115,6 +115,10 @@ class Sweep:
     def __len__(self) -> int:
         return len(self.records)
 
+    def __repr__(self) -> str:
+        failed = sum(record.failure is not None for record in self.records)
+        return f"Sweep({str(self.path)!r}: {len(self) - failed} of {self.cells} cells done, {failed} failed)"
+
 
 def _frame(records: Iterable[Record]) -> pd.DataFrame:
     records = list(records)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
 from circuitkit.commands.loading import LoadAs
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import pandas as pd
 
 _SHOWN = 20
@@ -47,11 +49,17 @@ def run(
     version
         What else the code depends on, in your words: another version is another cell.
     """
+    # Help is told without torch.
+    import torch
+
     from circuitkit.commands.sweep.description import described
     from circuitkit.studies import sweep
 
     cells = described(source, load_as)
     part = _shard(shard)
+    if workers is None and _all_small(cells):
+        # Threads that share a tensor of some thousand numbers wait for each other for longer than they compute.
+        torch.set_num_threads(1)
     # A cluster ends a job with this, and a clean stop frees its claims for other machines at once.
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
@@ -88,6 +96,15 @@ def cells(source: str, *, load_as: LoadAs | None = None) -> None:
     named = name_cells(described(source, load_as))
     print(_strings(pd.DataFrame([each.shown for each in named[:_SHOWN]])))
     print(f"{len(named)} cells" + (f"; the first {_SHOWN} are shown" if len(named) > _SHOWN else ""))
+
+
+def _all_small(cells: Sequence[Any]) -> bool:
+    """Whether cells run the embedded and planted models alone."""
+    from circuitkit.studies import Cell, Pretrained
+
+    values = [value for cell in cells if isinstance(cell, Cell) for value in cell.parameters.values()]
+    names = [value.name for value in values if isinstance(value, Pretrained)]
+    return bool(names) and all(name.startswith(("deductor-", "planted-")) for name in names)
 
 
 def _strings(frame: pd.DataFrame) -> str:
