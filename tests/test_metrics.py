@@ -208,3 +208,52 @@ def test_a_metric_says_which_way_is_worse() -> None:
     targets = Targets(answer=torch.tensor([[0]]), distractor=torch.tensor([[1]]), clean_logits=sure)
     for metric in METRICS.values():
         assert bool(metric(sure, targets) > metric(wrong, targets)) == metric.higher_is_better
+
+
+OWN = torch.tensor([5, 1, 3, 2])
+
+
+@pytest.mark.parametrize(
+    "mixing",
+    [
+        lambda logits, targets: (logits - logits.mean(0))[:, 5],
+        lambda logits, targets: (logits[:, 5] - logits[:, 4]) / logits.std(),
+        lambda logits, targets: logits[torch.arange(len(logits)), OWN],
+        lambda logits, targets: logits[:, 0] - OWN,
+    ],
+)
+@pytest.mark.parametrize("n", [4, 3, 8])
+def test_a_metric_that_mixes_rows_is_refused(mixing, n: int) -> None:
+    logits, targets = logits_and_targets(n, 1, 6, seed=3)
+    with pytest.raises(ValueError, match=r"metric '<lambda>' .* may depend on nothing but that row"):
+        as_metric(mixing)(logits, targets)
+
+
+def test_a_study_names_a_metric_that_mixes_rows() -> None:
+    clean, corrupt = torch.tensor([[6, 7, 8]] * 4), torch.tensor([[6, 9, 8], [6, 10, 8], [6, 11, 8], [6, 12, 8]])
+    pairs = ck.Pairs(clean, corrupt, [[5], [6], [7], [8]])
+    with pytest.raises(ValueError, match="read what an example needs from targets"):
+        ck.patching.sweep(
+            ck.load("deductor-5k"), pairs, "z", lambda logits, targets: logits[torch.arange(4), OWN], progress=False
+        )
+
+
+@given(st.integers(2, 6), st.floats(1e-3, 1e3))
+@settings(max_examples=25, deadline=None)
+def test_a_metric_of_each_row_alone_is_taken_whatever_its_size(n: int, size: float) -> None:
+    logits, targets = logits_and_targets(n, 1, 50, seed=n)
+    for own in (
+        lambda logits, targets: logits.softmax(-1).gather(-1, targets.answer)[:, 0],
+        lambda logits, targets: logits.logsumexp(-1) - logits.gather(-1, targets.answer)[:, 0],
+        lambda logits, targets: (logits @ torch.linspace(-1, 1, 50)) * 1e3,
+        lambda logits, targets: torch.where(logits.argmax(-1) == targets.answer[:, 0], torch.inf, 0.0),
+    ):
+        assert as_metric(own)(logits * size, targets).shape == (n,)
+
+
+def test_a_metric_that_runs_out_of_memory_says_so() -> None:
+    def spent(logits: torch.Tensor, targets: Targets) -> torch.Tensor:
+        raise torch.OutOfMemoryError("as if")
+
+    with pytest.raises(torch.OutOfMemoryError):
+        as_metric(spent)(*logits_and_targets(2, 1, 6, seed=0))

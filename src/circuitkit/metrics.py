@@ -3,12 +3,15 @@
 A `Metric` says which logits it reads, so that an executor asks the model for those alone. Any plain function
 `(logits, targets) -> [batch]` is a metric too: see `as_metric`. All values are computed in fp32 or wider, and
 gradients flow through them.
+
+A row's value depends on that row of the logits and of the targets alone: examples come in parts, and the rows of many
+cells stand in one batch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Literal
 
 import torch
@@ -97,6 +100,12 @@ class Targets:
         return f"tokens {ids}" if self.answer_text is None else f"{self.answer_text[row]!r} (tokens {ids})"
 
 
+_ROWS_APART = (
+    "a row's value may depend on nothing but that row, since rows of other examples and cells stand in one batch: "
+    "take no mean over the batch, and read what an example needs from targets (answer, distractor), not from a tensor "
+    "of your own with a row an example"
+)
+
 Compute = Callable[[Float[Tensor, "batch *reads vocab"], Targets], Float[Tensor, " batch"]]
 
 
@@ -109,8 +118,10 @@ class Metric:
     does but under a loss or a divergence.
 
     Calling it takes logits `[batch, vocab]` (`positions="last"`) or `[batch, answer_len, vocab]`
-    (`positions="answer"`) and gives `[batch]`, in fp32 or wider. Raises ValueError, by the metric's name,
-    where the logits' shape does not fit, or where a value is NaN or of another shape than `[batch]`.
+    (`positions="answer"`) and gives `[batch]`, in fp32 or wider. Each row's value is of that row alone: no mean over
+    the batch, and no tensor from outside that has a row an example. Raises ValueError, by the metric's name, where
+    the logits' shape does not fit, where a value is NaN or of another shape than `[batch]`, or where, once tried on
+    the first rows that it is given, the first one's value differs from what it is without the others.
 
     >>> top = Metric("top logit", lambda logits, targets: logits.amax(-1), unit="logits")
     >>> top(torch.tensor([[1.0, 3.0]]), Targets(answer=torch.tensor([[0]]))).tolist()
@@ -123,12 +134,14 @@ class Metric:
     needs_clean: bool = False
     unit: str = ""
     higher_is_better: bool = True
+    _tried: list[bool] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def __call__(self, logits: Float[Tensor, "batch *reads vocab"], targets: Targets) -> Float[Tensor, " batch"]:
         """Measure every example of a batch."""
         if self.needs_clean and targets.clean_logits is None:
             raise ValueError(f"metric {self.name!r} compares with the clean run; give Targets its clean_logits")
-        values = self.compute(self._shaped(logits, targets), targets)
+        shaped = self._shaped(logits, targets)
+        values = self._computed(shaped, targets)
         if not isinstance(values, Tensor) or values.shape != (len(targets),):
             got = f"shape {tuple(values.shape)}" if isinstance(values, Tensor) else type(values).__name__
             raise ValueError(
@@ -141,7 +154,33 @@ class Metric:
                 f"metric {self.name!r} is NaN for examples {rows[:8]} of {len(targets)}; look at the logits "
                 "there (an overflow in half precision, or a row masked everywhere)"
             )
+        if len(targets) > 1 and not self._tried:
+            self._check_rows_apart(shaped, targets, values)
+            self._tried.append(True)
         return values
+
+    def _computed(self, logits: Tensor, targets: Targets) -> Tensor:
+        try:
+            return self.compute(logits, targets)
+        except (IndexError, RuntimeError) as error:
+            # Whoever runs out of memory goes on with fewer rows.
+            if isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error):
+                raise
+            raise ValueError(
+                f"metric {self.name!r} fails on {len(targets)} rows of logits {tuple(logits.shape)} ({error}); "
+                f"{_ROWS_APART}"
+            ) from error
+
+    def _check_rows_apart(self, logits: Tensor, targets: Targets, values: Tensor) -> None:
+        with torch.no_grad():
+            alone = self._computed(logits[:1], targets.select(torch.zeros(1, dtype=torch.long)))
+            first = values[:1].detach()
+            rounding = 1e-6 * max(float(logits[0].abs().nan_to_num(0.0, 0.0, 0.0).max()), float(first.abs()))
+            if alone.shape != first.shape or not torch.allclose(alone, first, rtol=1e-4, atol=rounding):
+                raise ValueError(
+                    f"metric {self.name!r} gives the first example {first.tolist()} beside {len(targets) - 1} others "
+                    f"and {alone.tolist()} alone; {_ROWS_APART}"
+                )
 
     def _shaped(self, logits: Tensor, targets: Targets) -> Tensor:
         wanted = f"[batch={len(targets)}, vocab]"
@@ -170,7 +209,7 @@ def as_metric(metric: Metric | Compute | str) -> Metric:
     """Take a metric, its name, or a plain function `(logits [batch, vocab], targets) -> [batch]` as a metric.
 
     A plain function reads the last real token's logits; wrap it in `Metric(name, function,
-    positions="answer")` where it reads the whole answer's.
+    positions="answer")` where it reads the whole answer's. It computes each row from that row alone: see `Metric`.
 
     Raises ValueError for an unknown name.
 
