@@ -6,10 +6,12 @@ import contextlib
 import importlib
 import math
 import os
+import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -118,20 +120,22 @@ class Cluster:
             self.connected = True
             return
         address = self._address or os.environ.get("RAY_ADDRESS") or "local"
-        if address == "local":
-            cores = os.cpu_count() or 1
-            asked = cores if workers is None else math.ceil(workers * cpus)
-            self._ray.init(
-                address="local",
-                num_cpus=max(asked, 1),
-                include_dashboard=False,
-                object_store_memory=_OBJECT_STORE,
-                **_QUIET,
-            )
-        else:
-            _check_answers(address, self._timeout)
-            self._ray.init(address=address, **_QUIET)
+        with _as_it_was():
+            if address == "local":
+                cores = os.cpu_count() or 1
+                asked = cores if workers is None else math.ceil(workers * cpus)
+                self._ray.init(
+                    address="local",
+                    num_cpus=max(asked, 1),
+                    include_dashboard=False,
+                    object_store_memory=_OBJECT_STORE,
+                    **_QUIET,
+                )
+            else:
+                _check_answers(address, self._timeout)
+                self._ray.init(address=address, **_QUIET)
         self.connected = self._made = True
+        self._print_worker_messages(False)
 
     def room(self, needs: Needs) -> int:
         """How many cells of these needs the whole cluster has room for, were nothing else running on it."""
@@ -170,6 +174,15 @@ class Cluster:
             ) from error
         return ready
 
+    def _print_worker_messages(self, wanted: bool) -> None:
+        """Let Ray print a paragraph for each worker that dies, or not: the sweep tells of it itself.
+
+        They come whatever `log_to_driver` says, on standard output, and only this flag of Ray's own stops them.
+        """
+        printing: Any = importlib.import_module("ray._private.worker")
+        if hasattr(printing, "_worker_logs_enabled"):
+            printing._worker_logs_enabled = wanted
+
     def kill(self, actor: Any) -> None:
         """End a worker, whatever it does."""
         # One that is dead already, or whose cluster is gone, has ended.
@@ -182,7 +195,23 @@ class Cluster:
             self.kill(actor)
         if self._made:
             self._ray.shutdown()
+            self._print_worker_messages(True)
         self.connected = self._made = False
+
+
+@contextlib.contextmanager
+def _as_it_was() -> Iterator[None]:
+    """Keep who answers SIGTERM: Ray would make it an exit of its own."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        # None is a handler that Python did not set, and cannot set again.
+        if before is not None:
+            signal.signal(signal.SIGTERM, before)
 
 
 def _check_answers(address: str, timeout: float) -> None:

@@ -21,6 +21,8 @@ from circuitkit.studies.identity import named as name_of
 from circuitkit.studies.outcomes import Outcome, run_cell
 from circuitkit.studies.pretrained import Pretrained
 
+__all__ = ["Needs", "OnRay"]
+
 _FAILED_STARTS = 3
 """So many workers in a row that could not start stop a sweep: one may have had bad luck with its node."""
 

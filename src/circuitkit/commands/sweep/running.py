@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from circuitkit.commands.loading import LoadAs
+from circuitkit.commands.sweep.cluster import OnCluster, place
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,6 +30,7 @@ def run(
     on: Literal["local", "ray"] = "local",
     version: str = "",
     load_as: LoadAs | None = None,
+    cluster: OnCluster | None = None,
 ) -> int:
     """Run a sweep's cells that are not done yet; any number of processes and machines may, in one folder.
 
@@ -39,7 +41,7 @@ def run(
     out
         Folder of the sweep: one file a cell.
     workers
-        Processes that run cells, one thread each; this very process if not given.
+        Processes that run cells, one thread each; this very process if not given, on Ray as many as have room.
     shard
         Run one part alone, such as 3/10: of ten parts the third, counted from 1.
     retry_failed
@@ -57,13 +59,14 @@ def run(
 
     cells = described(source, load_as)
     part = _shard(shard)
+    where = place(on, workers, cluster)
     if workers is None and _all_small(cells):
         # Threads that share a tensor of some thousand numbers wait for each other for longer than they compute.
         torch.set_num_threads(1)
     # A cluster ends a job with this, and a clean stop frees its claims for other machines at once.
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        swept = sweep(cells, out, on=on, workers=workers, retry_failed=retry_failed, shard=part, version=version)
+        swept = sweep(cells, out, on=where, workers=workers, retry_failed=retry_failed, shard=part, version=version)
     except KeyboardInterrupt:
         print("circuitkit: interrupted; what was finished is kept: run it again to go on", file=sys.stderr)
         return 130
