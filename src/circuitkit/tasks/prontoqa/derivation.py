@@ -147,6 +147,7 @@ class _Search:
         self.lines = lines
         self.axioms = axioms
         self.said = [*(line.form for line in lines), goal]
+        self._longer: dict[tuple[Formula, int, frozenset[Formula]], Derivation | None] = {}
 
     @staticmethod
     def cheapest(found: Iterable[Derivation]) -> Derivation | None:
@@ -172,8 +173,11 @@ class _Search:
             return Derivation("stated", 0, frozenset({index}), self.lines[index].grade)
         if form in self.axioms:
             return Derivation("unstated_axiom", 1, frozenset(), Grade.NON_ATOMIC)
-        found = [*self.directly(form, place, pending), *self.applied(form, place, pending)]
-        return self.cheapest(found)
+        asked = (form, place, pending)
+        if asked not in self._longer:
+            found = [*self.directly(form, place, pending), *self.applied(form, place, pending)]
+            self._longer[asked] = self.cheapest(found)
+        return self._longer[asked]
 
     def directly(self, goal: Formula, place: int, pending: frozenset[Formula]) -> Iterator[Derivation]:
         """Yield the derivations of `goal` that end in an introduction or in leaving out conjuncts."""

@@ -8,7 +8,6 @@ Gentzen's, kept line by line in Lemmon's style.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from itertools import product
 
 from circuitkit.tasks.prontoqa.logic import And, Formula, Or, Rule, about, negation, subjects, unordered
 
@@ -92,7 +91,10 @@ class NaturalDeduction:
 
 def _together(each: Sequence[set[Hypotheses]]) -> set[Hypotheses]:
     """Return what premises rest on together, for every choice of what each rests on."""
-    return _smallest(frozenset[Formula]().union(*chosen) for chosen in product(*map(_smallest, each)))
+    found: set[Hypotheses] = {frozenset()}
+    for sets in each:
+        found = _smallest(one | other for one in found for other in sets)
+    return found
 
 
 def _smallest(sets: Iterable[Hypotheses]) -> set[Hypotheses]:
