@@ -18,7 +18,7 @@ import architectures
 import circuitkit as ck
 from circuitkit.lens import logit_lens
 from circuitkit.metrics import Targets, logit_difference
-from circuitkit.model import KINDS, LoadError, Tokens
+from circuitkit.model import KINDS, LoadError, SiteError, Tokens
 from circuitkit.model.devices import weight_of
 from circuitkit.run import Intervention
 from circuitkit.run.executor import measure
@@ -181,10 +181,11 @@ def refusals(divided: ck.Model, tokens: Tokens, source: Tokens) -> dict[str, str
 
 def compared(folder: Path) -> dict[str, object]:
     """One model in everything that is claimed, or why it cannot be divided."""
-    whole = ck.load(folder)
+    whole, own = ck.load(folder), folder / "tp_plan.json"
     try:
-        divided = ck.load(folder, tp_plan="auto")
-    except LoadError as error:
+        divided = ck.load(folder, tp_plan=json.loads(own.read_text()) if own.exists() else "auto")
+        divided.n_heads(0)
+    except (LoadError, SiteError) as error:
         return {"numbers": {}, "refusals": {"load": str(error)}}
     drawn, other = architectures.prompts("left_padded"), architectures.prompts("left_padded", seed=3)
     tokens = whole.tokens(drawn.input_ids, drawn.attention_mask)

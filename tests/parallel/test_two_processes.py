@@ -30,6 +30,11 @@ def test_a_plan_without_processes_is_refused(monkeypatch):
         ck.load("deductor-130k", tp_plan="auto")
 
 
+def test_a_plan_that_is_none_is_refused():
+    with pytest.raises(LoadError, match="tp_plan is 'auto' or a dictionary of module names and styles, not 'colwise'"):
+        ck.load("deductor-130k", tp_plan="colwise")
+
+
 def test_a_planted_model_is_not_divided():
     with pytest.raises(LoadError, match="is built, not loaded, and does not take tp_plan"):
         ck.load("planted-induction-llama", tp_plan="auto")

@@ -3,6 +3,7 @@
 Two processes on the CPU (gloo), started by torchrun; each also holds the whole model, which is the oracle.
 """
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,25 @@ def test_four_processes_share_four_heads(tmp_path):
     found = compare([folder], tmp_path, processes=4)["gpt_neox"]
     assert len(found) == 4
     assert all(number <= 1e-5 for report in found for number in report["numbers"].values())
+
+
+def test_a_model_whose_code_counts_on_every_head_is_refused_whatever_the_plan(tmp_path):
+    folder = architectures.folder("stablelm", tmp_path)
+    plan = {f"model.layers.*.self_attn.{name}_proj": "colwise" for name in "qkv"}
+    (folder / "tp_plan.json").write_text(json.dumps(plan | {"model.layers.*.self_attn.o_proj": "rowwise"}))
+    for report in compare([folder], tmp_path, processes=2)["stablelm"]:
+        assert "StableLmForCausalLM does not run divided among processes by this plan" in report["refusals"]["load"]
+
+
+def test_a_plan_of_ones_own_changes_transformers(tmp_path):
+    folder = architectures.folder("llama", tmp_path)
+    mlp = {f"model.layers.*.mlp.{name}_proj": "replicate" for name in ("gate", "up", "down")}
+    (folder / "tp_plan.json").write_text(json.dumps(mlp))
+    first, second = compare([folder], tmp_path, processes=2)["llama"]
+    assert first == second
+    assert not {what: number for what, number in first["numbers"].items() if not number <= 1e-5}
+    # Neurons are whole in every process, so the activation between them is a site like any other.
+    assert first["refusals"]["activation"] == "not refused"
 
 
 def test_what_cannot_be_divided_is_refused(tmp_path):

@@ -23,6 +23,15 @@ def execution_device(module: nn.Module) -> torch.device:
     return next(module.parameters()).device
 
 
+def accelerators(hf: Any) -> list[torch.device]:
+    """The accelerators that a device map spreads a model over; none where there is no such map.
+
+    What is offloaded to the CPU's memory or to disk computes on one of them too.
+    """
+    places = dict.fromkeys(getattr(hf, "hf_device_map", {}).values())
+    return [torch.device(place) for place in places if str(place) not in ("cpu", "disk")]
+
+
 def weight_of(module: nn.Module, name: str = "weight") -> Tensor | None:
     """A module's parameter as it is while the module computes, and whole; None where it has none of that name.
 

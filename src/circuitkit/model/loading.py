@@ -87,7 +87,7 @@ def load(
         hf: Any = AutoModelForCausalLM.from_pretrained(where, **given)
     except (OSError, SafetensorError) as error:
         raise LoadError(f"no model could be loaded from {text!r}: {error}") from error
-    except ValueError as error:
+    except (ValueError, RuntimeError) as error:
         if tp_plan is None:
             raise
         raise LoadError(
@@ -95,8 +95,7 @@ def load(
             "tp_plan={'model.layers.*.self_attn.q_proj': 'colwise', …, 'model.layers.*.self_attn.o_proj': 'rowwise'}; "
             "without one, device_map='auto' spreads the model over the GPUs of one process"
         ) from error
-    if tp_plan is not None:
-        _check_heads(text, hf)
+    _check_heads(text, hf)
     hf.eval()
     code = {"trust_remote_code": settings["trust_remote_code"]} if "trust_remote_code" in settings else {}
     try:
@@ -117,6 +116,8 @@ def _division(name: str, tp_plan: Any, tp_size: int | None) -> Any:
     import torch.distributed as dist
     from transformers.distributed.configuration_utils import DistributedConfig
 
+    if tp_plan != "auto" and not isinstance(tp_plan, dict):
+        raise LoadError(f"tp_plan is 'auto' or a dictionary of module names and styles, not {tp_plan!r}")
     started = dist.get_world_size() if dist.is_available() and dist.is_initialized() else os.environ.get("WORLD_SIZE")
     if started is None:
         raise LoadError(
@@ -128,7 +129,8 @@ def _division(name: str, tp_plan: Any, tp_size: int | None) -> Any:
 
 def _check_heads(name: str, hf: Any) -> None:
     """Refuse heads that do not come out even, which a model would only trip over while running."""
-    processes = getattr(hf, "_tp_size", None) or 1
+    if (processes := getattr(hf, "_tp_size", None) or 1) == 1:
+        return
     projections = ("q_proj", "k_proj", "v_proj", "qkv_proj", "query_key_value")
     if not any(style == "colwise" and at.rsplit(".", 1)[-1] in projections for at, style in (hf.tp_plan or {}).items()):
         return

@@ -17,8 +17,9 @@ from circuitkit.model import taps
 from circuitkit.model.anatomy import Names, dissect
 from circuitkit.model.devices import execution_device
 from circuitkit.model.points import Point
-from circuitkit.model.probe import Layer, module_point, probe
+from circuitkit.model.probe import Layer, probe
 from circuitkit.model.sharding import check_same_draws, group_of
+from circuitkit.model.short_run import module_point
 from circuitkit.model.site import ATTENTION_KINDS, KEY_VALUE_KINDS, Kind, Site, SiteError
 from circuitkit.model.tokens import Pass, Prompts, Tokens, as_tokens
 

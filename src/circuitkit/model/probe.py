@@ -8,8 +8,8 @@ So each claim is checked on the model's own numbers, `resid_pre + attn_out + mlp
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -18,12 +18,11 @@ from torch import Tensor, nn
 
 from circuitkit.model.anatomy import Anatomy, Block
 from circuitkit.model.attention import AttentionTap, tapped
-from circuitkit.model.devices import execution_device
 from circuitkit.model.points import Columns, Heads, Point, Whole, first_tensor
 from circuitkit.model.sharding import Held, Shard, division, every_process, heads_divided
-from circuitkit.model.site import ATTENTION_KINDS, Kind, Site, SiteError
+from circuitkit.model.short_run import keepers, removed, short_run
+from circuitkit.model.site import ATTENTION_KINDS, Kind, SiteError
 
-_PROBE_TOKENS = 8
 _BRANCHES: tuple[Kind, ...] = ("attn_out", "mlp_out", "resid_mid")
 _PROJECTIONS: tuple[Kind, ...] = ("q", "k", "v")
 
@@ -66,53 +65,18 @@ def probe(anatomy: Anatomy, group: Any = None) -> tuple[Layer, ...]:
     Args:
         anatomy: the decoder's modules.
         group: the processes that its tensors are divided among, each of which probes at the same time.
+
+    Raises:
+        SiteError: the decoder does not run divided.
     """
     seen = [_Seen() for _ in anatomy.blocks]
     with ExitStack() as stack:
         for block, record in zip(anatomy.blocks, seen, strict=True):
             _watch(block, record, stack)
-        config = _short_run(anatomy)
+        config = short_run(anatomy, group)
     if group is not None:
         _join(anatomy.blocks, seen, group)
     return tuple(_layer(block, record, config) for block, record in zip(anatomy.blocks, seen, strict=True))
-
-
-def module_point(anatomy: Anatomy, site: Site, module: nn.Module, group: Any) -> Point:
-    """Where a module's input or output is, of which each process may hold a part.
-
-    Raises:
-        SiteError: the processes hold what cannot be put together, or a short run does not call the module.
-    """
-    held: list[Held] = []
-
-    def keep(part: str, end: str, values: Any) -> None:
-        if end == site.end and not held:
-            held.append(Held.of(first_tensor(values)))
-
-    before, after = _keepers("", keep)
-    with (
-        _removed(module.register_forward_pre_hook(before, with_kwargs=True)),
-        _removed(module.register_forward_hook(after)),
-    ):
-        _short_run(anatomy)
-    said = every_process(held, group)
-    if not all(said):
-        raise SiteError(f"{site}: a short run does not call it on every process, so what each holds is not known")
-    try:
-        return Point(module, site.end, shard=division(module, site.end, [each[0] for each in said], group))
-    except SiteError as error:
-        raise SiteError(f"{site}: {error}") from error
-
-
-def _short_run(anatomy: Anatomy) -> Any:
-    """Run a few tokens; returns the decoder's settings."""
-    root: Any = anatomy.root
-    config = root.config.get_text_config() if hasattr(root.config, "get_text_config") else root.config
-    ids = (torch.arange(_PROBE_TOKENS) * 7 + 3)[None] % config.vocab_size
-    ids = ids.to(execution_device(anatomy.embed))
-    with _evaluating(root), torch.no_grad():
-        root(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False)
-    return config
 
 
 def _join(blocks: tuple[Block, ...], seen: list[_Seen], group: Any) -> None:
@@ -134,18 +98,6 @@ def _join(blocks: tuple[Block, ...], seen: list[_Seen], group: Any) -> None:
                 record.pattern = record.heads.gathered(record.pattern)
 
 
-@contextmanager
-def _evaluating(root: nn.Module) -> Iterator[None]:
-    """Dropout off, and each module's own training flag back at the end."""
-    flags = {module: module.training for module in root.modules()}
-    root.eval()
-    try:
-        yield
-    finally:
-        for module, flag in flags.items():
-            module.training = flag
-
-
 def _watch(block: Block, record: _Seen, stack: ExitStack) -> None:
     def keep(part: str, end: str, values: Any) -> None:
         # A copy, because some decoders add to a branch's output in place.
@@ -154,9 +106,9 @@ def _watch(block: Block, record: _Seen, stack: ExitStack) -> None:
     for part, module in vars(block).items():
         if module is None:
             continue
-        before, after = _keepers(part, keep)
-        stack.enter_context(_removed(module.register_forward_pre_hook(before, with_kwargs=True)))
-        stack.enter_context(_removed(module.register_forward_hook(after)))
+        before, after = keepers(part, keep)
+        stack.enter_context(removed(module.register_forward_pre_hook(before, with_kwargs=True)))
+        stack.enter_context(removed(module.register_forward_hook(after)))
     if block.attn is not None:
 
         def see(pattern: Tensor) -> None:
@@ -166,25 +118,6 @@ def _watch(block: Block, record: _Seen, stack: ExitStack) -> None:
             record.softmaxes = fired
 
         stack.enter_context(tapped([AttentionTap(block.attn, lambda scores: None, see, count)]))
-
-
-def _keepers(part: str, keep: Callable[[str, str, Any], None]) -> tuple[Callable[..., None], Callable[..., None]]:
-    def before(module: nn.Module, args: Any, kwargs: Any) -> None:
-        if values := [x for x in (*args, *kwargs.values()) if isinstance(x, Tensor)]:
-            keep(part, "input", values)
-
-    def after(module: nn.Module, args: Any, output: Any) -> None:
-        keep(part, "output", output)
-
-    return before, after
-
-
-@contextmanager
-def _removed(handle: Any) -> Iterator[None]:
-    try:
-        yield
-    finally:
-        handle.remove()
 
 
 def _layer(block: Block, seen: _Seen, config: Any) -> Layer:

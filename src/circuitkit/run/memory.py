@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
+from circuitkit.model.devices import accelerators
 from circuitkit.model.sharding import every_process
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ Made = TypeVar("Made")
 
 
 def memory(model: Model, budget: int | None) -> int:
-    """Bytes that a study may take on the model's device: its budget, or half of what is free there.
+    """Bytes that a study may take on the model's device: its budget, or half of what is free there (or on the fullest).
 
     Processes that share a model take what the one with the least has, so that they run the same batches.
     """
@@ -27,7 +28,9 @@ def memory(model: Model, budget: int | None) -> int:
         return budget
     if model.device.type != "cuda":
         return _BUDGET_ON_CPU
-    free = int(torch.cuda.mem_get_info(model.device)[0] * 0.5)
+    # Of a model that is spread over several, a batch goes through all.
+    devices = accelerators(model.hf) or [model.device]
+    free = min(int(torch.cuda.mem_get_info(device)[0] * 0.5) for device in devices)
     return free if model.group is None else min(every_process(free, model.group))
 
 

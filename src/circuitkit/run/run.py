@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from circuitkit.model.devices import accelerators
 from circuitkit.model.sharding import check_same_prompts
 from circuitkit.model.site import Site
 from circuitkit.model.tokens import Prompts, Tokens
@@ -142,7 +143,7 @@ def forward(
     read, where = torch.unique(columns - first, return_inverse=True)
     if model.accepts("logits_to_keep"):
         # On the CPU an index fits a stream on any device, and the last layer's is not always the tokens'.
-        read = read.cpu() if len(set(getattr(model.hf, "hf_device_map", {}).values())) > 1 else read
+        read = read.cpu() if len(accelerators(model.hf)) > 1 else read
         logits = model.hf(**arguments, logits_to_keep=read).logits
     else:
         logits = model.hf(**arguments).logits[:, read]
