@@ -66,6 +66,9 @@ class NnsightModel(Model):
         with torch.device("meta"):
             skeleton = type(wrapped)(wrapped.config).to(wrapped.dtype)
         super().__init__(skeleton.eval(), tokenizer, name=name, revision=revision)
+        for module in skeleton.modules():
+            # A lens or a study that calls the model's own modules is told so, before it meets missing weights.
+            module.register_forward_pre_hook(self.forward)
         self.traced, self.remote, self.dtype = traced, remote, wrapped.dtype
         self.rows_at_once = 64
 
@@ -209,7 +212,7 @@ class NnsightModel(Model):
         if gradients:
             raise refusal("gradients", self.name)
         if list(capture):
-            raise refusal("capture while generating", self.name)
+            raise refusal("capture in a context", self.name)
         return Holding(self, interventions, ())
 
     def generate(

@@ -58,7 +58,7 @@ class Holding(Session):
         Raises:
             EngineError: always.
         """
-        raise refusal("capture while generating", self.model.name)
+        raise refusal("capture in a context", self.model.name)
 
     def told(self) -> dict[str, str]:
         """Where a cache comes from."""

@@ -11,17 +11,15 @@ class EngineError(ValueError):
 
 
 REFUSALS: dict[str, str] = {
-    "forward": "a remote model is not here: use model.run(prompts, …), or model.generate",
-    "gradients": "nothing is differentiated on the far side: load the model here, without engine='nnsight'",
-    "capture while generating": "captures are kept of one run: use model.run(prompts and continuation, capture=…)",
-    "attention while generating": "scores and pattern are reached in one run over a prompt, not while decoding",
-    "attention without eager": (
-        "fused attention never forms scores and pattern: load the model with attn_implementation='eager'"
-    ),
+    "forward": "its modules are not here: use model.run, model.generate, or a study that is made of cells",
+    "gradients": "nothing is differentiated where the model is: load it without engine='nnsight'",
+    "capture in a context": "captures belong to one run: use model.run(prompts, capture=…)",
+    "attention while generating": "scores and pattern are reached in a run over prompts, not while decoding",
+    "attention without eager": "fused attention never forms scores and pattern: load with attn_implementation='eager'",
     "force": "forcing a pattern's sum needs rules that do not travel: knock keys out, or replace the pattern",
     "study within intervene": "cells are stacked along the batch, which outer interventions do not know of",
     "own hooks": "this study holds its own hooks on the model, which is not here: load it without engine='nnsight'",
-    "budget": "memory elsewhere cannot be measured: set model.rows_at_once, the rows of one trace",
+    "budget": "memory elsewhere cannot be measured: set model.rows_at_once, the most rows of one trace",
     "decoding": "interventions follow greedy decoding or sampling, one sequence a prompt, with a KV cache",
 }
 """What is refused, and what to do instead."""
