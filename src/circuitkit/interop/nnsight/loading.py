@@ -38,12 +38,12 @@ def load(
     from nnsight import TransformersModel  # type: ignore[import-untyped]  # it has no types
     from transformers import AutoTokenizer
 
-    # The environment that a request asks for is this model's own, so that fused attention is asked for by name too.
     settings = {"dtype": dtype, **settings} if dtype is not None else dict(settings)
     if not local:
         settings["revision"] = revision or "main"
+    code = {"trust_remote_code": settings["trust_remote_code"]} if "trust_remote_code" in settings else {}
     try:
-        tokenizer: Any = AutoTokenizer.from_pretrained(where, revision=revision or "main")
+        tokenizer: Any = AutoTokenizer.from_pretrained(where, revision=revision or "main", **code)
         tokenizer.padding_side = "left"
         with warnings.catch_warnings():
             # A module named like something that nnsight serves is renamed there; sites are found by paths.
