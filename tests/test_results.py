@@ -296,4 +296,5 @@ def test_a_head_stands_beside_the_other_heads_of_its_layer() -> None:
     assert frame.loc[(0, 0), "control_mean"] == pytest.approx((1.0 + 3.0) / 2)
     assert frame.loc[(0, 0), "control_p"] == pytest.approx(1 / 3)
     assert frame.loc[(1, 1), "control_mean"] == pytest.approx(2.0)
+    assert bool((frame["control_p"] >= 1 / (1 + frame["control_n"])).all())
     assert "control_mean" not in Result(torch.ones(2, 4), ("layer",), result.baseline, "ablate", "kl").frame

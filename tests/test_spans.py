@@ -222,3 +222,11 @@ def test_positions_named_outright_need_no_tokenizer():
         Span.of_text(" ")
     with pytest.raises(SpanError, match="no text to lie within"):
         Span.at(1).within(Span.of_text("w3"))
+
+
+def test_a_text_that_is_not_there_is_named_as_it_was_given() -> None:
+    model = ck.load("deductor-130k")
+    with pytest.raises(SpanError, match=r"row 0 has no 'zebra': its text is"):
+        ck.Span.of_text("zebra").positions(model, "Every wumpus is a dumpus.")
+    with pytest.raises(SpanError, match=r"row 0 has no 'wumpus' \[1\]: its text is"):
+        ck.Span.of_text("wumpus", 1).positions(model, "Every wumpus is a dumpus.")

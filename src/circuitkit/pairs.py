@@ -145,7 +145,7 @@ class Pairs:
             raise PairError(
                 f"pair {row} has a clean prompt of {int(clean.lengths[row])} tokens and a corrupt one of "
                 f"{int(corrupt.lengths[row])}, so their positions do not correspond; change words for words of as many "
-                f"tokens\n  clean:   {_shown(model, clean, row)}\n  corrupt: {_shown(model, corrupt, row)}"
+                f"tokens\n  clean:   {prompt_text(model, clean, row)}\n  corrupt: {prompt_text(model, corrupt, row)}"
             )
         answer = _answer_ids(model, "answer", self.answer, self.clean, clean)
         distractor = None
@@ -224,7 +224,8 @@ def token_text(model: Model, token: int) -> str:
     return f"{token}" if model.tokenizer is None else str(model.tokenizer.decode([token]))
 
 
-def _shown(model: Model, tokens: Tokens, row: int) -> str:
+def prompt_text(model: Model, tokens: Tokens, row: int) -> str:
+    """A row's prompt, token by token."""
     return " | ".join(token_text(model, int(token)) for token in tokens.ids[row][tokens.mask[row]])
 
 

@@ -179,12 +179,18 @@ class Result:
         """Lay the result out as a row a cell; cells that don't exist are absent.
 
         Columns: the axes, the labels of axes that have them (`position_label`), `value`, `effect`,
-        `normalised`, for heads the `control_mean`, `_low`, `_high` and `_p` of the other heads of their layer, the
-        effect's bootstrap interval `low` and `high`, `effect_size` (Hedges' g), the
-        sign-flip `p`, `p_corrected` over all cells (step-down max-T, or Benjamini-Hochberg) and `significant`
+        `normalised`, for heads the control (below), the effect's bootstrap interval `low` and `high`, `effect_size`
+        (Hedges' g), the sign-flip `p`, `p_corrected` over all cells (step-down max-T, or Benjamini-Hochberg) and `significant`
         (`p_corrected` < 1 − level). With one example, or one group, there is no such interval or test: those
         columns are NaN and `frame.attrs["statistics"]` says why, as `attrs["normalised"]` does for an
         undefined normalised effect.
+
+        The control of a head is matched in layer and number: the other heads of its layer that the result has
+        measured, each alone, which are all there are unless some heads alone were asked for. `control_n` is how many
+        they are, `control_mean`, `_low` and `_high` their effects' mean and middle 95%, and `control_p` the chance
+        that one of them, or the head itself, does at least as much in magnitude, which is never under
+        1 / (1 + `control_n`). Sets of heads have random sets beside them in `ablation.sets`. A residual stream, an
+        attention layer or an MLP is the only one of its layer, and has no such control.
 
         >>> baseline = Baseline(torch.full((2,), 5.0))
         >>> result = Result(torch.zeros(1, 2, 2), ("layer", "head"), baseline, "ablate", "kl")
@@ -204,6 +210,7 @@ class Result:
         if "head" in self.axes:
             others = statistics.against_others(self.effects, self.axes.index("head"), level=level)
             columns |= {f"control_{name}": getattr(others, name).ravel() for name in ("mean", "low", "high", "p")}
+            columns["control_n"] = others.n_others.ravel()
         frame = pd.DataFrame(columns)
         reason = self._too_few
         if reason is None:

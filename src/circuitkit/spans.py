@@ -239,7 +239,8 @@ class Span:
             places = find(text)
             positions = tuple(at for at, each in enumerate(ranges) if any(_meet(text, each, place) for place in places))
             if not positions:
-                raise SpanError(f"row {row} has no {self.name}: its text is {text!r}")
+                # Of a span that is not there at all, it does not matter which was meant.
+                raise SpanError(f"row {row} has no {self.name.removesuffix(' [0]')}: its text is {text!r}")
             found.append(positions)
         return found
 

@@ -355,3 +355,10 @@ def test_what_the_user_got_wrong_is_told_in_one_line(words, told, capsys, tmp_pa
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith("circuitkit: ") and told in error
     assert not (tmp_path / "out").exists()
+
+
+def test_a_small_models_weights_have_no_bar(capfd):
+    from circuitkit.commands.loading import load
+
+    load("deductor-5k")
+    assert "Loading weights" not in capfd.readouterr().err

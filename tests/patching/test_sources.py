@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import architectures
 import circuitkit as ck
-from circuitkit.model import SiteError
+from circuitkit.model import PromptError, SiteError
 
 
 def drawn(n: int = 3, length: int = 6, seed: int = 4) -> ck.Pairs:
@@ -134,3 +134,17 @@ def test_what_does_not_fit_is_named():
     ]:
         with pytest.raises(error, match=message):
             ck.patching.sweep(model, pairs, progress=False, **arguments)
+
+
+@pytest.mark.parametrize("position", [6, -7])
+def test_a_position_that_a_prompt_lacks_is_told_with_the_prompt(position):
+    model = ck.Model(architectures.build("llama")[0])
+    pairs = ck.Pairs(
+        [[6, 7, 8, 9, 10, 11, 12], [6, 7, 8, 9, 10, 11]],
+        [[5, 7, 8, 9, 10, 11, 12], [5, 7, 8, 9, 10, 11]],
+        [[3], [3]],
+        [[4], [4]],
+    )
+    told = rf"position {position} does not exist in prompt 1, which has 6 tokens.*: 6 \| 7 \| 8 \| 9 \| 10 \| 11"
+    with pytest.raises(PromptError, match=told):
+        ck.patching.sweep(model, pairs, positions=[0, position], progress=False)

@@ -46,7 +46,9 @@ def load(model: str, load_as: LoadAs | None = None) -> Model:
     """
     # Help is told without torch.
     import torch
+    from transformers.utils import logging
 
+    from circuitkit.model import embedded
     from circuitkit.model import load as load_model
 
     options = load_as or LoadAs()
@@ -55,9 +57,17 @@ def load(model: str, load_as: LoadAs | None = None) -> Model:
         settings["attn_implementation"] = options.attn_implementation
     if options.trust_remote_code:
         settings["trust_remote_code"] = True
-    loaded = load_model(
-        model, device_map=options.device_map, dtype=options.dtype, revision=options.revision, **settings
-    )
+    # What the package carries is there at once; a bar is for weights of gigabytes.
+    shown = logging.is_progress_bar_enabled()
+    if model in embedded.names():
+        logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers leaves it untyped
+    try:
+        loaded = load_model(
+            model, device_map=options.device_map, dtype=options.dtype, revision=options.revision, **settings
+        )
+    finally:
+        if shown:
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]  # as above
     # Threads that share a tensor of some thousand numbers wait for each other for longer than they compute.
     if sum(parameter.numel() for parameter in loaded.hf.parameters()) < _SMALL:
         torch.set_num_threads(1)

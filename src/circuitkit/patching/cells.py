@@ -12,8 +12,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from circuitkit.model.site import HEAD_KINDS, KEY_VALUE_KINDS, Kind, Site, SiteError
-from circuitkit.model.tokens import absolute
-from circuitkit.pairs import AlignedPairs, PairError
+from circuitkit.model.tokens import PromptError, absolute
+from circuitkit.pairs import AlignedPairs, PairError, prompt_text
 from circuitkit.study import Study
 
 if TYPE_CHECKING:
@@ -112,16 +112,32 @@ class Cells:
         return list(dict.fromkeys(site.place for each in self.sites for site in each))
 
     def require_positions_of_prompts(self, study: Study) -> None:
-        """Refuse positions counted from the end where the metric reads an answer behind the prompt.
+        """Refuse positions that a prompt lacks, and those counted from the end where an answer is read behind it.
 
         Raises:
-            PairError: they would count the answer.
+            PromptError: a prompt is too short; it is named.
+            PairError: positions counted from the end would count the answer.
         """
         from_the_end = any(min(site.position or 0, site.key or 0) < 0 for each in self.sites for site in each)
         if from_the_end and study.tokens is not study.base:
             raise PairError(
                 "with answers of several tokens, negative positions would count the answer: name them from 0"
             )
+        named = dict.fromkeys(at for each in self.sites for site in each for at in (site.position, site.key))
+        for position in named:
+            self._require(study, position)
+
+    def _require(self, study: Study, position: int | None) -> None:
+        if position is None:
+            return
+        lengths = study.tokens.lengths.tolist()
+        for row, length in enumerate(lengths):
+            if not -length <= position < length:
+                text = prompt_text(study.model, study.base, row)
+                raise PromptError(
+                    f"position {position} does not exist in prompt {row}, which has {length} tokens, so it has the "
+                    f"positions 0 to {length - 1}, or -{length} to -1 from its end: {text}"
+                )
 
     def filled(self, values: Float[Tensor, "cell example"]) -> Float[Tensor, "*cells example"]:
         """The cells' values along their axes; NaN where a layer has no such head, or a query comes before its key."""

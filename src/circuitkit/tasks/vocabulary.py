@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -35,12 +36,21 @@ def require_known(tokenizer: Any, texts: Iterable[str], task: str) -> None:
     """Refuse a tokenizer that does not know a word of some texts.
 
     Raises:
-        ValueError: it does not; the text is named.
+        ValueError: it does not; the words that it lacks are named.
     """
     for text in texts:
-        ids = token_ids(tokenizer, text)
-        if not ids or (tokenizer.unk_token_id is not None and tokenizer.unk_token_id in ids):
-            raise ValueError(f"the tokenizer does not know every word of {text!r}, so {task} cannot be asked with it")
+        if not _knows(tokenizer, text):
+            words = dict.fromkeys(re.findall(r"\w+|[^\w\s]", text))
+            lacking = [word for word in words if not (_knows(tokenizer, word) or _knows(tokenizer, f" {word}"))]
+            named = f": it lacks {', '.join(map(repr, lacking))}" if lacking else ""
+            raise ValueError(
+                f"the tokenizer does not know every word of {text!r}, so {task} cannot be asked with it{named}"
+            )
+
+
+def _knows(tokenizer: Any, text: str) -> bool:
+    ids = token_ids(tokenizer, text)
+    return bool(ids) and (tokenizer.unk_token_id is None or tokenizer.unk_token_id not in ids)
 
 
 def words_to_draw(tokenizer: Any, vocabulary: Any | Sequence[int]) -> list[int]:
