@@ -157,6 +157,14 @@ def surveyed(whole: ck.Model, divided: ck.Model, ids: Tensor, others: Tensor) ->
     }
 
 
+def told(whole: ck.Model, divided: ck.Model, ids: Tensor, others: Tensor) -> dict[str, float]:
+    """Path patching, from a head to a key/value head and to a query head."""
+    pairs = ck.Pairs(ids[:1], others[:1], answer=torch.tensor([7]), distractor=torch.tensor([8]))
+    senders, receivers = ["z[layer=0, head=3]"], ["v[layer=2, head=0]", "q[layer=2, head=3]"]
+    values = [ck.patching.paths(model, pairs, senders, receivers).values for model in (whole, divided)]
+    return {"path patching": apart(*values)}
+
+
 def refused(action: Callable[[], object]) -> str:
     try:
         action()
@@ -193,6 +201,7 @@ def compared(folder: Path) -> dict[str, object]:
     numbers = captures(whole, divided, tokens) | studied(whole, divided, tokens, source)
     numbers |= generated(whole, divided, tokens) | differentiated(whole, divided, tokens)
     numbers |= modules(whole, divided, tokens) | surveyed(whole, divided, drawn.input_ids, other.input_ids)
+    numbers |= told(whole, divided, drawn.input_ids, other.input_ids)
     return {"numbers": numbers, "refusals": refusals(divided, tokens, source)}
 
 
