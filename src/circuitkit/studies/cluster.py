@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from circuitkit.studies.errors import SweepError, SweepStoppedError
+from circuitkit.studies.errors import SweepError
 
 _GIB = 2**30
 
@@ -161,17 +161,8 @@ class Cluster:
         return self._ray.remote(**options)(kind)
 
     def wait(self, awaited: list[Any], seconds: float) -> list[Any]:
-        """One that is there, or none after so many seconds.
-
-        Raises:
-            SweepStoppedError: the cluster is gone.
-        """
-        try:
-            ready: list[Any] = self._ray.wait(awaited, num_returns=1, timeout=seconds)[0]
-        except ConnectionError as error:
-            raise SweepStoppedError(
-                f"the Ray cluster does not answer any more ({error}); what ended is kept"
-            ) from error
+        """One that is there, or none after so many seconds."""
+        ready: list[Any] = self._ray.wait(awaited, num_returns=1, timeout=seconds)[0]
         return ready
 
     def _print_worker_messages(self, wanted: bool) -> None:
@@ -241,4 +232,6 @@ def _check_answers(address: str, timeout: float) -> None:
         raise SweepError(f"no Ray cluster answers at {address!r} within {timeout:g} s: {advice}") from error
     if told.returncode:
         lines = told.stderr.strip().splitlines() or [f"status {told.returncode}"]
+        if "AuthenticationError" in told.stderr:
+            advice = "give its token as Ray has it: RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH"
         raise SweepError(f"the Ray cluster at {address!r} cannot be used ({lines[-1]}): {advice}")

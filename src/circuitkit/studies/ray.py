@@ -126,6 +126,7 @@ class OnRay:
         return told
 
     def __enter__(self) -> OnRay:
+        self._lost, self._failed_starts = set(), 0
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -140,6 +141,14 @@ class OnRay:
             SweepStoppedError: workers cannot start, or the cluster is gone.
         """
         self._connect()
+        try:
+            yield from self._run_all(claimed)
+        except ConnectionError as error:
+            raise SweepStoppedError(
+                f"the Ray cluster does not answer any more ({error}); what ended is kept"
+            ) from error
+
+    def _run_all(self, claimed: Iterator[NamedCell]) -> Iterator[Ended]:
         more = True
         while True:
             more = self._assign(claimed, more)
