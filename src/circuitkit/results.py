@@ -180,9 +180,9 @@ class Result:
 
         Columns: the axes, the labels of axes that have them (`position_label`), `value`, `effect`,
         `normalised`, for heads the control (below), the effect's bootstrap interval `low` and `high`, `effect_size`
-        (Hedges' g), the sign-flip `p`, `p_corrected` over all cells (step-down max-T, or Benjamini-Hochberg) and `significant`
-        (`p_corrected` < 1 − level). With one example, or one group, there is no such interval or test: those
-        columns are NaN and `frame.attrs["statistics"]` says why, as `attrs["normalised"]` does for an
+        (Hedges' g), the sign-flip `p`, `p_corrected` over all cells (step-down max-T, or Benjamini-Hochberg) and
+        `significant` (`p_corrected` < 1 − level). With one example, or one group, there is no such interval or test:
+        those columns are NaN and `frame.attrs["statistics"]` says why, as `attrs["normalised"]` does for an
         undefined normalised effect.
 
         The control of a head is matched in layer and number: the other heads of its layer that the result has

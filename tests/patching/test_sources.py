@@ -145,6 +145,6 @@ def test_a_position_that_a_prompt_lacks_is_told_with_the_prompt(position):
         [[3], [3]],
         [[4], [4]],
     )
-    told = rf"position {position} does not exist in prompt 1, which has 6 tokens.*: 6 \| 7 \| 8 \| 9 \| 10 \| 11"
+    told = rf"position {position} does not exist in prompt 1, which has 6 tokens.*: 5 \| 7 \| 8 \| 9 \| 10 \| 11"
     with pytest.raises(PromptError, match=told):
         ck.patching.sweep(model, pairs, positions=[0, position], progress=False)
