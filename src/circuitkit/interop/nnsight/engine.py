@@ -289,10 +289,6 @@ class NnsightModel(Model):
 
     __call__ = forward
 
-    def accepts(self, parameter: str) -> bool:
-        """Whether the model's forward takes a parameter of that name."""
-        return parameter in self._forward_parameters
-
     def layers_with(self, kind: Kind) -> list[int]:
         """The layers that have sites of a kind, and that nnsight reaches."""
         layers = super().layers_with(kind)

@@ -6,6 +6,7 @@ import inspect
 import re
 import sys
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 from torch import nn
@@ -20,7 +21,12 @@ def softmax_names(attention: nn.Module) -> tuple[str, ...] | None:
     >>> softmax_names(ck.load("deductor-130k").anatomy.blocks[0].attn)
     ('attention_interface_1', 'nn_functional_softmax_0')
     """
-    own = _calls(type(attention).forward)
+    return _names_in(type(attention))
+
+
+@cache
+def _names_in(attention: Any) -> tuple[str, ...] | None:
+    own = _calls(attention.forward)
     within = _eager_function(attention)
     called = [name for name in own if re.fullmatch(r"attention_interface_\d+", name)]
     if within is not None and called:
@@ -44,6 +50,6 @@ def _calls(function: Callable[..., Any]) -> tuple[str, ...]:
         return ()
 
 
-def _eager_function(attention: nn.Module) -> Callable[..., Any] | None:
-    files: list[Any] = [sys.modules.get(cls.__module__) for cls in type(attention).__mro__]
+def _eager_function(attention: type[nn.Module]) -> Callable[..., Any] | None:
+    files: list[Any] = [sys.modules.get(cls.__module__) for cls in attention.__mro__]
     return next((file.eager_attention_forward for file in files if hasattr(file, "eager_attention_forward")), None)
