@@ -21,7 +21,8 @@ def softmax_names(attention: nn.Module) -> tuple[str, ...] | None:
     >>> softmax_names(ck.load("deductor-130k").anatomy.blocks[0].attn)
     ('attention_interface_1', 'nn_functional_softmax_0')
     """
-    return _names_in(type(attention))
+    cls: Any = type(attention)
+    return _names_in(cls)
 
 
 @cache
