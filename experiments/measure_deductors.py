@@ -56,7 +56,7 @@ def answers(
 def proofs(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, examples: Sequence[prontoqa.Example]
 ) -> dict[str, Count]:
-    """Return how many proofs are correct, strictly correct, and equal to the gold one."""
+    """Return how many proofs are correct, strictly correct, sound, and equal to the gold one."""
     written = answers(model, tokenizer, examples, MAX_NEW_TOKENS)
     verdicts = [prontoqa.judge(e.judged, proof) for e, proof in zip(examples, written, strict=True)]
     same = sum(proof == e.answer for e, proof in zip(examples, written, strict=True))
@@ -64,6 +64,7 @@ def proofs(
     return {
         "correct": count(sum(verdict.correct for verdict in verdicts), n),
         "strict": count(sum(verdict.strict for verdict in verdicts), n),
+        "sound": count(sum(verdict.sound for verdict in verdicts), n),
         "gold": count(same, n),
     }
 
@@ -167,7 +168,7 @@ exemplars, since there are not many; of more hops, none does. Loss (`loss.csv`):
 def accuracy_section(accuracy: Record) -> str:
     """Say how well the model proves and decides."""
     rows = "\n".join(
-        f"| {rule} | {hops} | {said(cell['correct'])} | {said(cell['strict'])} | "
+        f"| {rule} | {hops} | {said(cell['correct'])} | {said(cell['strict'])} | {said(cell['sound'])} | "
         f"{said(accuracy['direct'][rule][hops])} |"
         for rule, cells in accuracy["proof"].items()
         for hops, cell in cells.items()
@@ -176,12 +177,12 @@ def accuracy_section(accuracy: Record) -> str:
     return f"""## Accuracy
 
 On the held-out questions, without exemplars or distractors, greedy decoding; per cent, with 95 % Wilson
-intervals. "Proof" is the judge's headline measure, "strict" allows one application of a rule a step, and "direct" is
-the share of right answers to "True or false", where chance is 50. Without distractors the negations alone tell a
-direct answer; the last figure below is for questions whose distractors bring contrary evidence.
+intervals. "Proof" is the published headline measure, "strict" the published stricter one, "sound" asks of every step
+what logic does, and "direct" is the share of right answers to "True or false", where chance is 50. Without distractors
+the negations alone tell a direct answer; the last figure below is for questions whose distractors bring contrary evidence.
 
-| rule | hops | proof | strict | direct |
-|---|---|---|---|---|
+| rule | hops | proof | strict | sound | direct |
+|---|---|---|---|---|---|
 {rows}
 
 Proofs of three hops: {said(one)} by implication elimination (n = {one["n"]}), {said(all_rules)} over the four rules

@@ -215,11 +215,13 @@ def _heads(
     project, point = model.anatomy.blocks[layer].o, model.point(Site("attn_out", layer=layer))
     assert project is not None  # the layer has z, which is its input
     multiplier = point.view.multiplier if isinstance(point.view, Whole) else 1.0
+    # A process that holds a part of the heads projects those, and the sum over all processes comes back.
+    own = model.point(Site("z", layer=layer)).own
     n_heads = z.shape[1]
     alone = z[None] * torch.eye(n_heads, dtype=z.dtype, device=z.device)[:, None, :, None]
     with torch.no_grad():
-        bias = wide(project(torch.zeros_like(z[:1].flatten(1))))[0]
-        outputs = wide(project(alone.flatten(-2).flatten(0, 1))).view(n_heads, len(z), -1) - bias
+        bias = wide(project(own(torch.zeros_like(z[:1].flatten(1))[None])))[0, 0]
+        outputs = wide(project(own(alone.flatten(-2)))) - bias
     heads, bias = outputs * multiplier, bias * multiplier
     if not close(heads.sum(0) + bias, added, added.dtype):
         raise SiteError(

@@ -16,7 +16,7 @@ from torch import Tensor
 
 import architectures
 import circuitkit as ck
-from circuitkit.lens import logit_lens
+from circuitkit.lens import direct_logits, logit_lens
 from circuitkit.metrics import Targets, logit_difference
 from circuitkit.model import KINDS, LoadError, SiteError, Tokens
 from circuitkit.model.devices import weight_of
@@ -148,13 +148,23 @@ def surveyed(whole: ck.Model, divided: ck.Model, ids: Tensor, others: Tensor) ->
     heads = [ck.ablation.sweep(model, pairs, metric=logit_difference) for model in (whole, divided)]
     streams = [ck.patching.sweep(model, pairs, over="resid_pre", metric=logit_difference) for model in (whole, divided)]
     lens = [logit_lens(model, ids[rows]).logits for model in (whole, divided)]
+    direct = [_direct(model, pairs) for model in (whole, divided)]
     weights = [weight_of(model.hf.get_output_embeddings()) for model in (whole, divided)]
     return {
         "ablation sweep": apart(heads[0].values, heads[1].values),
         "patching sweep": apart(streams[0].values, streams[1].values),
         "logit lens": apart(*lens),
+        "direct logits": apart(*direct),
         "unembedding": apart(*weights),
     }
+
+
+def _direct(model: ck.Model, pairs: ck.Pairs) -> Tensor:
+    """What heads add to the answer, where they have shares of their own."""
+    try:
+        return direct_logits(model, pairs).heads.nan_to_num(0.0)
+    except SiteError:
+        return torch.zeros(1)
 
 
 def told(whole: ck.Model, divided: ck.Model, ids: Tensor, others: Tensor) -> dict[str, float]:

@@ -140,7 +140,12 @@ def heads(patient: Patient) -> Finding:
         block, point = patient.model.anatomy.blocks[layer], patient.model.layers[layer].points["attn_out"]
         z = patient.value("z", layer)
         n_heads = z.shape[2]
-        project: Any = block.o
+        own, whole = patient.model.point(Site("z", layer=layer)).own, block.o
+
+        def project(heads: Tensor, own: Any = own, whole: Any = whole) -> Tensor:
+            projected: Tensor = whole(own(heads))
+            return projected
+
         # One head at a time and the rest zero; the projection of nothing is its bias.
         alone = torch.stack([z * (torch.arange(n_heads, device=z.device) == h)[:, None] for h in range(n_heads)])
         bias = project(torch.zeros_like(z[:1, :1].flatten(2)))

@@ -170,7 +170,8 @@ class FrozenRun:
             if site.kind in _MIXES_POSITIONS:
                 touched = touched.cumsum(-1) > 0
             # Tokens whose stream is the base run's compute what they did: rounding is no change.
-            values = torch.where((touched & self._named([site])).to(new.device)[..., None], new, old)
+            named = touched.to(new.device) & self._named([site]).to(new.device)
+            values = torch.where(named[..., None], new, old)
             for found, value in zip(made, values, strict=True):
                 found[site] = replace(site.at(position=None), value)
         return made
