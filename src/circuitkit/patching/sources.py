@@ -46,7 +46,9 @@ def values_from(study: Study, source: Source, reference: Prompts | None, places:
             f"the source has prompts of {others.lengths.tolist()} tokens, the patched ones have "
             f"{base.lengths.tolist()}, so their positions do not correspond"
         )
-    return model.run(study.as_read(others), capture=places).cache
+    # Behind the backbone, where a module may be, one position's logits would leave the others out.
+    read = None if any(site.module is not None for site in places) else -1
+    return model.run(study.as_read(others), capture=places, logits_at=read).cache
 
 
 def _one_a_row(tokens: Tokens, rows: int) -> Tokens:
