@@ -194,7 +194,7 @@ def direct_logits(model: Model, pairs: Pairs) -> DirectLogits:
         torch.stack([(bias.to(read.device) * read).sum(-1) for _, bias in split]).cpu(),
         (kept[first] * read).sum(-1).cpu(),
         constant.cpu(),
-        (logits[rows, answer] - logits[rows, distractor]).cpu(),
+        (logits[rows, answer.to(logits.device)] - logits[rows, distractor.to(logits.device)]).cpu(),
         aligned.groups,
     )
 

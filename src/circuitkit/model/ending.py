@@ -48,11 +48,14 @@ class Ending:
         self, answer: Int[Tensor, " batch"], distractor: Int[Tensor, " batch"]
     ) -> tuple[Float[Tensor, "batch d_model"], Float[Tensor, " batch"]]:
         """The direction in the stream that each row's logit difference reads, and what is added whatever the stream."""
+        # The final norm may be on another device than an unembedding that is tied to the embedding.
+        device = self.unembedding.device
+        answer, distractor = answer.to(device), distractor.to(device)
         between = wide(self.unembedding[answer]) - wide(self.unembedding[distractor])
-        constant = between @ self.shift
+        constant = between @ self.shift.to(device)
         if self.bias is not None:
-            constant = constant + wide(self.bias[answer] - self.bias[distractor])
-        read = between * self.gain * self.scale[:, None]
+            constant = constant + wide(self.bias.to(device)[answer] - self.bias.to(device)[distractor])
+        read = between * self.gain.to(device) * self.scale.to(device)[:, None]
         if self.centred:
             read = read - read.mean(-1, keepdim=True)
         return read * self.factor, constant * self.factor
