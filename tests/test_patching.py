@@ -320,3 +320,64 @@ def test_a_result_names_where_it_comes_from(tmp_path):
     assert told["model"] == "tiny" and told["seed"] == 5 and len(told["data_sha256"]) == 64 and told["over"] == "z"
     again = Result.load(result.save(tmp_path / "heads.safetensors"))
     torch.testing.assert_close(again.per_example, result.per_example)
+
+
+@pytest.mark.parametrize("direction", ["denoise", "noise"])
+def test_sets_of_heads_stand_beside_random_ones(direction):
+    model, pairs = ck.Model(architectures.build("llama")[0]), drawn_pairs()
+    sets = {
+        "one": ["z[layer=1, head=2]"],
+        "key": ["k[layer=0, head=1]"],
+        "stream": ["resid_pre[layer=1, position=2]"],
+        "layer": ["z[layer=1]"],
+    }
+    result = ck.patching.sweep(model, pairs, sets=sets, direction=direction, progress=False)
+    z = ck.patching.sweep(model, pairs, over="z", direction=direction, progress=False).effects
+    k = ck.patching.sweep(model, pairs, over="k", direction=direction, progress=False).effects
+    torch.testing.assert_close(result.controls[0], z[1, [0, 1, 3]], atol=1e-5, rtol=1e-5)
+    # Of two key/value heads there is one other.
+    torch.testing.assert_close(result.controls[1, 0], k[0, 0], atol=1e-5, rtol=1e-5)
+    assert result.frame["control_n"].tolist() == [3, 1, 0, 0]
+    for column in ("control_mean", "control_low", "control_high", "control_p"):
+        assert result.frame[column].isna().tolist() == [False, False, True, True]
+    assert result.frame["control_mean"][0] == pytest.approx(float(z[1, [0, 1, 3]].mean()), abs=1e-5)
+    none = ck.patching.sweep(model, pairs, sets=sets, direction=direction, controls=0, progress=False)
+    assert none.frame["control_n"].tolist() == [0] * 4 and none.frame["control_p"].isna().all()
+    torch.testing.assert_close(none.per_example, result.per_example, atol=1e-5, rtol=1e-5)
+    with pytest.raises(ValueError, match="0 or more, not -2"):
+        ck.patching.sweep(model, pairs, sets=sets, controls=-2)
+
+
+def test_sets_of_edges_stand_beside_the_same_edges_of_other_heads():
+    model, pairs = ck.Model(architectures.build("llama")[0]), drawn_pairs()
+    # The second set has no random ones, and takes explicit attention in another layer than the first.
+    sets = [["pattern[layer=1, head=2, position=6, key=2]"], ["pattern[layer=2]"]]
+    result = ck.patching.sweep(model, pairs, sets=sets, progress=False)
+    grid = ck.patching.sweep(model, pairs, over="pattern", positions=[6], keys=[2], progress=False)
+    torch.testing.assert_close(result.controls[0], grid.effects[1, [0, 1, 3], 0, 0], atol=1e-5, rtol=1e-5)
+    assert result.controls[1].isnan().all()
+
+
+def test_given_values_without_other_heads_leave_no_control():
+    model, pairs = ck.Model(architectures.build("llama")[0]), drawn_pairs()
+    site = ck.Site("z", 1, 2)
+    values = {site: model.run(pairs.clean, capture=[site]).cache[site]}
+    result = ck.patching.sweep(model, pairs, sets=[[site]], source=values, progress=False)
+    assert result.frame["control_n"].tolist() == [0]
+    whole = {ck.Site("z", 1): model.run(pairs.clean, capture=["z"]).cache[ck.Site("z", 1)]}
+    assert ck.patching.sweep(model, pairs, sets=[[site]], source=whole, progress=False).frame["control_n"][0] == 3
+
+
+@pytest.mark.parametrize("name", planted.names())
+def test_a_planted_circuit_does_more_than_any_random_set(name, tmp_path):
+    plant = planted.build(name)
+    pairs = ck.Pairs(*plant.pairs(8, seed=3, length=14))
+    circuit = [ck.Site("z", layer, head) for layer, head in plant.heads]
+    result = ck.patching.sweep(ck.load(name), pairs, sets={"circuit": circuit}, seed=2, progress=False)
+    [row] = result.frame.to_dict("records")
+    assert row["control_n"] == 20 and row["control_p"] == pytest.approx(1 / 21)
+    assert row["control_high"] < 0.2 * row["effect"]
+    again = Result.load(result.save(tmp_path / "circuit.safetensors"))
+    assert again == result and again.frame.equals(result.frame)
+    same = ck.patching.sweep(ck.load(name), pairs, sets={"circuit": circuit}, seed=2, progress=False)
+    assert torch.equal(same.controls, result.controls)

@@ -168,12 +168,14 @@ def test_any_result_comes_back_equal(data: st.DataObject, tmp_path_factory: pyte
         coordinates={axes[0]: tuple(range(5, 5 + cells[0]))},
         labels={axes[-1]: tuple(data.draw(st.lists(st.text(), min_size=cells[-1], max_size=cells[-1])))},
         groups=torch.arange(examples) if data.draw(st.booleans()) else None,
+        controls=noise(*cells, data.draw(st.integers(0, 3)), seed=2) if data.draw(st.booleans()) else None,
         provenance={"seeds": (1, 2), "note": "é"},
     )
     path = result.save(tmp_path_factory.mktemp("result"))
     back = Result.load(path)
     assert back == result and Result.load(path.parent) == result
     assert back.values.dtype == dtype
+    assert back.frame.equals(result.frame)
 
 
 def test_equality_sees_every_field() -> None:
@@ -188,6 +190,7 @@ def test_equality_sees_every_field() -> None:
         {"seed": 1},
         {"labels": {"head": tuple("abcd")}},
         {"groups": torch.arange(N)},
+        {"controls": torch.ones(3, 4, 2)},
         {"provenance": {}},
     ]
     for other in others:
@@ -257,6 +260,8 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path)
         ({"baseline": Baseline(torch.ones(N))}, "needs the corrupt run"),
         ({"baseline": Baseline(torch.ones(3), torch.ones(3))}, "clean must have one value for each of 12"),
         ({"groups": torch.ones(3)}, "groups must have one value for each of 12"),
+        ({"controls": torch.ones(3, 4)}, r"controls must have the cells' axes \(3, 4\) and a last one of draws"),
+        ({"controls": torch.ones(4, 3, 5)}, r"got shape \(4, 3, 5\)"),
         ({"labels": {"head": ("a", "b")}}, "labels of 'head' name 2 entries"),
         ({"coordinates": {"position": (1,)}}, "coordinates of 'position'"),
         ({"per_example": torch.full((3, 4, N), 1.0).index_fill(2, torch.tensor([0]), torch.nan)}, "NaN for some"),
@@ -298,3 +303,23 @@ def test_a_head_stands_beside_the_other_heads_of_its_layer() -> None:
     assert frame.loc[(1, 1), "control_mean"] == pytest.approx(2.0)
     assert bool((frame["control_p"] >= 1 / (1 + frame["control_n"])).all())
     assert "control_mean" not in Result(torch.ones(2, 4), ("layer",), result.baseline, "ablate", "kl").frame
+
+
+def test_random_sets_stand_beside_a_cell() -> None:
+    nan = torch.nan
+    controls = torch.tensor([[1.0, -6.0, 0.5, 0.0], [2.0, nan, nan, nan], [nan, nan, nan, nan]])
+    result = Result(
+        torch.tensor([1.0, 3.0, 6.0])[:, None].repeat(1, 4),
+        ("set",),
+        Baseline(torch.full((4,), 6.0)),
+        "ablate",
+        "kl",
+        controls=controls,
+    )
+    frame = result.frame
+    assert frame["control_n"].tolist() == [4, 1, 0]
+    # The first one's effect is 5, and one of four random sets does as much.
+    assert frame["control_p"].tolist()[:2] == [2 / 5, 1 / 2] and np.isnan(frame["control_p"][2])
+    assert frame["control_mean"].tolist()[:2] == [-1.125, 2.0] and np.isnan(frame["control_mean"][2])
+    low, high = np.quantile([1.0, -6.0, 0.5, 0.0], [0.05, 0.95])
+    assert result.tidy(level=0.9)[["control_low", "control_high"]].to_numpy()[0] == pytest.approx([low, high])

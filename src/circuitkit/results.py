@@ -59,6 +59,20 @@ class Baseline:
         return None if self.corrupt is None else float(self.corrupt.double().mean())
 
 
+def effects_of(
+    per_example: Float[Tensor, "*cells example"], baseline: Baseline, direction: Direction
+) -> Float[Tensor, "*cells example"]:
+    """Each example's effect, positive where a cell moves the metric the way the clean run lies (see `Result`).
+
+    >>> effects_of(torch.ones(3, 2), Baseline(torch.full((2,), 5.0)), "ablate").mean().item()
+    4.0
+    """
+    if direction != "denoise":
+        return baseline.clean - per_example
+    assert baseline.corrupt is not None  # a Result refuses a baseline without
+    return per_example - baseline.corrupt
+
+
 @dataclass(frozen=True, eq=False)
 class Result:
     """A metric under every cell of a study.
@@ -74,6 +88,9 @@ class Result:
     The normalised effect is the effect over clean − corrupt (ablation: over |clean|), all averaged over
     examples first: 1 means that the one cell restored, or destroyed, all of the difference. It is NaN where
     that divisor is 0, and `undefined` says so.
+
+    `controls` are the mean effects, in the same direction, of random sets of heads beside each cell, where a study has
+    drawn some: NaN behind a cell's last one, and throughout where it has none.
 
     `coordinates` names the entries along an axis, 0, 1, 2, … unless given, and `labels` how they are shown;
     `groups` are the clusters that examples belong to; `unit` is the metric's. An example's effect under
@@ -98,6 +115,7 @@ class Result:
     coordinates: Mapping[str, tuple[int | str, ...]] = field(default_factory=dict)
     labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     groups: Int[Tensor, " example"] | None = None
+    controls: Float[Tensor, "*cells draw"] | None = None
     seed: int = 0
     resolution: float = 1e-5
     provenance: Mapping[str, Any] = field(default_factory=dict)
@@ -119,7 +137,15 @@ class Result:
                     f"{name} must have one value for each of {self.per_example.shape[-1]} examples; got "
                     f"shape {tuple(tensor.shape)}"
                 )
-        sizes = dict(zip(self.axes, self.per_example.shape, strict=False))
+        cells = self.per_example.shape[:-1]
+        if self.controls is not None and (
+            self.controls.ndim != self.per_example.ndim or self.controls.shape[:-1] != cells
+        ):
+            raise ValueError(
+                f"controls must have the cells' axes {tuple(cells)} and a last one of draws; got shape "
+                f"{tuple(self.controls.shape)}"
+            )
+        sizes = dict(zip(self.axes, cells, strict=True))
         for what in ("coordinates", "labels"):
             for axis, names in getattr(self, what).items():
                 if len(names) != sizes.get(axis, -1):
@@ -136,10 +162,7 @@ class Result:
     @cached_property
     def effects_per_example(self) -> Float[Tensor, "*cells example"]:
         """Each example's effect, as `direction` defines it, in the metric's unit."""
-        if self.direction == "denoise":
-            assert self.baseline.corrupt is not None  # __post_init__ has refused a baseline without
-            return self.per_example - self.baseline.corrupt
-        return self.baseline.clean - self.per_example
+        return effects_of(self.per_example, self.baseline, self.direction)
 
     @property
     def effects(self) -> Float[Tensor, "*cells"]:
@@ -179,18 +202,18 @@ class Result:
         """Lay the result out as a row a cell; cells that don't exist are absent.
 
         Columns: the axes, the labels of axes that have them (`position_label`), `value`, `effect`,
-        `normalised`, for heads the control (below), the effect's bootstrap interval `low` and `high`, `effect_size`
-        (Hedges' g), the sign-flip `p`, `p_corrected` over all cells (step-down max-T, or Benjamini-Hochberg) and
-        `significant` (`p_corrected` < 1 − level). With one example, or one group, there is no such interval or test:
-        those columns are NaN and `frame.attrs["statistics"]` says why, as `attrs["normalised"]` does for an
-        undefined normalised effect.
+        `normalised`, for heads and sets of them the control (below), the effect's bootstrap interval `low` and `high`,
+        `effect_size` (Hedges' g), the sign-flip `p`, `p_corrected` over all cells (step-down max-T, or
+        Benjamini-Hochberg) and `significant` (`p_corrected` < 1 − level). With one example, or one group, there is no
+        such interval or test: those columns are NaN and `frame.attrs["statistics"]` says why, as `attrs["normalised"]`
+        does for an undefined normalised effect.
 
-        The control of a head is matched in layer and number: the other heads of its layer that the result has
-        measured, each alone, which are all there are unless some heads alone were asked for. `control_n` is how many
-        they are, `control_mean`, `_low` and `_high` their effects' mean and middle 95%, and `control_p` the chance
-        that one of them, or the head itself, does at least as much in magnitude, which is never under
-        1 / (1 + `control_n`). Sets of heads have random sets beside them in `ablation.sets`. A residual stream, an
-        attention layer or an MLP is the only one of its layer, and has no such control.
+        The control is matched in layer and number. Where the result has `controls`, it is those: random sets of as many
+        heads. Otherwise, of a head, it is the other heads of its layer that the result has measured, each alone, which
+        are all there are unless some heads alone were asked for. `control_n` is how many they are, `control_mean`,
+        `_low` and `_high` their effects' mean and middle 95%, and `control_p` the chance that one of them, or the cell
+        itself, does at least as much in magnitude, which is never under 1 / (1 + `control_n`). A residual stream, an
+        attention layer or an MLP is the only one of its layer, and has no such control: NaN, and a `control_n` of 0.
 
         >>> baseline = Baseline(torch.full((2,), 5.0))
         >>> result = Result(torch.zeros(1, 2, 2), ("layer", "head"), baseline, "ablate", "kl")
@@ -207,8 +230,12 @@ class Result:
                 columns[f"{axis}_label"] = np.array(self.labels[axis], dtype=object)[index].ravel()
         measured = {"value": self.values, "effect": self.effects, "normalised": self.normalised}
         columns |= {name: as_array(tensor).ravel() for name, tensor in measured.items()}
-        if "head" in self.axes:
-            others = statistics.against_others(self.effects, self.axes.index("head"), level=level)
+        if self.controls is not None or "head" in self.axes:
+            others = (
+                statistics.against_others(self.effects, self.axes.index("head"), level=level)
+                if self.controls is None
+                else _against_drawn(self.effects, self.controls, level=level)
+            )
             columns |= {f"control_{name}": getattr(others, name).ravel() for name in ("mean", "low", "high", "p")}
             columns["control_n"] = others.n_others.ravel()
         frame = pd.DataFrame(columns)
@@ -290,6 +317,7 @@ class Result:
             "clean": self.baseline.clean,
             "corrupt": self.baseline.corrupt,
             "groups": self.groups,
+            "controls": self.controls,
         }
         present = {name: t.detach().cpu().contiguous() for name, t in tensors.items() if t is not None}
         with whole_file(path) as beside:
@@ -346,7 +374,13 @@ class Result:
             told[what] = {axis: tuple(names) for axis, names in told[what].items()}
         told["axes"] = tuple(told["axes"])
         baseline = Baseline(tensors["clean"], tensors.get("corrupt"))
-        return cls(per_example=tensors["per_example"], baseline=baseline, groups=tensors.get("groups"), **told)
+        return cls(
+            per_example=tensors["per_example"],
+            baseline=baseline,
+            groups=tensors.get("groups"),
+            controls=tensors.get("controls"),
+            **told,
+        )
 
     def __eq__(self, other: object) -> bool:
         """Equal values, names and provenance; a NaN equals a NaN."""
@@ -357,12 +391,26 @@ class Result:
             (self.baseline.clean, other.baseline.clean),
             (self.baseline.corrupt, other.baseline.corrupt),
             (self.groups, other.groups),
+            (self.controls, other.controls),
         ]
         # As JSON, where a tuple in the provenance equals the list that it loads as.
         told = [json.dumps(result._described(), sort_keys=True) for result in (self, other)]
         return told[0] == told[1] and all(_same(a, b) for a, b in pairs)
 
     __hash__ = None  # type: ignore[assignment]  # compared by value, and its tensors can change
+
+
+def _against_drawn(
+    effects: Float[Tensor, "*cells"], controls: Float[Tensor, "*cells draw"], *, level: float
+) -> statistics.Others:
+    """Each cell's effect among those of its random sets; NaN where it has none."""
+    cells, drawn = as_array(effects), as_array(controls)
+    count = (~np.isnan(drawn)).sum(-1) * ~np.isnan(cells)
+    mean, low, high, p = np.full((4, *cells.shape), np.nan)
+    for at in zip(*count.nonzero(), strict=True):
+        control = statistics.against_controls(float(cells[at]), drawn[at][~np.isnan(drawn[at])].tolist(), level=level)
+        mean[at], low[at], high[at], p[at] = control.mean, control.low, control.high, control.p
+    return statistics.Others(mean, low, high, p, count)
 
 
 def _same(a: Tensor | None, b: Tensor | None) -> bool:

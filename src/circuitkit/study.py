@@ -16,8 +16,9 @@ from circuitkit.metrics import Compute, Metric, Targets, as_metric
 from circuitkit.model.site import ATTENTION_KINDS, Site
 from circuitkit.model.tokens import Prompts, Tokens
 from circuitkit.pairs import AlignedPairs, Pairs, Reading
+from circuitkit.random_sets import RandomSets
 from circuitkit.records import provenance
-from circuitkit.results import Baseline, Direction, Result
+from circuitkit.results import Baseline, Direction, Result, effects_of
 from circuitkit.run.executor import Engine, logits_read, measure
 from circuitkit.run.interventions import Intervention, Interventions, scale
 
@@ -160,6 +161,16 @@ class Study:
             self._baseline = Baseline(*ends)
         return self._baseline
 
+    def beside(
+        self,
+        random: RandomSets,
+        values: Float[Tensor, "set *cells example"],
+        others: Float[Tensor, "other *cells example"],
+    ) -> Float[Tensor, "set *cells draw"]:
+        """The mean effects of the random sets beside each set, from the values of the sets and of the others drawn."""
+        effects, of_others = (effects_of(each, self.baseline, self.direction).mean(-1) for each in (values, others))
+        return random.controls(effects, of_others)
+
     def _go_the_way_of(self, cells: Sequence[Interventions]) -> None:
         """Fix where explicit attention is computed, and with it the clean run's logits if the metric reads those."""
         named = {each.site for cell in cells for each in cell if each.site.kind in ATTENTION_KINDS}
@@ -191,6 +202,7 @@ class Study:
         coordinates: Mapping[str, tuple[int | str, ...]] | None = None,
         labels: Mapping[str, tuple[str, ...]] | None = None,
         baseline: Baseline | None = None,
+        controls: Float[Tensor, "*cells draw"] | None = None,
         **told: Any,
     ) -> Result:
         """Values as a result, beside the study's own baseline unless another is given; `told` is its provenance."""
@@ -206,6 +218,7 @@ class Study:
             coordinates=coordinates or {},
             labels=labels or {},
             groups=self.groups,
+            controls=controls,
             seed=seed,
             provenance=provenance(
                 model_name=self.model.name,

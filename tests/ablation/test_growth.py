@@ -63,7 +63,7 @@ def test_controls_are_matched_and_told_when_they_overlap():
     growth = ck.ablation.grow(model, pairs, 4, heads=[(1, head) for head in range(4)], controls=5, progress=False)
     assert growth.disjoint == (True, True, False, False)
     # Three others of one, one other pair of two, three other triples of three, and no other whole layer.
-    assert growth.frame["control_sets"].tolist() == [3, 1, 3, 0]
+    assert growth.frame["control_n"].tolist() == [3, 1, 3, 0]
     assert growth.controls[3] is None and growth.frame["control_p"].isna().tolist() == [False] * 3 + [True]
     other_pair = sorted({0, 1, 2, 3} - {head for _, head in growth.heads[:2]})
     expected = ck.ablation.sets(model, pairs, [[(1, head) for head in other_pair]], progress=False).result.effects[0]
@@ -77,7 +77,7 @@ def test_given_sets_stand_beside_the_same_controls_as_a_grown_one():
     joint = ck.ablation.sets(model, pairs, growth.sets, controls=5, progress=False)
     torch.testing.assert_close(joint.result.per_example, growth.result.per_example)
     assert joint.disjoint == growth.disjoint and joint.controls[3] is None
-    columns = ["effect", "p_corrected", "control_mean", "control_low", "control_high", "control_p", "control_sets"]
+    columns = ["effect", "p_corrected", "control_mean", "control_low", "control_high", "control_p", "control_n"]
     pd.testing.assert_frame_equal(joint.frame[columns], growth.frame[columns], check_exact=False)
     # Controls are what the sets that they stand for measure, in the metric's unit.
     [control] = ck.ablation.sets(model, pairs, [[(0, 1), (2, 3)]], controls=40, progress=False).controls

@@ -173,6 +173,19 @@ def test_what_a_pair_gives_is_no_matter_of_the_pairs_beside_it():
         torch.testing.assert_close(alone.per_example[layer, head, 0, 0], expected, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("named", "message"),
+    [
+        ({"layers": [1, 1]}, "layer 1 is named twice"),
+        ({"layers": [2, -1]}, "layer 2 is named twice"),
+        ({"layers": [1], "heads": [3, 0, 3]}, "head 3 is named twice"),
+    ],
+)
+def test_a_layer_or_head_that_is_named_twice_is_refused(named, message):
+    with pytest.raises(SiteError, match=message):
+        ck.attention.transplant(model_of("llama"), drawn_pairs()[0], progress=False, **named)
+
+
 def test_spans_that_do_not_correspond_are_named():
     model = model_of("llama")
     pairs = ck.Pairs([[40, 41, 5, 6]], [[7, 40, 41, 40, 41]], [[50]], [[51]])

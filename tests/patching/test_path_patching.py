@@ -15,6 +15,7 @@ import circuitkit as ck
 from circuitkit import Site
 from circuitkit.model import SiteError, planted
 from circuitkit.patching import direct_effects, path_patching, paths
+from circuitkit.results import Result
 
 LENGTH = 7
 
@@ -482,3 +483,47 @@ def test_in_a_parallel_layer_attention_does_not_reach_the_mlp():
         paths(built("gpt_neox")[1], drawn_pairs(), Site("z", 1, 0), Site("mlp_out", 1), progress=False)
     reached = paths(built("gpt2")[1], drawn_pairs(), Site("z", 1), Site("mlp_out", 1), progress=False)
     assert reached.values.isfinite().all()
+
+
+def test_senders_stand_beside_random_ones_of_their_layers():
+    model, pairs = built("llama")[1], drawn_pairs()
+    receivers = [Site("k", 1, 0), Site("resid_post", -1)]
+    senders = [Site("z", 0, 1), (Site("z", 0, 0), Site("z", 2, 3)), "embed", (Site("z", 0, 1), Site("mlp_out", 0))]
+    result = paths(model, pairs, senders, receivers, progress=False)
+    assert result.frame["control_n"].tolist() == [3, 3, 9, 9, 0, 0, 0, 0]
+    every = paths(model, pairs, ["z"], receivers, progress=False)
+    torch.testing.assert_close(result.controls[0, :, :3].T, every.effects[[0, 2, 3]], atol=1e-5, rtol=1e-5)
+    both = [(Site("z", 0, a), Site("z", 2, b)) for a in (1, 2, 3) for b in (0, 1, 2)]
+    beside = paths(model, pairs, both, receivers, controls=0, progress=False)
+    torch.testing.assert_close(result.controls[1].T, beside.effects, atol=1e-5, rtol=1e-5)
+    assert beside.frame["control_n"].tolist() == [0] * 18
+    # A head of the last layer does not reach the key, nor do those beside it.
+    unreached = paths(model, pairs, [Site("z", 2, 0), "embed"], receivers, progress=False)
+    assert unreached.controls[0, 0].isnan().all() and unreached.controls[0, 1].isfinite().all()
+    assert unreached.frame["control_n"].tolist() == [3, 0, 0]
+
+
+def test_a_heads_direct_effect_stands_beside_those_of_its_layer(tmp_path):
+    model, pairs = built("llama")[1], drawn_pairs()
+    result = direct_effects(model, pairs, progress=False)
+    heads = [at for at, name in enumerate(result.coordinates["sender"]) if name.startswith("z[layer=1")]
+    frame = result.frame.set_index("sender")
+    row = frame.loc["z[layer=1, head=2]"]
+    others = result.effects[[at for at in heads if "head=2" not in result.coordinates["sender"][at]]]
+    assert row["control_n"] == 3 and row["control_mean"] == pytest.approx(float(others.mean()), abs=1e-6)
+    assert frame.loc["embed[]", "control_n"] == 0 and frame.loc[["embed[]"], "control_p"].isna().all()
+    alone = direct_effects(model, pairs, [Site("z", 1, 2)], progress=False)
+    torch.testing.assert_close(alone.controls[0], others, atol=1e-5, rtol=1e-5)
+    assert Result.load(alone.save(tmp_path)) == alone
+
+
+@pytest.mark.parametrize("name", ["planted-induction-gpt2", "planted-induction-llama"])
+def test_planted_senders_tell_more_than_any_beside_them(name):
+    plant = planted.build(name)
+    pairs = ck.Pairs(*plant.pairs(8, seed=3, length=12))
+    senders = tuple(Site("z", *plant.circuit[role]) for role in ("induction", "saturated"))
+    assert len({site.layer for site in senders}) == 1
+    result = direct_effects(ck.load(name), pairs, [senders], progress=False)
+    # Six others of that layer make fifteen other couples.
+    assert result.frame["control_n"].tolist() == [15]
+    assert result.frame["control_p"][0] == pytest.approx(1 / 16)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import pandas as pd
 import torch
 
 from circuitkit.ablation.head_sites import Heads, head_of, head_sites
-from circuitkit.ablation.joint import Head, Joint, beside_random_sets, interventions_of
+from circuitkit.ablation.joint import Head, Joint, controls_of, interventions_of
 from circuitkit.ablation.replacements import How, Replacement
 from circuitkit.metrics import Compute, Metric
 from circuitkit.model.tokens import Prompts
 from circuitkit.pairs import Pairs
+from circuitkit.random_sets import RandomSets
 from circuitkit.study import Study
 
 if TYPE_CHECKING:
@@ -25,7 +27,7 @@ class Growth(Joint):
     Attributes:
         sets: the first head, the first two, …
         result: their joint ablation; axis `("size",)`, counted from 1.
-        controls, disjoint: as of `Joint`.
+        disjoint: as of `Joint`.
     """
 
     @property
@@ -84,7 +86,7 @@ def grow(
     if controls < 1:
         raise ValueError(f"a grown set is read beside random ones, so controls is 1 or more, not {controls}")
     study = Study.of_prompts(model, prompts, metric)
-    of_head = interventions_of(study, replacement, [candidates], whole_layers=True)
+    of_head = interventions_of(study, replacement, [_whole_layers(model, candidates)])
     sign = -1 if study.metric.higher_is_better else 1
     grown: list[Head] = []
     steps = []
@@ -95,6 +97,8 @@ def grow(
         best = int((sign * values.mean(-1)).argmax())
         grown.append(left[best])
         steps.append(values[best])
+    sets = tuple(tuple(grown[: step + 1]) for step in range(size))
+    random = RandomSets.beside(model, [tuple(head_sites(model, one)) for one in sets], controls, seed)
     result = study.result(
         torch.stack(steps),
         ("size",),
@@ -102,9 +106,14 @@ def grow(
         seed,
         coordinates={"size": tuple(range(1, size + 1))},
         labels={"size": tuple(f"+{layer}.{head}" for layer, head in grown)},
+        controls=controls_of(study, of_head, random, torch.stack(steps), progress),
         study="ablation.grow",
         how=how,
         heads=[list(head) for head in grown],
     )
-    sets = tuple(tuple(grown[: step + 1]) for step in range(size))
-    return Growth(sets, result, *beside_random_sets(study, of_head, sets, result, controls, seed, progress))
+    return Growth(sets, result, random.disjoint)
+
+
+def _whole_layers(model: Model, heads: Sequence[Head]) -> list[Head]:
+    """All heads of the layers that some are in, of which random sets are drawn."""
+    return [(layer, head) for layer in sorted({layer for layer, _ in heads}) for head in range(model.n_heads(layer))]

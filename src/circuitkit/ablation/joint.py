@@ -6,17 +6,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pandas as pd
+from jaxtyping import Float
+from torch import Tensor
 
-from circuitkit.ablation.head_sites import head_counts, head_of, head_sites, named_sites
+from circuitkit.ablation.head_sites import head_of, head_sites, named_sites
 from circuitkit.ablation.replacements import How, Replacement
 from circuitkit.metrics import Compute, Metric
+from circuitkit.model.site import Site
 from circuitkit.model.tokens import Prompts
 from circuitkit.pairs import Pairs
+from circuitkit.random_sets import RandomSets
 from circuitkit.results import Result
 from circuitkit.run.interventions import Intervention
-from circuitkit.statistics import Control, against_controls, matched_heads
+from circuitkit.statistics import Control, against_controls
 from circuitkit.study import Study
 
 if TYPE_CHECKING:
@@ -32,26 +35,29 @@ class Joint:
 
     Attributes:
         sets: the heads of each set.
-        result: what ablating each costs; axis `("set",)`.
-        controls: each set's mean effect beside those of its random sets; None where no other set has as many heads in
-            each layer, or none was asked for.
+        result: what ablating each costs, beside its random sets; axis `("set",)`.
         disjoint: whether a set's random sets avoid its heads altogether, as they do where its layers have heads enough.
     """
 
     sets: tuple[tuple[Head, ...], ...]
     result: Result
-    controls: tuple[Control | None, ...]
     disjoint: tuple[bool, ...]
 
     @property
+    def controls(self) -> tuple[Control | None, ...]:
+        """Each set's mean effect beside those of its random sets.
+
+        None where no other set has as many heads in each layer, or none was asked for.
+        """
+        assert self.result.controls is not None  # what these studies give has them, if none a set
+        drawn = [row[~row.isnan()].tolist() for row in self.result.controls]
+        effects = self.result.effects.tolist()
+        return tuple(against_controls(one, row) if row else None for one, row in zip(effects, drawn, strict=True))
+
+    @property
     def frame(self) -> pd.DataFrame:
-        """A row a set: the result's columns, and the mean, range and p of the random sets."""
-        frame = self.result.frame.copy()
-        for name in ("mean", "low", "high", "p"):
-            frame[f"control_{name}"] = [np.nan if each is None else getattr(each, name) for each in self.controls]
-        frame["control_sets"] = [0 if each is None else len(each.controls) for each in self.controls]
-        frame["control_disjoint"] = list(self.disjoint)
-        return frame
+        """A row a set: the result's columns, and whether its random sets share no head with it."""
+        return self.result.frame.assign(control_disjoint=list(self.disjoint))
 
 
 def sets(
@@ -82,7 +88,7 @@ def sets(
 
     >>> model = ck.load("deductor-130k")
     >>> together = ck.ablation.sets(model, "Every wumpus is a dumpus.", [[(0, 1)], [(0, 1), (2, 3)]], progress=False)
-    >>> together.result.axes, together.result.labels["set"], together.frame["control_sets"].tolist()
+    >>> together.result.axes, together.result.labels["set"], together.frame["control_n"].tolist()
     (('set',), ('0.1', '0.1 2.3'), [3, 9])
     """
     replacement = Replacement(how, factor, reference, by_position, seed)
@@ -93,64 +99,50 @@ def sets(
             raise ValueError(f"set {name!r} {'names a head twice' if heads else 'is empty'}: {list(heads)}")
     if not members:
         raise ValueError("there is no set of heads to ablate")
-    if controls < 0:
-        raise ValueError(f"controls is how many random sets come beside each, 0 or more, not {controls}")
     study, chosen = Study.of_prompts(model, prompts, metric), tuple(members.values())
-    of_head = interventions_of(study, replacement, chosen, whole_layers=controls > 0)
+    random = RandomSets.beside(model, [tuple(head_sites(model, one)) for one in chosen], controls, seed)
+    of_head = interventions_of(study, replacement, (*chosen, *map(heads_of, random.others)))
     labels = tuple(members) if isinstance(sets, Mapping) else tuple(_text(heads) for heads in chosen)
     cells = [[of_head[head] for head in heads] for heads in chosen]
+    values = study.measured(cells, f"{how} ablation of sets", progress)
     result = study.result(
-        study.measured(cells, f"{how} ablation of sets", progress),
+        values,
         ("set",),
         f"Ablating sets of heads ({replacement})",
         seed,
         labels={"set": labels},
+        controls=controls_of(study, of_head, random, values, progress),
         study="ablation.sets",
         how=how,
         sets=[[list(head) for head in heads] for heads in chosen],
     )
-    return Joint(chosen, result, *beside_random_sets(study, of_head, chosen, result, controls, seed, progress))
+    return Joint(chosen, result, random.disjoint)
 
 
 def interventions_of(
-    study: Study, replacement: Replacement, sets: Iterable[Sequence[Head]], *, whole_layers: bool
+    study: Study, replacement: Replacement, sets: Iterable[Iterable[Head]]
 ) -> dict[Head, Intervention]:
-    """What ablates each head of some sets, and each other head of their layers, of which random sets are drawn."""
-    heads = {head for one in sets for head in one}
-    if whole_layers:
-        counts = head_counts(study.model)
-        heads = {(layer, head) for layer in {layer for layer, _ in heads} for head in range(counts[layer])}
-    ablations = replacement.at(study.model, study.tokens, head_sites(study.model, sorted(heads)))
+    """What ablates each head of some sets."""
+    heads = sorted({head for one in sets for head in one})
+    ablations = replacement.at(study.model, study.tokens, head_sites(study.model, heads))
     return {head_of(site): each for site, each in ablations.items()}
 
 
-def beside_random_sets(
+def heads_of(sites: Iterable[Site]) -> tuple[Head, ...]:
+    """The heads of a set."""
+    return tuple(map(head_of, sites))
+
+
+def controls_of(
     study: Study,
     of_head: Mapping[Head, Intervention],
-    sets: Sequence[Sequence[Head]],
-    result: Result,
-    draws: int,
-    seed: int,
+    random: RandomSets,
+    values: Float[Tensor, "set example"],
     progress: bool,
-) -> tuple[tuple[Control | None, ...], tuple[bool, ...]]:
-    """Each set's effect beside those of random sets, and whether these share no head with it."""
-    counts = head_counts(study.model)
-    drawn: list[list[tuple[Head, ...]]] = []
-    disjoint: list[bool] = []
-    for heads in sets:
-        inside = [sum(layer == at for layer, _ in heads) for at in range(len(counts))]
-        none_left = all(count in (0, counts[at]) for at, count in enumerate(inside))
-        disjoint.append(not none_left and all(2 * count <= counts[at] for at, count in enumerate(inside)))
-        others = not none_left and draws
-        drawn.append(matched_heads(heads, counts, draws=draws, seed=seed, disjoint=disjoint[-1]) if others else [])
-    cells = [[of_head[head] for head in one] for others in drawn for one in others]
-    values = study.measured(cells, "random sets", progress)
-    effects = iter((study.baseline.clean - values).mean(-1).tolist())
-    controls = [
-        against_controls(float(effect), [next(effects) for _ in others]) if others else None
-        for effect, others in zip(result.effects, drawn, strict=True)
-    ]
-    return tuple(controls), tuple(disjoint)
+) -> Float[Tensor, "set draw"]:
+    """The mean effects of the random sets beside some whose values have been measured."""
+    cells = [[of_head[head] for head in heads_of(one)] for one in random.others]
+    return study.beside(random, values, study.measured(cells, "random sets", progress))
 
 
 def _text(heads: Sequence[Head]) -> str:

@@ -57,7 +57,7 @@ def transplant(
         and one head the edge map `("query", "key")`. Edges to later tokens, and heads that a layer lacks, are NaN.
 
     Raises:
-        SiteError: a layer or head does not exist.
+        SiteError: a layer or head does not exist, or is named twice.
         PairError: the pairs cannot be aligned, or have no common positions.
         SpanError: a prompt lacks a span, or has it in another number of tokens than the other of its pair.
 

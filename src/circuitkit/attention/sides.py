@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -84,13 +85,14 @@ def layers_and_heads(
     """Layers and heads that a study goes over, checked to exist; some layers may lack some of the heads.
 
     Raises:
-        SiteError: a layer does not exist, or none of the layers has a head.
+        SiteError: a layer does not exist or is named twice, or none of the layers has a head, or one is named twice.
     """
     given = model.layers_with("pattern") if layers is None else [layers] if isinstance(layers, int) else layers
     sites = [site for layer in given for site in model.sites(Site("pattern", layer=layer))]
     at = [int(site.layer or 0) for site in sites]
     if not at:
         raise SiteError(f"{model.name} has no layers to patch attention in")
+    _require_once("layer", at)
     count = max(model.n_heads(layer) for layer in at)
     if heads is None:
         return at, list(range(count))
@@ -98,7 +100,13 @@ def layers_and_heads(
     for head in named:
         if not 0 <= head < count:
             raise SiteError(f"head {head} does not exist: layers {at} have heads 0 to {count - 1}")
+    _require_once("head", named)
     return at, named
+
+
+def _require_once(axis: str, named: list[int]) -> None:
+    if repeated := [number for number, times in Counter(named).items() if times > 1]:
+        raise SiteError(f"{axis} {repeated[0]} is named twice among the {axis}s of the study: name it once")
 
 
 def laid_out(

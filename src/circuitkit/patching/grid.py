@@ -12,6 +12,7 @@ from circuitkit.model.tokens import Prompts
 from circuitkit.pairs import AlignedPairs, Pairs
 from circuitkit.patching.cells import Cells, SiteSets
 from circuitkit.patching.sources import Source, values_from
+from circuitkit.random_sets import RandomSets
 from circuitkit.results import Result
 from circuitkit.run.interventions import replace
 from circuitkit.study import Study
@@ -32,6 +33,7 @@ def sweep(
     keys: Iterable[int] | None = None,
     window: int = 1,
     sets: SiteSets | None = None,
+    controls: int = 20,
     source: Source = "pair",
     reference: Prompts | None = None,
     seed: int = 0,
@@ -58,11 +60,17 @@ def sweep(
             that in `layers=[0, 2, 4]` a window of two is layers 0 and 2, and leaves layer 1 alone.
         sets: sets of sites, named where they come as a mapping, instead of a kind: the axis is `("set",)`. An edge of
             attention is `Site("pattern", layer, head, position=query, key=key)`.
+        controls: how many random sets to patch beside each set of heads, drawn by the seed, with as many heads of its
+            layers and kinds, and none of its own where the layers have others enough (see
+            `circuitkit.random_sets.RandomSets`); those that there are if they are fewer; 0 for none. They fill the
+            columns `control_*` of `.frame`. A set that holds what is no single head has none, nor one whose other heads
+            are not among the values that `source` gives. A kind's heads need no draws: beside each stand the other
+            heads of its layer.
         source: where patched values come from. "pair": the pair's other run. Prompts: a run on these, one for all pairs
             or one for each, as long as the pairs'. "mean": a mean at each position over the reference prompts. A cache
             or a mapping of sites to tensors: those, `[batch or 1, …]` with the patched run's columns.
         reference: the prompts that a mean is taken over; the pairs' other prompts if None.
-        seed: of the statistics, which draw.
+        seed: of the random sets and the statistics, which draw.
         progress: show a bar over the cells.
 
     Returns:
@@ -74,6 +82,7 @@ def sweep(
             keys of a kind without them.
         PairError, PromptError: the pairs cannot be aligned, or have no common positions; a source does not fit them.
         CacheError: the values given lack a site.
+        ValueError: there are to be fewer than 0 controls.
 
     Source: Vig et al. 2020, arXiv 2004.12265; Meng et al. 2022, arXiv 2202.05262; Zhang & Nanda 2024, arXiv 2309.16042.
 
@@ -86,16 +95,21 @@ def sweep(
     study = Study.of_pairs(model, aligned, metric, direction)
     cells.require_positions_of_prompts(study)
     kept = values_from(study, source, reference, cells.places)
-    patches = [[replace(site, kept[site]) for site in sites] for sites in cells.sites]
+    # Of a kind, all heads are measured already.
+    random = RandomSets.beside(model, cells.sites, controls if sets is not None else 0, seed).among(kept)
+    patches = [[replace(site, kept[site]) for site in sites] for sites in (*cells.sites, *random.others)]
     what = "sets of sites" if sets is not None else _kind(over)
     whence = source if isinstance(source, str) else ("given values" if hasattr(source, "keys") else "other prompts")
+    values = study.measured(patches, f"{direction} {what}", progress)
+    measured, others = values[: len(cells.sites)], values[len(cells.sites) :]
     return study.result(
-        cells.filled(study.measured(patches, f"{direction} {what}", progress)),
+        cells.filled(measured),
         cells.axes,
         f"Patching {what} ({direction}{'' if whence == 'pair' else f', from {whence}'})",
         seed,
         coordinates=cells.coordinates,
         labels=cells.labels,
+        controls=None if sets is None else study.beside(random, measured, others),
         study="patching.sweep",
         over=what,
         window=window,

@@ -16,6 +16,7 @@ from circuitkit.metrics import Compute, Metric
 from circuitkit.model.site import HEAD_KINDS, KEY_VALUE_KINDS, Site, SiteError
 from circuitkit.pairs import Pairs, Reading
 from circuitkit.patching.frozen import FrozenRun, Sites, reaches
+from circuitkit.random_sets import RandomSets
 from circuitkit.results import Result
 from circuitkit.run.interventions import Intervention
 from circuitkit.run.memory import memory, some_at_a_time
@@ -40,6 +41,7 @@ def paths(
     metric: Metric | Compute | str = metrics.logit_difference,
     direction: Direction = "denoise",
     *,
+    controls: int = 20,
     seed: int = 0,
     progress: bool = True,
 ) -> Result:
@@ -71,7 +73,12 @@ def paths(
             direct effect on the logits.
         metric: what is measured; in its own unit.
         direction: "denoise" or "noise".
-        seed: of the statistics, which draw.
+        controls: how many random sets of senders to set beside each that is made of heads, drawn by the seed, with as
+            many heads in each layer, and none of its own where the layers have others enough (see
+            `circuitkit.random_sets.RandomSets`); those that there are if they are fewer; 0 for none. They fill the
+            columns `control_*` of `.frame`. The embedding, attention layers and MLPs, and sets with any of them, have
+            none. What has been asked for anyway is measured once.
+        seed: of the random sets and the statistics, which draw.
         progress: show a bar over the cells.
 
     Returns:
@@ -79,7 +86,7 @@ def paths(
 
     Raises:
         SiteError: a site does not exist, cannot send or receive, or no sender lies before any receiver.
-        ValueError: no senders or receivers.
+        ValueError: no senders or receivers, or fewer than 0 controls.
         PairError, PromptError: the pairs cannot be aligned, or lack a position that is named.
 
     Source: Wang et al. 2022, arXiv 2211.00593, section 3.1; Goldowsky-Dill et al. 2023, arXiv 2304.05969.
@@ -91,12 +98,16 @@ def paths(
     sent, received = _ends(model, senders, "senders"), _ends(model, receivers, "receivers")
     _check_reach(model, sent, received)
     study = Study.of_pairs(model, pairs.on(model), metric, direction)
+    random = RandomSets.beside(model, sent, controls, seed)
+    values = _measured(study, [*sent, *random.others], received, progress)
+    measured, others = values[: len(sent)], values[len(sent) :]
     return study.result(
-        _measured(study, sent, received, progress),
+        measured,
         ("sender", "receiver"),
         f"Path patching ({direction})",
         seed,
         coordinates={"sender": tuple(map(_name, sent)), "receiver": tuple(map(_name, received))},
+        controls=study.beside(random, measured, others),
         study="patching.paths",
     )
 
@@ -108,6 +119,7 @@ def direct_effects(
     metric: Metric | Compute | str = metrics.logit_difference,
     direction: Direction = "denoise",
     *,
+    controls: int = 20,
     seed: int = 0,
     progress: bool = True,
 ) -> Result:
@@ -123,11 +135,13 @@ def direct_effects(
     torch.Size([16])
     """
     last = Site("resid_post", layer=-1)
-    result = paths(model, pairs, senders, [last], metric, direction, seed=seed, progress=progress)
+    result = paths(model, pairs, senders, [last], metric, direction, controls=controls, seed=seed, progress=progress)
+    assert result.controls is not None  # paths have them
     return with_fields(
         result,
         per_example=result.per_example[:, 0],
         axes=("sender",),
+        controls=result.controls[:, 0],
         coordinates={"sender": result.coordinates["sender"]},
         title=f"Direct effects ({direction}), {model.name}",
         provenance={**result.provenance, "study": "patching.direct_effects"},

@@ -31,6 +31,7 @@ def without_single(result: Result) -> Result:
         result = replace(
             result,
             per_example=result.per_example.squeeze(at),
+            controls=None if result.controls is None else result.controls.squeeze(at),
             axes=tuple(each for each in result.axes if each != axis),
             title=f"{result.title}, {told} {name}",
             coordinates={each: names for each, names in result.coordinates.items() if each != axis},

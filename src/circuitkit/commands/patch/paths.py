@@ -27,6 +27,7 @@ def paths(
     receivers: Annotated[Ends, Parameter(name="--to")],
     direction: Direction = "denoise",
     metric: MetricName = "logit_difference",
+    controls: int = 20,
     prompts: PairsFrom | None = None,
     out: Path = Path("paths"),
     load_as: LoadAs | None = None,
@@ -53,6 +54,8 @@ def paths(
         denoise: corrupt run, what senders say in the clean one. noise: the other way round.
     metric
         What is measured; probability_difference is that of greater-than.
+    controls
+        How many random sets, with as many heads in each layer, to set beside each sender that is made of heads.
     out
         Folder for the result (safetensors), its table (CSV), figure (PNG) and provenance (JSON).
     """
@@ -64,7 +67,7 @@ def paths(
     chosen = prompts or PairsFrom()
     loaded, pairs = load_with_pairs(model, load_as, chosen)
     measured = metric_of(metric, loaded)
-    result = patching.paths(loaded, pairs, sent, received, measured, direction, seed=chosen.seed)
+    result = patching.paths(loaded, pairs, sent, received, measured, direction, controls=controls, seed=chosen.seed)
     result = _as_written(result, loaded)
     write_result(result, out, "paths")
     tell(result, out)
@@ -76,6 +79,7 @@ def direct(
     senders: Annotated[Ends, Parameter(name="--from")] = ["embed", "z", "mlp_out"],  # noqa: B006  # shown in help
     direction: Direction = "denoise",
     metric: MetricName = "logit_difference",
+    controls: int = 20,
     prompts: PairsFrom | None = None,
     out: Path = Path("direct"),
     load_as: LoadAs | None = None,
@@ -93,6 +97,8 @@ def direct(
         denoise: corrupt run, what senders write in the clean one. noise: the other way round.
     metric
         What is measured; probability_difference is that of greater-than.
+    controls
+        How many random sets, with as many heads in each layer, to set beside each sender that is made of heads.
     out
         Folder for the result (safetensors), its table (CSV), figure (PNG) and provenance (JSON).
     """
@@ -103,7 +109,8 @@ def direct(
     sent = ends_of(senders)
     chosen = prompts or PairsFrom()
     loaded, pairs = load_with_pairs(model, load_as, chosen)
-    result = patching.direct_effects(loaded, pairs, sent, metric_of(metric, loaded), direction, seed=chosen.seed)
+    measured = metric_of(metric, loaded)
+    result = patching.direct_effects(loaded, pairs, sent, measured, direction, controls=controls, seed=chosen.seed)
     result = _as_written(result, loaded)
     write_result(result, out, "direct")
     tell(result, out)

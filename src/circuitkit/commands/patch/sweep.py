@@ -26,6 +26,7 @@ def sweep(
     positions: Numbers = None,
     keys: Numbers = None,
     window: int = 1,
+    controls: int = 20,
     direction: Direction = "denoise",
     metric: MetricName = "logit_difference",
     source: Annotated[Literal["pair", "mean"], Parameter(group=SOURCE)] = "pair",
@@ -54,7 +55,9 @@ def sweep(
     keys
         Of scores and pattern, which positions attended to, each by itself; all together if not given.
     window
-        How many layers, one after another, are patched together.
+        How many layers are patched together, each with the next layers among those named.
+    controls
+        How many random sets, with as many heads of the same kinds in each layer, to patch beside each set of heads.
     direction
         denoise: corrupt run, clean activations. noise: clean run, corrupt activations.
     metric
@@ -91,6 +94,7 @@ def sweep(
         keys=keys,
         window=window,
         sets=named,
+        controls=controls,
         source=_source(source, from_prompt, from_cache),
         reference=others,
         seed=(prompts or PairsFrom()).seed,

@@ -52,7 +52,8 @@ def trace(
     over
         Which states are restored.
     window
-        How many layers, one after another, are restored together; the paper restores ten of attn_out or mlp_out.
+        How many layers are restored together, each with the next layers among those named; the paper restores ten of
+        attn_out or mlp_out.
     sigma
         How strong the noise is, in standard deviations of the prompts' embeddings.
     draws
