@@ -344,8 +344,10 @@ def test_sets_of_heads_stand_beside_random_ones(direction):
     none = ck.patching.sweep(model, pairs, sets=sets, direction=direction, controls=0, progress=False)
     assert none.frame["control_n"].tolist() == [0] * 4 and none.frame["control_p"].isna().all()
     torch.testing.assert_close(none.per_example, result.per_example, atol=1e-5, rtol=1e-5)
-    with pytest.raises(ValueError, match="0 or more, not -2"):
-        ck.patching.sweep(model, pairs, sets=sets, controls=-2)
+    assert result.provenance["controls_disjoint"] == [True, True, False, False]
+    for refused in ({"sets": sets}, {"over": "z"}):
+        with pytest.raises(ValueError, match="0 or more, not -2"):
+            ck.patching.sweep(model, pairs, controls=-2, **refused)
 
 
 def test_sets_of_edges_stand_beside_the_same_edges_of_other_heads():

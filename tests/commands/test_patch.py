@@ -105,6 +105,9 @@ def test_named_sets_of_sites(tmp_path):
     assert result.labels["set"] == ("found", "rest")
     found, rest = result.normalised.tolist()
     assert found > 0.9 and abs(rest) < 0.1
+    assert result.frame["control_n"].tolist() == [20, 0] and result.frame["control_p"][0] == pytest.approx(1 / 21)
+    fewer = patched(tmp_path / "fewer", PLANTED, "--set", sets[0], "--n", 4, "--controls", 3)
+    assert fewer.frame["control_n"].tolist() == [3]
 
 
 def test_values_from_a_prompt_and_from_a_cache(tmp_path):
@@ -128,7 +131,8 @@ def test_paths_find_what_the_previous_token_head_tells_the_induction_head(tmp_pa
 
 
 def test_direct_effects_are_the_last_heads_alone(tmp_path):
-    result = patched(tmp_path, "direct", PLANTED, "--n", 8, "--from", "z")
+    result = patched(tmp_path, "direct", PLANTED, "--n", 8, "--from", "z", "--controls", 4)
+    assert set(result.frame["control_n"]) == {4}
     survive = set(result.frame.loc[result.frame["significant"], "sender"])
     last = max(layer for layer, _ in PLANT.heads)
     assert survive == {f"z.{layer}.{head}" for layer, head in PLANT.heads if layer == last}

@@ -61,7 +61,7 @@ def sweep(
         sets: sets of sites, named where they come as a mapping, instead of a kind: the axis is `("set",)`. An edge of
             attention is `Site("pattern", layer, head, position=query, key=key)`.
         controls: how many random sets to patch beside each set of heads, drawn by the seed, with as many heads of its
-            layers and kinds, and none of its own where the layers have others enough (see
+            layers and kinds, and none of its own where the layers have others enough (the provenance tells; see
             `circuitkit.random_sets.RandomSets`); those that there are if they are fewer; 0 for none. They fill the
             columns `control_*` of `.frame`. A set that holds what is no single head has none, nor one whose other heads
             are not among the values that `source` gives. A kind's heads need no draws: beside each stand the other
@@ -96,7 +96,7 @@ def sweep(
     cells.require_positions_of_prompts(study)
     kept = values_from(study, source, reference, cells.places)
     # Of a kind, all heads are measured already.
-    random = RandomSets.beside(model, cells.sites, controls if sets is not None else 0, seed).among(kept)
+    random = RandomSets.beside(model, [] if sets is None else cells.sites, controls, seed).among(kept)
     patches = [[replace(site, kept[site]) for site in sites] for sites in (*cells.sites, *random.others)]
     what = "sets of sites" if sets is not None else _kind(over)
     whence = source if isinstance(source, str) else ("given values" if hasattr(source, "keys") else "other prompts")
@@ -114,6 +114,7 @@ def sweep(
         over=what,
         window=window,
         source=whence,
+        controls_disjoint=list(random.disjoint),
     )
 
 

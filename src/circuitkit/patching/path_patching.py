@@ -74,7 +74,7 @@ def paths(
         metric: what is measured; in its own unit.
         direction: "denoise" or "noise".
         controls: how many random sets of senders to set beside each that is made of heads, drawn by the seed, with as
-            many heads in each layer, and none of its own where the layers have others enough (see
+            many heads in each layer, and none of its own where the layers have others enough (the provenance tells; see
             `circuitkit.random_sets.RandomSets`); those that there are if they are fewer; 0 for none. They fill the
             columns `control_*` of `.frame`. The embedding, attention layers and MLPs, and sets with any of them, have
             none. What has been asked for anyway is measured once.
@@ -109,6 +109,7 @@ def paths(
         coordinates={"sender": tuple(map(_name, sent)), "receiver": tuple(map(_name, received))},
         controls=study.beside(random, measured, others),
         study="patching.paths",
+        controls_disjoint=list(random.disjoint),
     )
 
 
