@@ -1,9 +1,10 @@
 """Measure the models of the embedded family, and write each one's `accuracy.json` and model card.
 
-    python experiments/measure_deductors.py --models FOLDER
+    python experiments/measure_deductors.py --models FOLDER --out FOLDER
 
 Every model proves, and decides at once, the held-out questions that training passed over; its proofs are judged
-by `circuitkit.tasks.prontoqa.judge`. Nothing in a card is written by hand.
+by `circuitkit.tasks.prontoqa.judge`. Nothing in a card is written by hand. What was measured is kept in the second
+folder: run again, it measures only models whose weights, questions or measures have changed.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ from train_deductors import (
 )
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
+import circuitkit as ck
+from circuitkit import studies
 from circuitkit.tasks import prontoqa
 
 app = cyclopts.App(help=__doc__)
@@ -179,7 +182,8 @@ def accuracy_section(accuracy: Record) -> str:
 On the held-out questions, without exemplars or distractors, greedy decoding; per cent, with 95 % Wilson
 intervals. "Proof" is the published headline measure, "strict" the published stricter one, "sound" asks of every step
 what logic does, and "direct" is the share of right answers to "True or false", where chance is 50. Without distractors
-the negations alone tell a direct answer; the last figure below is for questions whose distractors bring contrary evidence.
+the negations alone tell a direct answer; the last figure below is for questions whose distractors bring contrary
+evidence.
 
 | rule | hops | proof | strict | sound | direct |
 |---|---|---|---|---|---|
@@ -218,9 +222,20 @@ wumpuses, made for trying out methods that look inside models. {described(folder
 {accuracy_section(accuracy)}"""
 
 
+def measured(weights: Path, n: int, n_three: int) -> dict[str, str]:
+    """The cell of one model: its accuracy as JSON."""
+    torch.set_num_threads(1)
+    return {"accuracy": json.dumps(measure(weights.parent, n, n_three), indent=1)}
+
+
 @app.default
 def main(
-    *, models: Path, only: list[str] | None = None, n: int = 100, n_three: int = 200, cards_only: bool = False
+    *,
+    models: Path,
+    out: Path,
+    only: list[str] | None = None,
+    n: int = 100,
+    n_three: int = 200,
 ) -> None:
     """Measure models and write their cards.
 
@@ -228,24 +243,24 @@ def main(
     ----------
     models
         Folder with one folder a model, as the training script leaves it.
+    out
+        Folder where what was measured is kept, so that an interrupted run goes on.
     only
         Names of the models to measure; all, where none is given.
     n
         Questions for each rule, number of hops and mode.
     n_three
         Questions for each rule at three hops.
-    cards_only
-        Write the cards again from what was measured before.
     """
-    torch.set_num_threads(1)
-    for folder in sorted(models.glob("deductor-*")):
-        if only and folder.name not in only:
-            continue
-        if cards_only:
-            accuracy = json.loads((folder / "accuracy.json").read_text())
-        else:
-            accuracy = measure(folder, n, n_three)
-            (folder / "accuracy.json").write_text(json.dumps(accuracy, indent=1) + "\n")
+    folders = [folder for folder in sorted(models.glob("deductor-*")) if not only or folder.name in only]
+    # A file counts by what is in it, so new weights are measured anew.
+    weights = [folder / "model.safetensors" for folder in folders]
+    sweep = ck.sweep(studies.grid(measured, weights=weights, n=n, n_three=n_three), out)
+    if len(sweep.failures):
+        raise SystemExit(sweep.failures.to_string())
+    for folder, said_so in zip(folders, sweep.frame["accuracy"], strict=True):
+        accuracy = json.loads(said_so)
+        (folder / "accuracy.json").write_text(said_so + "\n")
         (folder / "README.md").write_text(card(folder, accuracy))
         one, all_rules = (said(cell["correct"]) for cell in accuracy["three_hops"].values())
         direct, contrary = (said(accuracy[key]) for key in ("direct_overall", "direct_with_contrary_evidence"))
