@@ -17,8 +17,9 @@ _COLUMNS = ("effect", "low", "high", "normalised", "p_corrected", "significant")
 def tell(result: Result, out: Path) -> None:
     """Print the strongest cells as a table, and where the rest is."""
     shown = list(result.axes) + [f"{axis}_label" for axis in result.axes if axis in result.labels]
-    # What the other heads of its layer do, beside each head.
-    shown += [name for name in ("control_mean", "control_p") if name in result.frame]
+    # What random sets do, or the other heads of the layer, where there are any.
+    control = [name for name in ("control_mean", "control_p") if name in result.frame]
+    shown += [name for name in control if result.frame[name].notna().any()]
     tell_study(result, result.top(10)[[*shown, *_COLUMNS]], [result], out)
 
 

@@ -11,12 +11,11 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
-from circuitkit import ablation, attention, metrics, patching, plots
+from circuitkit import ablation, attention, patching, plots
 from circuitkit.demo.findings import Findings, Head
 from circuitkit.pairs import Pairs
 from circuitkit.records import provenance
-from circuitkit.run.executor import measure
-from circuitkit.statistics import Control, against_controls, matched_heads
+from circuitkit.statistics import Control
 from circuitkit.writing import write_json, write_result, write_table, write_text
 
 if TYPE_CHECKING:
@@ -71,28 +70,8 @@ def demonstrate(
 
 def _joint(model: Model, pairs: Pairs, heads: Sequence[Head], seed: int) -> tuple[Control | None, bool]:
     """The found heads ablated together beside as many random heads of their layers, and whether those share some."""
-    counts = [model.n_heads(layer) for layer in range(model.n_layers)]
-    others, shared = _controls(heads, counts, seed)
-    if not others:
-        return None, shared
-    aligned = pairs.on(model)
-    every = ablation.ablate(model, aligned.clean, "all", "mean", seed=seed)
-    by_head = {(each.site.layer, each.site.head): each for each in every}
-    sets = [heads, *(sorted(other) for other in others)]
-    cells = [[], *([by_head[head] for head in each] for each in sets)]
-    values = measure(model, aligned.clean, aligned.targets, metrics.logit_difference, cells, progress=False)
-    clean, observed, *controls = values.double().mean(-1).tolist()
-    return against_controls(clean - observed, [clean - control for control in controls]), shared
-
-
-def _controls(heads: Sequence[Head], counts: Sequence[int], seed: int) -> tuple[list[tuple[Head, ...]], bool]:
-    """Random sets matched in layer and number, and whether they may hold found heads: told beside what they cost."""
-    for disjoint in (True, False):
-        try:
-            return matched_heads(heads, counts, draws=_MOST_CONTROLS, seed=seed, disjoint=disjoint), not disjoint
-        except ValueError:
-            continue
-    return [], False
+    joint = ablation.sets(model, pairs, [heads], "mean", controls=_MOST_CONTROLS, seed=seed, progress=False)
+    return joint.controls[0], not joint.disjoint[0]
 
 
 def _write(model: Model, pairs: Pairs, findings: Findings, head: Head, out: Path, seed: int) -> None:
