@@ -3,11 +3,14 @@
 import multiprocessing
 import os
 import random
+import threading
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -179,6 +182,130 @@ def test_what_a_module_keeps_in_objects_and_lists_counts_too():
     model.hf.model.kept.tables[0][1] = 5.0
     seen.append(fingerprint(model))
     assert len(set(seen)) == 3 and fingerprint(model) == seen[-1]
+
+
+class Wrapped(nn.Module):
+    """An MLP whose output goes through something kept beside it."""
+
+    def __init__(self, mlp: nn.Module, kept: Any) -> None:
+        super().__init__()
+        self.mlp, self.kept = mlp, kept
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        kept = self.kept[0] if isinstance(self.kept, list) else self.kept
+        return kept(self.mlp(x)) if callable(kept) else self.mlp(x) * torch.as_tensor(kept)
+
+
+class Times(nn.Module):
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.full((1,), factor), requires_grad=False)
+        self.times = lambda x: x * factor
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.times(x)
+
+
+class Gain:
+    def __init__(self, factor: float) -> None:
+        self.factor = factor
+
+    def times(self, x: torch.Tensor) -> torch.Tensor:
+        return x * self.factor
+
+
+class Slotted:
+    __slots__ = ("factor",)
+
+    def __init__(self, factor: float) -> None:
+        self.factor = factor
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        return x * self.factor
+
+
+def _made_in_a_function(factor: float) -> Any:
+    class Local:
+        def __call__(self, x: torch.Tensor) -> torch.Tensor:
+            return x * factor
+
+    return Local()
+
+
+def _without_a_file(factor: float) -> Any:
+    """A class as a notebook has it, whose method reads a global."""
+    names: dict[str, Any] = {"__name__": "a_notebook", "factor": factor}
+    exec("class Cell:\n    def __call__(self, x): return x * factor", names)
+    return names["Cell"]()
+
+
+def _deep(factor: float) -> Any:
+    return [partial(partial(partial(partial(torch.mul), other=factor)))]
+
+
+KEPT: dict[str, Callable[[float], Any]] = {
+    "a closure": lambda factor: lambda x: x * factor,
+    "a default": lambda factor: lambda x, by=factor: x * by,
+    "a partial": lambda factor: partial(torch.mul, other=factor),
+    "partials of partials": _deep,
+    "a method": lambda factor: Gain(factor).times,
+    "an array": lambda factor: np.full(1, factor, dtype=np.float32),
+    "a number of numpy's": np.float32,
+    "an object with slots": Slotted,
+    "a class made in a function": _made_in_a_function,
+    "a class that is in no file": _without_a_file,
+    "a module in a list": lambda factor: [Times(factor)],
+    "a method of a module that is not the model's": lambda factor: Times(factor).forward,
+    "a module with a closure": Times,
+}
+
+
+@pytest.mark.parametrize("what", KEPT)
+def test_models_that_keep_other_things_never_read_each_others_runs(what, tmp_path):
+    found = []
+    for factor in (2.0, 5.0):
+        model, alone = build(tmp_path), build(None)
+        for each in (model, alone):
+            each.hf.model.layers[0].mlp = Wrapped(each.hf.model.layers[0].mlp, KEPT[what](factor))
+        found.append(model.run(IDS).logits)
+        assert torch.equal(found[-1], alone.run(IDS).logits) and counts(model)[0] == 0
+    assert not torch.allclose(*found)
+
+
+@pytest.mark.parametrize(
+    "what", ["a closure", "a default", "a partial", "a method", "an array", "an object with slots"]
+)
+def test_models_that_keep_equal_things_read_each_others_runs(what, tmp_path):
+    for hits in (0, 1):
+        model = build(tmp_path)
+        model.hf.model.layers[0].mlp = Wrapped(model.hf.model.layers[0].mlp, KEPT[what](2.0))
+        model.run(IDS)
+        assert counts(model) == (hits, 1 - hits)
+
+
+@pytest.mark.parametrize(
+    ("kept", "told"),
+    [([Times(2.0)], "a Times that is not among its modules"), ([torch.Generator()], "a torch._C.Generator"),
+     (threading.Lock(), "a _thread.lock")],
+)  # fmt: skip
+def test_what_cannot_be_told_by_its_content_is_neither_read_nor_kept(kept, told, tmp_path):
+    model = build(tmp_path)
+    model.hf.model.kept = kept
+    model.run(IDS)
+    reason = f"model keeps kept, which cannot be told by its content ({told})"
+    assert counts(model) == (0, 0) and model.clean_runs.passed_over == {reason: 1}
+
+
+@pytest.mark.parametrize("parametrized", [2.0, 3.0])
+def test_a_parametrization_that_holds_a_closure_is_another_model_for_another_closure(parametrized, tmp_path):
+    plain, model, other = (build(tmp_path) for _ in range(3))
+    for each, factor in ((model, parametrized), (other, 5.0)):
+        nn.utils.parametrize.register_parametrization(each.hf.lm_head, "weight", Times(factor))
+        each.hf.lm_head.parametrizations.weight[0].weight.fill_(1.0)
+    logits = [each.run(IDS).logits for each in (plain, model, other)]
+    assert all(counts(each)[0] == 0 for each in (plain, model, other))
+    for found, factor in zip(logits[1:], (parametrized, 5.0), strict=True):
+        torch.testing.assert_close(found, factor * logits[0], rtol=1e-4, atol=1e-4)
 
 
 def test_a_model_spread_by_accelerate_is_read_again(tmp_path):

@@ -18,8 +18,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+
+from circuitkit.model.telling import Telling, UntoldError
 
 if TYPE_CHECKING:
     from circuitkit.model.model import Model
@@ -33,31 +36,25 @@ _WIDTH = 4096
 OWN_ATTRIBUTES = frozenset(vars(nn.Module())) - {"training"}
 """What PyTorch keeps on every module; hooks among it are looked at, not hashed."""
 
-_UNTOLD = frozenset({"_name_or_path", "name_or_path", "_commit_hash", "transformers_version", "architectures"})
-"""Settings that say where a model comes from, not what it computes."""
-
-
-_LIBRARIES = frozenset({"torch", "transformers", "accelerate", "builtins", "abc", "typing", "functools"})
-
-_DEPTH = 3
-"""How far objects within objects are looked into."""
-
 
 def fingerprint(model: Model) -> str:
     """A hash, in hex, of all that decides a model's outputs, but for what is on it now (`circuitkit.model.held`).
 
     Models of equal content have equal fingerprints, wherever they were loaded from.
 
+    Raises:
+        UntoldError: a module keeps something that cannot be told by its content.
+
     >>> fingerprint(ck.load("planted-induction-llama")) == fingerprint(ck.load("planted-induction-llama"))
     True
     """
     root = model.anatomy.root
+    telling = Telling({id(module): path for path, module in root.named_modules()})
     told = {
-        "weights": _weights(model),
-        "settings": [(name, *_settings(module)) for name, module in root.named_modules()],
-        "config": _plain(getattr(root, "config", None)),
-        "code": sorted({_code(cls) for module in root.modules() for cls in type(module).__mro__} - {""}),
+        "settings": [(path, *_settings(telling, path, module)) for path, module in root.named_modules()],
+        "config": telling.of(getattr(root, "config", None)),
         "numerics": _numerics(root),
+        "weights": _weights(model),
     }
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
@@ -158,54 +155,17 @@ def _digests(tensors: Mapping[str, Tensor]) -> dict[str, str]:
 # Settings, code and numerics
 
 
-def _settings(module: nn.Module) -> tuple[Any, ...]:
+def _settings(telling: Telling, path: str, module: nn.Module) -> tuple[Any, ...]:
     """A module's class and what it keeps besides its tensors and children."""
-    cls = type(module)
-    kept = {
-        name: value
-        for name, value in vars(module).items()
-        if name not in OWN_ATTRIBUTES and not isinstance(value, Tensor)
-    }
-    return f"{cls.__module__}.{cls.__qualname__}", _plain(kept)
-
-
-def _plain(value: Any, depth: int = 0) -> Any:
-    """A value as JSON; of code and of libraries' objects, the name."""
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    if isinstance(value, Mapping):
-        return {str(key): _plain(each, depth) for key, each in value.items() if str(key) not in _UNTOLD}
-    if isinstance(value, list | tuple):
-        return [_plain(each, depth) for each in value]
-    if isinstance(value, Tensor):
-        return content_digest({"": value})
-    if isinstance(value, set | frozenset):
-        return sorted(map(str, value))
-    if isinstance(value, torch.dtype | torch.device | torch.Size):
-        return str(value)
-    if hasattr(value, "to_diff_dict"):
-        return {**_plain(value.to_dict()), "attention": getattr(value, "_attn_implementation", None)}
-    named = value if hasattr(value, "__qualname__") else type(value)
-    name = f"{named.__module__}.{named.__qualname__}"
-    if named is value or isinstance(value, nn.Module) or _of_a_library(name) or depth == _DEPTH:
-        return name
-    return [name, _plain(getattr(value, "__dict__", None), depth + 1)]
-
-
-def _of_a_library(name: str) -> bool:
-    """Whether a library's version stands for something of that name; code that came with a model has none."""
-    return name.split(".")[0] in _LIBRARIES
-
-
-@cache
-def _code(cls: type) -> str:
-    """The hash of the file that a class is written in; nothing where the library's version stands for it."""
-    if _of_a_library(cls.__module__):
-        return ""
-    path = getattr(sys.modules.get(cls.__module__), "__file__", None)
-    if path is None:
-        return f"{cls.__module__}.{cls.__qualname__}"
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    told = []
+    for name, value in vars(module).items():
+        if name not in OWN_ATTRIBUTES and not isinstance(value, Tensor):
+            try:
+                told.append((name, telling.of(value)))
+            except UntoldError as error:
+                kept = f"{path or 'the model'} keeps {name}"
+                raise UntoldError(f"{kept}, which cannot be told by its content ({error})") from error
+    return [telling.of(cls) for cls in type(module).__mro__], told
 
 
 @cache
@@ -223,7 +183,7 @@ def _numerics(root: nn.Module) -> Any:
     kinds = sorted({tensor.device.type for _, tensor in tensors_of(root)})
     backends: Any = torch.backends
     told: dict[str, Any] = {
-        "versions": [torch.__version__, transformers.__version__, _own_code()],
+        "versions": [sys.version, np.__version__, str(torch.__version__), transformers.__version__, _own_code()],
         "deterministic": torch.are_deterministic_algorithms_enabled(),
         "matmul": [torch.get_float32_matmul_precision(), torch.get_default_dtype()],
         "cpu": [backends.cpu.get_cpu_capability(), torch.get_num_threads(), backends.mkldnn.enabled],
@@ -237,4 +197,4 @@ def _numerics(root: nn.Module) -> Any:
             [backends.cuda.flash_sdp_enabled(), backends.cuda.mem_efficient_sdp_enabled()],
             [backends.cuda.math_sdp_enabled(), backends.cuda.cudnn_sdp_enabled()],
         ]
-    return _plain(told)
+    return Telling().of(told)

@@ -28,6 +28,7 @@ from circuitkit import __version__
 from circuitkit.model.fingerprint import content_digest, fingerprint
 from circuitkit.model.held import held
 from circuitkit.model.site import Site
+from circuitkit.model.telling import UntoldError
 from circuitkit.model.tokens import Tokens
 from circuitkit.records import data_hash, whole_file
 from circuitkit.run.cache import Cache
@@ -53,7 +54,7 @@ class CleanRuns:
 
     `Model.run` looks here when it has no interventions and keeps no gradients: the source runs of sweeps, means over
     reference prompts, captures. What is read is, bit for bit, what was run. While hooks, contexts or adapters are on
-    the model, nothing is read or kept.
+    the model, or what it keeps cannot be told by its content, nothing is read or kept.
 
     Attributes:
         folder: where the files are; several processes may use it at once.
@@ -117,7 +118,11 @@ class CleanRuns:
         if (reason := held(model)) is not None:
             self.passed_over[reason] += 1
             return compute()
-        key = self._key(model, tokens, sites, logits_at)
+        try:
+            key = self._key(model, tokens, sites, logits_at)
+        except UntoldError as error:
+            self.passed_over[str(error)] += 1
+            return compute()
         path = self.folder / f"{key}.safetensors"
         if (kept := self._read(path, key)) is not None:
             self.hits += 1
