@@ -79,7 +79,7 @@ def test_a_lambda_counts_by_its_own_code_and_closure() -> None:
         return lambda x: x + n
 
     assert key(adding(1), x=1) == key(adding(1), x=1) != key(adding(2), x=1)
-    with pytest.raises(SweepError, match=r"reads a object, which cannot be hashed"):
+    with pytest.raises(SweepError, match=r"reads .*n', which is or holds a object, which cannot be hashed: pass it as"):
         key(adding(object()), x=1)  # type: ignore[arg-type]
 
 
@@ -108,13 +108,126 @@ def test_a_partial_is_a_function_and_its_arguments() -> None:
     assert key(functools.partial(pow, 2), exp=3) != key(functools.partial(pow, 3), exp=3)
 
 
-def test_our_own_functions_count_by_our_version(monkeypatch: pytest.MonkeyPatch) -> None:
-    others = key(square, x=1)
-    ours: dict[str, Any] = {"model": Pretrained("deductor-5k"), "prompts": ["a"]}
-    first = key(ck.ablation.sweep, **ours)
+def test_every_function_counts_by_our_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = key(square, x=1)
+    assert key(square, x=1) == first
     monkeypatch.setattr(ck, "__version__", "99")
-    assert key(ck.ablation.sweep, **ours) != first
-    assert key(square, x=1) == others
+    assert key(square, x=1) != first
+
+
+def wrapped(k: int) -> Any:
+    def decorated(f: Any) -> Any:
+        @functools.wraps(f)
+        def g(x: int) -> int:
+            return k * int(f(x))
+
+        return g
+
+    return decorated(square)
+
+
+def with_default(k: int) -> Any:
+    def f(x: int, k: int = k) -> int:
+        return x * k
+
+    return f
+
+
+def with_named_default(k: int) -> Any:
+    def f(x: int, *, k: int = k) -> int:
+        return x * k
+
+    return f
+
+
+@pytest.mark.parametrize(
+    "make",
+    [wrapped, with_default, with_named_default, lambda k: lambda x, k=k: x * k, lambda k: functools.partial(pow, k)],
+)
+def test_functions_that_differ_in_what_they_carry_are_other_cells(make: Any) -> None:
+    parameters = {"exp": 1} if isinstance(make(1), functools.partial) else {"x": 1}
+    assert key(make(1), **parameters) == key(make(1), **parameters) != key(make(2), **parameters)
+
+
+READS = {
+    "a dict": "CONFIG = {'k': 1}\ndef f(x): return CONFIG['k'] * x",
+    "a list": "LIST = [1]\ndef f(x): return LIST[0] * x",
+    "a constant as default": "K = 1\ndef f(x, k=K): return x * k",
+    "a constant in a class": "K = 1\nclass C:\n    k = K\ndef f(x): return C.k * x",
+    "a decorator": """import functools
+def deco(f):
+    @functools.wraps(f)
+    def g(x): return f(x) * 1
+    return g
+@deco
+def f(x): return x""",
+    "a base class": """class A:
+    def m(self, x): return x * 1
+class B(A): pass
+def f(x): return B().m(x)""",
+    "a property": """class A:
+    @property
+    def m(self): return 1
+def f(x): return A().m * x""",
+    "a callable dataclass": """from dataclasses import dataclass
+@dataclass(frozen=True)
+class Study:
+    a: int = 3
+    def __call__(self, x): return x * 1
+f = Study()""",
+    "a dataclass's default": """from dataclasses import dataclass, field
+K = 1
+@dataclass
+class Study:
+    a: int = K
+    b: list = field(default_factory=list)
+def f(x): return Study().a * x""",
+    "an instance": "class A:\n    def m(self, x): return x * 1\na = A()\ndef f(x): return a.m(x)",
+    "an instance's attribute": "class A:\n    pass\na = A()\na.k = 1\ndef f(x): return a.k * x",
+    "a partial": "import functools\npart = functools.partial(lambda a, x: a * x, 1)\ndef f(x): return part(x)",
+    "functions in a dict": "TABLE = {'f': (lambda x: x * 1)}\ndef f(x): return TABLE['f'](x)",
+    "a cached function": "import functools\n@functools.cache\ndef g(x): return x * 1\ndef f(x): return g(x)",
+    "an enumeration": "import enum\nclass E(enum.Enum):\n    A = 1\ndef f(x): return E.A.value * x",
+    "an alias": "g = lambda x: x\nh = lambda x: x + 1\na, b, c = g, h, g  # 1\ndef f(x): return a(b(c(x)))",
+}
+
+
+@pytest.mark.parametrize("what", READS)
+def test_what_a_function_reads_counts(tmp_path: Path, what: str) -> None:
+    changed = READS[what].replace("1", "2") if what != "an alias" else READS[what].replace("g, h, g", "g, h, h")
+    one, same, other = (key(function_in(tmp_path, each), x=1) for each in (READS[what], READS[what], changed))
+    assert one == same != other
+
+
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [
+        ("import threading\nlock = threading.Lock()\ndef f(x):\n    with lock: return x", "'lock', .* a lock"),
+        ("import torch\nlayer = torch.nn.Linear(1, 1)\ndef f(x): return layer", "'layer', .* a Linear"),
+        ("TABLE = {}\ndef f(x): return TABLE\nTABLE['f'] = f", "'TABLE', .* a function that holds or reads itself"),
+    ],
+)
+def test_what_a_function_reads_and_has_no_form_is_refused(tmp_path: Path, code: str, told: str) -> None:
+    with pytest.raises(SweepError, match=f"{told}.*, which cannot be hashed: pass it as a parameter"):
+        key(function_in(tmp_path, code), x=1)
+
+
+def test_what_libraries_define_does_not_hinder(tmp_path: Path) -> None:
+    code = """import logging, re, torch, typing
+import numpy as np
+from numpy import exp, mean
+from dataclasses import dataclass
+log = logging.getLogger("a")
+WORD = re.compile("a+")
+T = typing.TypeVar("T")
+Numbers = list[int] | None
+lock = open
+@torch.no_grad()
+def f(x):
+    log.info(typing.cast(Numbers, exp(mean([x])))), T
+    return x.lock if WORD.match("a") else np.exp(x)"""
+    assert key(function_in(tmp_path, code), x=1) == key(function_in(tmp_path, code), x=1)
+    assert key(function_in(tmp_path, code), x=1) != key(function_in(tmp_path, code.replace("a+", "b+")), x=1)
 
 
 leaves = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(string.printable)

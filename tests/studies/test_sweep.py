@@ -15,8 +15,6 @@ from circuitkit.studies import Backend, Cell, InProcess, Pretrained, Sweep, Swee
 from studies import functions
 from studies.functions import drawn, odd_ones_fail, square
 
-RETURNS: list[Any] = []
-
 
 def swept(cells: Any, out: Path, **settings: Any) -> Sweep:
     return ck.sweep(cells, out, progress=False, **settings)
@@ -187,9 +185,9 @@ def test_tensors_and_names_that_clash(tmp_path: Path) -> None:
 @pytest.mark.parametrize("returned", [object(), None, [1, 2], {"a": [1]}, {1: 2}])
 def test_what_cannot_be_kept_fails_that_cell(tmp_path: Path, returned: Any) -> None:
     def returns(x: int) -> Any:
-        return x if x else RETURNS.pop()
+        return x if x else functions.RETURNS.pop()
 
-    RETURNS.append(returned)
+    functions.RETURNS.append(returned)
     sweep = swept(grid(returns, x=[0, 1]), tmp_path)
     assert sweep.frame["value"].tolist()[1] == 1
     assert sweep.failures["error"][0].startswith("TypeError: the cell returned")

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+import circuitkit
 from circuitkit.studies.errors import SweepError
 from circuitkit.studies.identity import Identity, UnhashableError, digest_of_json, named, shown
 from circuitkit.studies.pretrained import Pretrained
@@ -93,12 +94,12 @@ def name_cells(cells: Iterable[tuple[Callable[..., Any], Mapping[str, Any]]], ve
             code = identity.canonical(cell.function)
         except UnhashableError as error:
             raise SweepError(
-                f"cell {number}: the function {_called(cell.function)} reads {error}, which cannot be hashed: "
-                "pass a parameter instead"
+                f"cell {number}: the function {_called(cell.function)} reads {error}, which cannot be hashed: pass it "
+                "as a parameter, of plain values, or make it inside the function"
             ) from error
         told = {name: _canonical(identity, number, cell, name, value) for name, value in cell.parameters.items()}
         inputs = [_called(cell.function), told]
-        key = digest_of_json([inputs, code, version])
+        key = digest_of_json([inputs, code, version, circuitkit.__version__])
         if key not in found:
             columns = {name: shown(value) for name, value in cell.parameters.items()}
             found[key] = NamedCell(key, digest_of_json(inputs), cell, _called(cell.function), columns)

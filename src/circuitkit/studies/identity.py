@@ -9,29 +9,30 @@ from __future__ import annotations
 import enum
 import functools
 import hashlib
+import inspect
 import json
+import logging
+import re
 import sys
 from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import fields, is_dataclass
 from datetime import date
 from pathlib import Path
-from types import BuiltinFunctionType, FunctionType
+from types import BuiltinFunctionType, FunctionType, GenericAlias, MethodType, UnionType
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-import circuitkit
 from circuitkit.model.model import Model
-from circuitkit.studies.code import code_version
+from circuitkit.studies.code import UnhashableError, code_version, of_a_library
 
 _DIGITS = 32
 
-
-class UnhashableError(TypeError):
-    """A value that has no form by which it could be told from others."""
+_HEAP_TYPE = 1 << 9
+"""Py_TPFLAGS_HEAPTYPE: a class written in Python, and no state but its attributes."""
 
 
 class Identity:
@@ -43,6 +44,7 @@ class Identity:
 
     def __init__(self) -> None:
         self._known: dict[int, tuple[Any, Any]] = {}
+        self._within: set[int] = set()
 
     def digest(self, value: Any) -> str:
         """The hash of a value, 32 hexadecimal digits.
@@ -65,8 +67,14 @@ class Identity:
             return value
         known = self._known.get(id(value))
         if known is None:
-            # The object is kept too, so that no other takes its id meanwhile.
-            known = self._known[id(value)] = (value, self._shortened(self._form(value)))
+            if id(value) in self._within:
+                raise UnhashableError(f"a {type(value).__qualname__} that holds or reads itself")
+            self._within.add(id(value))
+            try:
+                # The object is kept too, so that no other takes its id meanwhile.
+                known = self._known[id(value)] = (value, self._shortened(self._form(value)))
+            finally:
+                self._within.discard(id(value))
         return known[1]
 
     def _shortened(self, form: Any) -> Any:
@@ -82,7 +90,7 @@ class Identity:
             return {"set": sorted((self.canonical(item) for item in value), key=repr)}
         if isinstance(value, Callable) and not isinstance(value, Model | torch.nn.Module | type):  # type: ignore[arg-type]
             return self._function(value)
-        for form in (_of_numbers, _of_named, self._of_parts):
+        for form in (_of_numbers, self._of_classes, _of_named, self._of_parts, self._of_state):
             found = form(value)
             if found is not None:
                 return found
@@ -93,14 +101,33 @@ class Identity:
             return {"partial": [self.canonical(part) for part in (function.func, function.args, function.keywords)]}
         if is_dataclass(function):
             return self._of_parts(function)
-        if not isinstance(function, FunctionType | BuiltinFunctionType):
+        if isinstance(function, MethodType):
+            return {"method": [self.canonical(function.__func__), self.canonical(function.__self__)]}
+        if isinstance(inspect.unwrap(function), FunctionType):
+            return {"function": named(function), "code": code_version(function, self.canonical)}
+        if isinstance(function, BuiltinFunctionType) or _named_by_a_library(function):
+            return {"function": named(function)}
+        found = _of_named(function) or self._of_state(function)
+        if found is None:
             raise UnhashableError(f"a {type(function).__qualname__} that is called, and no plain function")
-        told: dict[str, Any] = {"function": named(function)}
-        if function.__module__ and function.__module__.split(".")[0] == "circuitkit":
-            told["circuitkit"] = circuitkit.__version__
-        if isinstance(function, FunctionType):
-            told["code"] = code_version(function, self.canonical)
-        return told
+        return found
+
+    def _of_classes(self, value: Any) -> Any:
+        if isinstance(value, enum.Enum):
+            return {"enum": self.canonical(type(value)), "member": value.name}
+        if isinstance(value, type):
+            code = None if of_a_library(value.__module__) else code_version(value, self.canonical)
+            return {"class": named(value), "code": code}
+        return None
+
+    def _of_state(self, value: Any) -> Any:
+        """An object of a study's own class: its code and its attributes, where these are all that it has."""
+        classes = [cls for cls in type(value).__mro__ if cls is not object]
+        if of_a_library(type(value).__module__) or isinstance(value, torch.nn.Module) or not hasattr(value, "__dict__"):
+            return None
+        if any(vars(cls).get("__slots__") or not cls.__flags__ & _HEAP_TYPE for cls in classes):
+            return None
+        return {"object": self.canonical(type(value)), "state": self.canonical(vars(value))}
 
     def _of_parts(self, value: Any) -> Any:
         if isinstance(value, Model):
@@ -110,7 +137,7 @@ class Identity:
             return {"model": value.name, "revision": value.revision, "weights": weights.hexdigest()}
         if is_dataclass(value) and not isinstance(value, type):
             parts = {field.name: self.canonical(getattr(value, field.name)) for field in fields(value)}
-            return {"dataclass": named(type(value)), "fields": parts}
+            return {"dataclass": self.canonical(type(value)), "fields": parts}
         return None
 
 
@@ -129,12 +156,12 @@ def named(thing: Any) -> str:
     >>> named(json.dumps)
     'json.dumps'
     """
-    module = thing.__module__
+    module = getattr(thing, "__module__", None) or type(thing).__module__
     if module == "__main__":
         main = sys.modules[module]
         file = getattr(main, "__file__", None)
         module = main.__spec__.name if main.__spec__ is not None else Path(file).stem if file else module
-    return f"{module}.{thing.__qualname__}"
+    return f"{module}.{getattr(thing, '__qualname__', None) or thing.__name__}"
 
 
 def shown(value: Any) -> bool | int | float | str | None:
@@ -180,15 +207,29 @@ def _of_named(value: Any) -> Any:
             return {"path": str(value)}
         with value.open("rb") as file:
             return {"file": hashlib.file_digest(file, "sha256").hexdigest()}
-    if isinstance(value, enum.Enum):
-        return {"enum": named(type(value)), "member": value.name}
-    if isinstance(value, type):
-        return {"class": named(value)}
+    if isinstance(value, logging.Logger):
+        return {"logger": value.name}
+    if isinstance(value, re.Pattern):
+        return {"pattern": str(value.pattern), "flags": value.flags}
+    if isinstance(value, GenericAlias | UnionType) or type(value).__module__ == "typing":
+        return {"annotation": str(value)}
     if isinstance(value, torch.dtype | torch.device | range | slice | bytes | complex):
         return {type(value).__name__: str(value)}
     if isinstance(value, date):
         return {"date": value.isoformat()}
     return None
+
+
+def _named_by_a_library(value: Any) -> bool:
+    """Whether a name of a library stands for it, such as numpy's functions."""
+    for name in (getattr(value, "__module__", None), "numpy", "scipy.special"):
+        if (
+            name
+            and of_a_library(name)
+            and getattr(sys.modules.get(name), getattr(value, "__name__", ""), None) is value
+        ):
+            return True
+    return False
 
 
 def _sha256(data: Any) -> str:
