@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -390,6 +390,81 @@ def test_any_values_that_change_places_are_seen_past_pytorchs_counter(places):
     before = holder.hashed
     holder.root.held.data[places] = holder.root.held.data[places[::-1]]
     assert holder.hashed != before
+
+
+WIDE = 3 * 4096 + 9
+
+
+def _seen(holder: Holder, change: Callable[[torch.Tensor], Any]) -> bool:
+    before = holder.hashed
+    change(holder.root.held.data)
+    return bool(holder.hashed != before)
+
+
+DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.int8]
+
+
+def _ones_at(places: Sequence[int]) -> Callable[[torch.Tensor], Any]:
+    return lambda held: held.zero_().index_fill_(0, torch.tensor(sorted(places)), 1)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_ones_that_move_are_seen_wherever_they_move(dtype):
+    apart = 8 // torch.empty(0, dtype=dtype).element_size()
+    for n, stride in ((18, 1), (12, 4095), (12, 4096), (12, 4097)):
+        holder = Holder(torch.zeros(n * stride * apart, dtype=dtype))
+        pairs = [(a, b) for a in range(n) for b in range(a)]
+        random.Random(0).shuffle(pairs)
+        # Of equal sums of places in every order: {1, 7} and {3, 5} and {2, 6} come one after another.
+        for places in [*pairs, *sorted(pairs, key=sum)]:
+            assert _seen(holder, _ones_at([place * stride * apart for place in places])), places
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    dtype=st.sampled_from(DTYPES),
+    value=st.sampled_from([1, 2, -1, 0.5, 8]),
+    moved=st.lists(st.tuples(st.integers(0, WIDE - 1), st.integers(0, WIDE - 1)), min_size=1, max_size=6),
+)
+def test_planted_values_that_move_are_seen(dtype, value, moved):
+    before, after = ({pair[side] for pair in moved} for side in (0, 1))
+    assume(before != after and torch.tensor(value).to(dtype) != 0)
+    holder = Holder(torch.zeros(WIDE, dtype=dtype).index_fill_(0, torch.tensor(sorted(before)), value))
+    assert _seen(holder, lambda held: held.zero_().index_fill_(0, torch.tensor(sorted(after)), value))
+
+
+@settings(max_examples=40, deadline=None)
+@given(dtype=st.sampled_from(DTYPES), n=st.sampled_from([8, 64, 96]), seed=st.integers(0, 99), data=st.data())
+def test_a_permutation_matrix_that_becomes_another_is_seen(dtype, n, seed, data):
+    # Its rows and its columns have the sums that they had.
+    eye = torch.eye(n, dtype=dtype)
+    first = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
+    a, b = data.draw(st.lists(st.integers(0, n - 1), min_size=2, max_size=2, unique=True))
+    second = first.clone()
+    second[[a, b]] = first[[b, a]]
+    holder = Holder(eye[first])
+    assert _seen(holder, lambda held: held.copy_(eye[second]))
+    assert _seen(holder, lambda held: held.copy_(held.T.contiguous())) or torch.equal(eye[second], eye[second].T)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    width=st.sampled_from([1, 8, 512, 4096, 8192]),
+    blocks=st.lists(st.integers(0, 5), min_size=2, max_size=2, unique=True),
+    dtype=st.sampled_from(DTYPES),
+)
+def test_blocks_that_change_places_or_sign_are_seen(width, blocks, dtype):
+    holder = Holder(torch.randint(-3, 4, (6, width), generator=torch.Generator().manual_seed(0)).to(dtype))
+    held = holder.root.held.data
+    assume(not torch.equal(held[blocks[0]], held[blocks[1]]))
+    assert _seen(holder, lambda held: held.copy_(held.clone()[_swapped(blocks)]))
+    assert _seen(holder, lambda held: held[blocks[0]].neg_()) or not held[blocks[0]].any()
+
+
+def _swapped(blocks: Sequence[int]) -> list[int]:
+    places = list(range(6))
+    places[blocks[0]], places[blocks[1]] = blocks[1], blocks[0]
+    return places
 
 
 def test_digests_tell_names_types_shapes_and_bytes_apart():

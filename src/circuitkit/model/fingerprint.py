@@ -31,7 +31,10 @@ _PIECE = 1 << 26
 """Bytes that one thread hashes at a time, and copies from an accelerator."""
 
 _WIDTH = 4096
-"""Words in a row, where sums over rows and over columns stand for a tensor."""
+"""Words of 8 bytes in a row, where sums over rows stand for a tensor."""
+
+_ROWS = 64
+"""Rows that are summed at a time, few enough for a core's own cache."""
 
 OWN_ATTRIBUTES = frozenset(vars(nn.Module())) - {"training"}
 """What PyTorch keeps on every module; hooks among it are looked at, not hashed."""
@@ -102,14 +105,14 @@ def _form(tensor: Tensor) -> str:
 
 
 def _marks(tensors: Mapping[str, Tensor]) -> dict[str, tuple[Any, ...]]:
-    """What changes when a tensor does: where it is, how often PyTorch saw it written, and sums over its bytes."""
+    """What changes when a tensor does: where it is, how often PyTorch saw it written, and a sum over its bytes."""
     sums = {name: _sums(tensor) for name, tensor in tensors.items()}
-    read: dict[str, list[int]] = {}
+    read: dict[str, int] = {}
     for device in {each.device for each in sums.values()}:
         names = [name for name, each in sums.items() if each.device == device]
         # One transfer from a device, not one a tensor.
         read |= dict(zip(names, torch.stack([sums[name] for name in names]).tolist(), strict=True))
-    return {name: (_form(tensor), tensor.data_ptr(), _version(tensor), *read[name]) for name, tensor in tensors.items()}
+    return {name: (_form(tensor), tensor.data_ptr(), _version(tensor), read[name]) for name, tensor in tensors.items()}
 
 
 def _version(tensor: Tensor) -> int:
@@ -118,22 +121,43 @@ def _version(tensor: Tensor) -> int:
 
 
 def _sums(tensor: Tensor) -> Tensor:
-    """Two sums over all bytes, of rows and of columns weighed by their place, so that moved values change one."""
+    """A sum over all bytes of 64 bits, in which every word counts by its place.
+
+    Rows of words are summed with pseudo-random multipliers of their columns, and what comes of each row is scattered
+    anew by the row's place, so that edits with a structure, as moved ones or swapped rows, do not cancel.
+    """
     flat = tensor.contiguous().reshape(-1).view(torch.uint8)
     if flat.storage_offset() % 8:
         flat = flat.clone()
-    whole = flat.numel() // 8
-    words, rest = flat[: whole * 8].view(torch.int64), flat[whole * 8 :].long()
-    n_rows = whole // _WIDTH
-    table, last = words[: n_rows * _WIDTH].view(n_rows, _WIDTH), words[n_rows * _WIDTH :]
-    rows = _weighed(table.sum(1)) + _weighed(last) + 3 * _weighed(rest)
-    return torch.stack([rows, _weighed(table.sum(0))])
+    n_rows = flat.numel() // (8 * _WIDTH)
+    table, rest = flat[: n_rows * 8 * _WIDTH].view(torch.int64).view(n_rows, _WIDTH), flat[n_rows * 8 * _WIDTH :]
+    last = torch.nn.functional.pad(rest, (0, -len(rest) % 8)).view(torch.int64)[None]
+    multipliers = _multipliers(flat.device)
+    last_sum = _row_sums(last, multipliers[: last.shape[1]])
+    if n_rows == 0:
+        return last_sum[0]
+    at_once = _ROWS if flat.device.type == "cpu" else 64 * _ROWS
+    sums = [_row_sums(table[at : at + at_once], multipliers) for at in range(0, n_rows, at_once)]
+    places = torch.arange(1, n_rows + 2, device=flat.device)
+    return _scattered(torch.cat([*sums, last_sum]) + _scattered(places)).sum()
 
 
-def _weighed(words: Tensor) -> Tensor:
-    places = torch.arange(1, len(words) + 1, device=words.device)
-    # Odd multipliers far apart, in arithmetic modulo 2⁶⁴.
-    return (words * (places * 0x2545F4914F6CDD1D | 1)).sum()
+def _row_sums(rows: Tensor, multipliers: Tensor) -> Tensor:
+    # Upper halves are added to the lower, since of 1.0 all lower bits are 0, and products lose the upper ones.
+    return (rows >> 32).add_(rows).mul_(multipliers).sum(1)
+
+
+@cache
+def _multipliers(device: torch.device) -> Tensor:
+    return _scattered(torch.arange(1, _WIDTH + 1, device=device)) | 1
+
+
+def _scattered(numbers: Tensor) -> Tensor:
+    """Splitmix64 of each number, in arithmetic modulo 2⁶⁴ (Steele et al. 2014, "Fast splittable generators")."""
+    numbers = numbers * -0x61C8864680B583EB
+    numbers = (numbers ^ (numbers >> 30 & (1 << 34) - 1)) * -0x40A7B892E31B1A47
+    numbers = (numbers ^ (numbers >> 27 & (1 << 37) - 1)) * -0x6B2FB644ECCEEE15
+    return numbers ^ (numbers >> 31 & (1 << 33) - 1)
 
 
 def _digests(tensors: Mapping[str, Tensor]) -> dict[str, str]:
