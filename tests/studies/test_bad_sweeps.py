@@ -116,12 +116,41 @@ def test_a_result_whose_tensor_is_missing_or_cut_is_run_again(tmp_path: Path) ->
     assert [again.value(row).tolist() for row in (0, 1)] == [[0, 1, 2], [0, 1, 2, 3]]  # type: ignore[union-attr]
 
 
+def test_what_was_stored_goes_aside_with_its_record(tmp_path: Path) -> None:
+    def tensor(x: int) -> torch.Tensor:
+        return torch.arange(x)
+
+    cells = grid(tensor, x=[3])
+    (record,) = swept(cells, tmp_path).records
+    (tmp_path / "done" / f"{record.key}.json").write_bytes(b"")
+    with pytest.warns(UserWarning, match="is spoiled"):
+        swept(cells, tmp_path)
+    assert len(list((tmp_path / "done").glob("*.safetensors"))) == 1
+    assert len(list((tmp_path / "spoiled").iterdir())) == 2
+
+
+@pytest.mark.parametrize("data", [b"", b'{"cells": [', b"[]", b'{"cells": ["altered"]}'])
+def test_a_spoiled_list_is_set_aside_and_written_anew(tmp_path: Path, data: bytes) -> None:
+    cells = grid(square, x=[1, 2])
+    swept(cells, tmp_path)
+    (path,) = (tmp_path / "lists").iterdir()
+    whole = json.loads(path.read_bytes())["cells"]
+    path.write_bytes(data)
+    with pytest.warns(UserWarning, match=f"{path.name} is spoiled .*the next run of its sweep writes it anew"):
+        assert sorted(Sweep.load(tmp_path).frame["value"]) == [1, 4]
+    path.write_bytes(data)
+    with pytest.warns(UserWarning, match="is spoiled"):
+        swept(cells, tmp_path)
+    assert json.loads(path.read_bytes())["cells"] == whole
+    assert Sweep.load(tmp_path).frame["value"].tolist() == [1, 4]
+
+
 def test_a_folder_of_another_version(tmp_path: Path) -> None:
     cells = grid(square, x=[1])
     swept(cells, tmp_path)
     (tmp_path / "sweep.json").write_text(json.dumps({"format": 7, "circuitkit": "9.0"}))
     for use in (lambda: swept(cells, tmp_path), lambda: Sweep.load(tmp_path)):
-        with pytest.raises(SweepError, match=r"was written by circuitkit 9.0 in format 7, .* reads format 1"):
+        with pytest.raises(SweepError, match=r"was written by circuitkit 9.0 in format 7, .* reads format 2"):
             use()
     (tmp_path / "sweep.json").write_text("{")
     with pytest.raises(SweepError, match=r"sweep.json is spoiled"):

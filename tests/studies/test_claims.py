@@ -147,7 +147,7 @@ def test_a_slow_process_whose_claim_expired_comes_second(tmp_path: Path) -> None
         # Meanwhile another machine takes the cell over and finishes it.
         (asked,) = (out / "lists").iterdir()
         (key,) = json.loads(asked.read_text())["cells"]
-        assert Folder(out).write(Record(key, "inputs", "slow", {"x": x}, {"value": -1.0}), {}, "elsewhere")
+        assert Folder(out).write(Record(key, "slow", {"x": x}, {"value": -1.0}), {}, "elsewhere")
         return 1.0
 
     assert ck.sweep([(slow, {"x": 1})], out, progress=False).frame["value"].tolist() == [-1]

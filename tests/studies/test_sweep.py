@@ -1,5 +1,6 @@
 """`ck.sweep`: what is missing is run, what ended is kept, and all of it is one table."""
 
+import functools
 import json
 import os
 import warnings
@@ -39,11 +40,36 @@ def test_only_what_is_missing_is_run(tmp_path: Path) -> None:
     again = swept(grid(square, x=[2, 3, 4], log=str(log)), out)
     assert ran(log) == [1, 2, 3, 4]
     assert again.frame["value"].tolist() == [4, 9, 16]
-    assert sorted(Sweep.load(out).frame["x"]) == [1, 2, 3, 4]
+    assert Sweep.load(out).frame["x"].tolist() == [2, 3, 4]
     swept(grid(square, x=[2, 3, 4], log=str(log)), out, version="2")
     assert ran(log) == [1, 2, 3, 4, 2, 3, 4]
-    # Of cells that differ in the code alone, the table has one.
-    assert sorted(Sweep.load(out).frame["x"]) == [1, 2, 3, 4]
+    assert Sweep.load(out).frame["x"].tolist() == [2, 3, 4]
+    everything = Sweep.load(out, older=True).frame
+    assert everything["x"].tolist() == [2, 3, 4, 2, 3, 4, 1]
+    assert everything["older"].tolist() == [False] * 3 + [True] * 4
+
+
+def test_the_table_has_all_that_was_returned(tmp_path: Path) -> None:
+    sweep = swept([(functools.partial(pow, k), {"exp": 2}) for k in (2, 3)], tmp_path)
+    assert sweep.frame["value"].tolist() == [4, 9]
+    pd.testing.assert_frame_equal(Sweep.load(tmp_path).frame, sweep.frame)
+
+
+def test_old_code_does_not_stand_in_for_new(tmp_path: Path) -> None:
+    def version(k: int) -> Any:
+        def f(x: int) -> int:
+            if k == 2 and x == 2:
+                raise KeyboardInterrupt
+            return 100 * k + x
+
+        return f
+
+    swept(grid(version(1), x=[1, 2, 3]), tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        swept(grid(version(2), x=[1, 2, 3]), tmp_path)
+    assert Sweep.load(tmp_path).frame["value"].tolist() == [201]
+    assert repr(Sweep.load(tmp_path)).endswith("1 of 3 cells done, 0 failed)")
+    assert Sweep.load(tmp_path, older=True).frame["value"].tolist() == [201, 101, 102, 103]
 
 
 def test_one_file_a_cell_in_json(tmp_path: Path) -> None:

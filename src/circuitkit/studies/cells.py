@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import circuitkit
+from circuitkit.studies.code import UnhashableError
 from circuitkit.studies.errors import SweepError
-from circuitkit.studies.identity import Identity, UnhashableError, digest_of_json, named, shown
+from circuitkit.studies.identity import Identity, digest_of_json, named, shown
 from circuitkit.studies.pretrained import Pretrained
 
 Shown = bool | int | float | str | None
@@ -32,14 +33,12 @@ class NamedCell:
 
     Attributes:
         key: the hash of all that it depends on; the name of its file.
-        inputs: the hash of function name and parameters, without the code.
         cell: what is called; its models are pinned.
         function: the function's name.
         shown: its parameters as the table has them.
     """
 
     key: str
-    inputs: str
     cell: Cell
     function: str
     shown: Mapping[str, Shown]
@@ -98,11 +97,10 @@ def name_cells(cells: Iterable[tuple[Callable[..., Any], Mapping[str, Any]]], ve
                 "as a parameter, of plain values, or make it inside the function"
             ) from error
         told = {name: _canonical(identity, number, cell, name, value) for name, value in cell.parameters.items()}
-        inputs = [_called(cell.function), told]
-        key = digest_of_json([inputs, code, version, circuitkit.__version__])
+        key = digest_of_json([_called(cell.function), told, code, version, circuitkit.__version__])
         if key not in found:
             columns = {name: shown(value) for name, value in cell.parameters.items()}
-            found[key] = NamedCell(key, digest_of_json(inputs), cell, _called(cell.function), columns)
+            found[key] = NamedCell(key, cell, _called(cell.function), columns)
     if not found:
         raise SweepError("there are no cells to run: give a list of (function, parameters), or a grid")
     return list(found.values())

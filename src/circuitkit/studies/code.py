@@ -28,6 +28,10 @@ Canonical = Callable[[Any], Any]
 _OF_THE_MODULE = frozenset({"__builtins__", "__spec__", "__loader__", "__name__"})
 
 
+_FIXED = (FunctionType, GetSetDescriptorType, MemberDescriptorType, property, classmethod, staticmethod)
+"""What a class has besides values."""
+
+
 class UnhashableError(TypeError):
     """A value that has no form by which it could be told from others."""
 
@@ -168,7 +172,7 @@ def _held(function: FunctionType) -> Iterator[tuple[str, Any]]:
 def _methods(cls: type) -> Iterator[tuple[str, FunctionType]]:
     for name, value in vars(cls).items():
         if isinstance(value, property):
-            parts = {"get": value.fget, "set": value.fset}
+            parts: dict[str, Any] = {"get": value.fget, "set": value.fset}
         else:
             parts = {"": getattr(value, "__func__", None) or getattr(value, "func", None) or value}
         for part, function in parts.items():
@@ -186,9 +190,8 @@ def _attributes(cls: type) -> Iterator[tuple[str, Any]]:
         yield from ((name, member.value) for name, member in cls.__members__.items())
         return
     methods = {name.split(".")[0] for name, _ in _methods(cls)}
-    fixed = GetSetDescriptorType | MemberDescriptorType | property | classmethod | staticmethod
     for name, value in vars(cls).items():
-        generated = isinstance(value, FunctionType | fixed) or type(value).__name__ == "_tuplegetter"
+        generated = isinstance(value, _FIXED) or type(value).__name__ == "_tuplegetter"
         if not generated and name not in methods and not name.startswith(("__", "_abc_")):
             yield name, value
     for field in fields(cls) if is_dataclass(cls) else ():

@@ -24,7 +24,7 @@ from circuitkit.studies.errors import SweepError
 from circuitkit.studies.placing import place, place_first, stopped
 from circuitkit.studies.records import Record, SpoiledError
 
-FORMAT = 1
+FORMAT = 2
 _HEADER = "sweep.json"
 Ended = Literal["done", "failed"]
 
@@ -121,7 +121,7 @@ class Folder:
             for stored in record.stored.values():
                 self._check(self.path / how / stored.file, stored.size)
         except (SpoiledError, ValueError, TypeError, KeyError) as error:
-            self._set_aside(path, status, error)
+            self._set_aside(path, status, error, "the cell will be run again")
             return None
         return record
 
@@ -129,18 +129,20 @@ class Folder:
         if not path.is_file() or path.stat().st_size != size:
             raise SpoiledError(f"its {path.name} is {'cut short' if path.is_file() else 'missing'}")
 
-    def _set_aside(self, path: Path, read: os.stat_result, error: Exception) -> None:
+    def _set_aside(self, path: Path, read: os.stat_result, error: Exception, then: str) -> None:
         aside = self.path / "spoiled" / f"{time.time_ns()}.{path.name}"
         aside.parent.mkdir(exist_ok=True)
         try:
             # Another process may have set it aside and put a whole one there.
             if path.stat().st_ino == read.st_ino:
                 path.rename(aside)
+                # What was stored with it came before it; what is newer is another process's.
+                for beside in path.parent.glob(f"{path.stem}.*.safetensors"):
+                    if beside.stat().st_mtime_ns <= read.st_mtime_ns:
+                        beside.rename(aside.parent / f"{aside.name.partition('.')[0]}.{beside.name}")
         except FileNotFoundError:
             return
-        warnings.warn(
-            f"{path} is spoiled ({error}); it was set aside as {aside}, and the cell will be run again", stacklevel=4
-        )
+        warnings.warn(f"{path} is spoiled ({error}); it was set aside as {aside}, and {then}", stacklevel=4)
 
     def write(self, record: Record, contents: Mapping[str, bytes], token: str) -> bool:
         """Keep a cell's record and what is stored beside it; False where another process was first.
@@ -174,8 +176,8 @@ class Folder:
             "time": time.time(),
             "cells": list(keys),
         }
-        path = self.path / "lists" / f"{hashlib.sha256(' '.join(keys).encode()).hexdigest()[:32]}.json"
-        if path.exists():
+        path = self.path / "lists" / _list_name(keys)
+        if path.exists() and self._list(path) is not None:
             os.utime(path)
         else:
             place_first(path, json.dumps(told, indent=0).encode(), token)
@@ -184,7 +186,19 @@ class Folder:
         """The lists of cells that were asked for, the newest first."""
         paths = [path for path in (self.path / "lists").glob("*.json") if not path.name.startswith(".")]
         paths.sort(key=lambda path: (-path.stat().st_mtime_ns, path.name))
-        return [json.loads(path.read_bytes())["cells"] for path in paths]
+        found = [self._list(path) for path in paths]
+        return [keys for keys in found if keys is not None]
+
+    def _list(self, path: Path) -> list[str] | None:
+        status = path.stat()
+        try:
+            keys = json.loads(path.read_bytes())["cells"]
+            if _list_name(keys) != path.name:
+                raise SpoiledError("it is not the list of its name")
+        except (ValueError, KeyError, TypeError) as error:
+            self._set_aside(path, status, error, "the next run of its sweep writes it anew")
+            return None
+        return [str(key) for key in keys]
 
     def sweep_up(self, living: set[str], older: float) -> None:
         """Remove what processes that are gone were writing.
@@ -199,6 +213,10 @@ class Folder:
                 with suppress(FileNotFoundError):
                     if path.name.split(".")[1] not in living and time.time() - path.stat().st_mtime > older:
                         path.unlink()
+
+
+def _list_name(keys: Sequence[str]) -> str:
+    return f"{hashlib.sha256(' '.join(keys).encode()).hexdigest()[:32]}.json"
 
 
 def _hidden(folder: Path) -> Iterator[Path]:

@@ -52,7 +52,7 @@ class Record:
     """A cell that ended: what it was called with, and what it returned or how it failed.
 
     Attributes:
-        key, inputs, function, parameters: see `NamedCell`.
+        key, function, parameters: see `NamedCell`.
         columns: the returned numbers and texts by name.
         stored: the returned results and tensors by name.
         failure: why it failed; None where it returned.
@@ -63,7 +63,6 @@ class Record:
     """
 
     key: str
-    inputs: str
     function: str
     parameters: Mapping[str, Shown]
     columns: Mapping[str, Shown] = field(default_factory=dict)
@@ -77,12 +76,12 @@ class Record:
     @classmethod
     def of(cls, cell: NamedCell, **ended: Any) -> Record:
         """The record of a cell."""
-        return cls(cell.key, cell.inputs, cell.function, dict(cell.shown), **ended)
+        return cls(cell.key, cell.function, dict(cell.shown), **ended)
 
     def to_bytes(self) -> bytes:
         """The file: JSON whose first field is the checksum of all that follows it.
 
-        >>> Record.from_bytes(Record("0" * 32, "", "f", {"x": 1}).to_bytes()).parameters
+        >>> Record.from_bytes(Record("0" * 32, "f", {"x": 1}).to_bytes()).parameters
         {'x': 1}
         """
         rest = json.dumps(asdict(self), ensure_ascii=False).encode()[1:] + b"\n"

@@ -29,18 +29,23 @@ class Sweep:
         path: the sweep's folder.
         records: what is kept of each cell.
         cells: how many were asked for.
+        older: the keys of those records that the newest list of cells has not.
     """
 
     path: Path
     records: tuple[Record, ...]
     cells: int
+    older: frozenset[str] = frozenset()
 
     @classmethod
-    def load(cls, path: str | Path) -> Sweep:
-        """Read a sweep's folder: the cells of all lists that were asked for, the newest list first.
+    def load(cls, path: str | Path, *, older: bool = False) -> Sweep:
+        """Read a sweep's folder: the cells of the list that was asked for last, as far as they have ended.
 
-        Of cells that differ in nothing but the code, the newest list's counts. SpoiledError files are set aside with a
-        warning.
+        Spoiled files are set aside with a warning; where no list is left, all that ended is read.
+
+        Args:
+            path: the folder.
+            older: read all that ended, by other parameters, code and versions too; the column `older` marks it.
 
         Raises:
             SweepError: there is no sweep, or one of another format.
@@ -48,15 +53,18 @@ class Sweep:
         folder = Folder(path)
         lists = folder.lists()
         done, failed = folder.ended("done"), folder.ended("failed")
-        asked = dict.fromkeys(key for keys in lists for key in keys)
-        found: dict[str, Record] = {}
-        for key in [*asked, *sorted((done | failed) - asked.keys())]:
+        everything = [*dict.fromkeys(key for keys in lists for key in keys), *sorted(done | failed)]
+        newest = dict.fromkeys(lists[0] if lists else everything)
+        asked = dict.fromkeys(everything) if older else newest
+        found: list[Record] = []
+        for key in asked:
             record = folder.read("done", key) if key in done else None
             if record is None and key in failed:
                 record = folder.read("failed", key)
             if record is not None:
-                found.setdefault(record.inputs, record)
-        return cls(folder.path, tuple(found.values()), len(asked))
+                found.append(record)
+        others = frozenset(record.key for record in found if record.key not in newest)
+        return cls(folder.path, tuple(found), len(asked), others)
 
     @cached_property
     def frame(self) -> pd.DataFrame:
@@ -66,6 +74,8 @@ class Sweep:
         effect are shown. Where cells of several functions ended, `function` comes first.
         """
         frame = _frame(self.records)
+        if self.older:
+            frame["older"] = [record.key in self.older for record in self.records]
         if any(record.failure for record in self.records):
             frame["error"] = [None if record.failure is None else record.failure.error for record in self.records]
         return frame

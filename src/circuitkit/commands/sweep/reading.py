@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
 
 _SHOWN = 30
 
@@ -51,7 +55,7 @@ def failures(folder: Path) -> None:
     print(f"{len(failed)} failed")
 
 
-def table(folder: Path, *, csv: Path | None = None) -> None:
+def table(folder: Path, *, csv: Path | None = None, older: Annotated[bool, Parameter(negative="")] = False) -> None:
     """Show a sweep's results, a row a cell, or write them as CSV.
 
     Parameters
@@ -60,10 +64,14 @@ def table(folder: Path, *, csv: Path | None = None) -> None:
         Folder of the sweep.
     csv
         File for the whole table; the first rows are printed if not given.
+    older
+        Show what was asked for before too, by other parameters, code and versions, marked in the column `older`.
     """
     from circuitkit.studies import Sweep
 
-    swept = Sweep.load(folder)
+    swept = Sweep.load(folder, older=older)
+    if missing := swept.cells - len(swept):
+        print(f"circuitkit: {missing} of {swept.cells} cells have not ended, and have no row", file=sys.stderr)
     if csv is not None:
         print(f"{len(swept)} cells in {swept.to_csv(csv)}")
         return
