@@ -18,6 +18,7 @@ from circuitkit.model.points import Whole
 from circuitkit.model.site import Kind, Site, SiteError
 from circuitkit.model.tokens import Prompts, Tokens
 from circuitkit.pairs import PairError, Pairs, token_text
+from circuitkit.run.here import require_modules
 from circuitkit.run.interventions import replace
 from circuitkit.run.resume import resumed, whole_runs_only
 from circuitkit.statistics import bootstrap_mean
@@ -59,6 +60,7 @@ def logit_lens(
         position: at which token; all columns if None.
 
     Raises:
+        EngineError: another engine runs the model.
         SiteError: a layer does not exist.
         PromptError: a prompt has no such position.
 
@@ -69,6 +71,7 @@ def logit_lens(
     >>> torch.equal(lens.logits[-1], model.run("Every wumpus is a dumpus.", logits_at=-1).logits)
     True
     """
+    require_modules(model)
     tokens, last = model.tokens(prompts), model.n_layers - 1
     if layers is None:
         layers = range(model.n_layers)
@@ -156,6 +159,7 @@ def direct_logits(model: Model, pairs: Pairs) -> DirectLogits:
     part's share is exact and the shares sum to the logit difference.
 
     Raises:
+        EngineError: another engine runs the model.
         PairError: the pairs have no distractors, or answers of several tokens.
         SiteError: the shares would not be exact: a norm or another module stands behind a layer's heads, the logits are
             soft-capped, or the stream holds more than its layers' outputs; the layer or module is named.
@@ -167,6 +171,7 @@ def direct_logits(model: Model, pairs: Pairs) -> DirectLogits:
     >>> torch.allclose(shares.total, shares.logit_difference, atol=1e-4)
     True
     """
+    require_modules(model)
     aligned = pairs.on(model)
     tokens, answer, distractor = aligned.clean, *_single(aligned.targets.answer, aligned.targets.distractor)
     kinds: tuple[Kind, ...] = ("z", "attn_out", "mlp_out")

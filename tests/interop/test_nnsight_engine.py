@@ -15,6 +15,7 @@ from nnsight import TransformersModel
 from nnsight.intervention.backends.remote import RemoteBackend
 from nnsight.schema.request import RequestModel
 from torch import Tensor
+from transformers import GenerationConfig
 
 import architectures
 import circuitkit as ck
@@ -459,12 +460,43 @@ def test_what_cannot_be_done_is_said_before_running(both) -> None:
         engine.run(tokens, [ck.replace("z[layer=1, head=1]", torch.zeros(5))])
 
 
+def test_remote_without_an_engine_is_told_what_it_lacks(folders) -> None:
+    for remote in (True, "local"):
+        with pytest.raises(LoadError, match="give engine='nnsight' with it"):
+            ck.load(folders["llama"], remote=remote)
+
+
+@pytest.mark.usefixtures("nothing_runs")
+def test_what_needs_weights_or_more_than_ids_is_refused_before_running(both) -> None:
+    _, engine = both("llama")
+    tokens = tokens_of(engine, "equal")
+    with pytest.raises(EngineError, match="own modules is not possible"):
+        ck.lens.logit_lens(engine, tokens)
+    with pytest.raises(EngineError, match="own modules is not possible"):
+        ck.lens.direct_logits(engine, pairs_of())
+    with pytest.raises(EngineError, match="a bridge is made over weights, which are not here"):
+        engine.to_transformer_lens()
+    asked = GenerationConfig(return_dict_in_generate=True)
+    for settings in ({"return_dict_in_generate": True}, {"generation_config": asked}):
+        with pytest.raises(EngineError, match="token ids alone come back"):
+            engine.generate(tokens, max_new_tokens=2, **settings)
+
+
+@pytest.mark.usefixtures("nothing_runs")
+@pytest.mark.parametrize("n_examples", [1, 3, 17])
+def test_metrics_that_mix_rows_are_refused_before_they_are_sent(n_examples, both) -> None:
+    _, engine = both("llama")
+    ids = torch.randint(3, 30, (n_examples, 5), generator=torch.Generator().manual_seed(0))
+    targets = ck.metrics.Targets(torch.full((n_examples, 1), 3))
+    centred = ck.metrics.as_metric(lambda logits, targets: logits[:, 0] - logits[:, 0].mean())
+    with pytest.raises(ValueError, match="depend on nothing but that row"):
+        measure(engine, engine.tokens(ids), targets, centred, [[], [ck.zero("mlp_out[layer=1]")]], progress=False)
+
+
 def test_studies_that_need_the_weights_are_refused(both) -> None:
     _, engine = both("llama")
-    with pytest.raises(EngineError, match="capture in a context"):
+    with pytest.raises(EngineError, match=r"capture in a context|own modules"):
         ck.patching.paths(engine, pairs_of(), [Site("z", layer=0)], [Site("q", layer=2)], progress=False)
-    with pytest.raises(EngineError, match="its modules are not here"):
-        ck.lens.logit_lens(engine, tokens_of(engine, "equal"))
 
 
 @pytest.mark.usefixtures("nothing_runs")
@@ -495,5 +527,5 @@ def test_loading_says_what_is_wrong(folders) -> None:
         ck.load(folders["llama"], engine="nnsight", remote="ndif")
     with pytest.raises(LoadError, match="is built here"):
         ck.load("planted-induction-llama", engine="nnsight")
-    with pytest.raises(LoadError, match="there is no engine None"):
+    with pytest.raises(LoadError, match="give engine='nnsight' with it"):
         ck.load(folders["llama"], remote="local")

@@ -46,8 +46,8 @@ def load(
         remote: of that engine: True runs the model on NDIF, a host's address there, "local" simulates the way.
 
     Raises:
-        LoadError: there is no model of that name, the folder holds no weights, or a setting is not one that such a
-            model has.
+        LoadError: there is no model of that name, the folder holds no weights, `remote` came without an engine, or a
+            setting is not one that such a model has.
 
     >>> load("deductor-130k").d_model
     64
@@ -59,6 +59,8 @@ def load(
             raise LoadError(f"{text!r} is built here, and runs here: leave engine and remote out")
         plant = _planted(text, device_map=device_map, tp_plan=tp_plan, dtype=dtype, revision=revision, **settings)
         return _keeping(plant, clean_runs)
+    if remote and engine is None:
+        raise LoadError(f"remote={remote!r} says where nnsight runs a model: give engine='nnsight' with it")
     where: str | Path = _embedded(text) if text.startswith("deductor-") else name
     if isinstance(where, Path) or Path(where).is_dir():
         _check_folder(Path(where))

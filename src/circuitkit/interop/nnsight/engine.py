@@ -271,6 +271,14 @@ class NnsightModel(Model):
 
     # What is not here
 
+    def to_transformer_lens(self) -> NoReturn:
+        """Refused: a bridge shares weights with its model.
+
+        Raises:
+            EngineError: always.
+        """
+        raise refusal("TransformerLens", self.name)
+
     def tapped(self, actions: Actions, this_pass: Any) -> AbstractContextManager[None]:
         """Refused: hooks are held on a model that is here.
 

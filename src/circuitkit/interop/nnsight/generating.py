@@ -36,12 +36,16 @@ class Generation:
     """One call of `NnsightModel.generate`.
 
     Raises:
-        EngineError: interventions are held, and cannot follow these settings.
+        EngineError: more than ids is asked for, or interventions are held and cannot follow these settings.
     """
 
     def __init__(self, model: NnsightModel, tokens: Tokens, settings: Mapping[str, Any]) -> None:
         self.model, self.tokens, self.settings = model, tokens, dict(settings)
         self.edits: list[Edit] = [edit for session in model.sessions for edit in session.edits]
+        if settings.get(
+            "return_dict_in_generate", getattr(settings.get("generation_config"), "return_dict_in_generate", False)
+        ):
+            raise refusal("return_dict_in_generate", model.name)
         if self.edits:
             self._check_decoding()
 

@@ -19,6 +19,9 @@ REFUSALS: dict[str, str] = {
     "force": "forcing a pattern's sum needs rules that do not travel: knock keys out, or replace the pattern",
     "study within intervene": "cells are stacked along the batch, which outer interventions do not know of",
     "own hooks": "this study holds its own hooks on the model, which is not here: load it without engine='nnsight'",
+    "own modules": "this study computes with the model's own modules, not here: load it without engine='nnsight'",
+    "TransformerLens": "a bridge is made over weights, which are not here: load it without engine='nnsight'",
+    "return_dict_in_generate": "token ids alone come back: leave it out, and run the ids for their logits",
     "budget": "memory elsewhere cannot be measured: set model.rows_at_once, the most rows of one trace",
     "decoding": "interventions follow greedy decoding or sampling, one sequence a prompt, with a KV cache",
 }
