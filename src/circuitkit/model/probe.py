@@ -247,7 +247,7 @@ def _projections(
     elif (fused := seen.get("qkv", "output")) is not None and block.qkv is not None:
         n_kv_heads = (fused.shape[-1] // d_head - n_heads) // 2
         if n_kv_heads > 0 and (n_heads + 2 * n_kv_heads) * d_head == fused.shape[-1] and n_heads % n_kv_heads == 0:
-            for columns in _layouts(n_heads, n_kv_heads, d_head):
+            for columns in layouts(n_heads, n_kv_heads, d_head):
                 if _gives_z(fused, columns[2], seen, n_heads, n_kv_heads):
                     for kind, index, heads in zip(
                         _PROJECTIONS, columns, (n_heads, n_kv_heads, n_kv_heads), strict=True
@@ -262,8 +262,12 @@ def _projections(
     return None
 
 
-def _layouts(n_heads: int, n_kv_heads: int, d_head: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Columns of q, k and v in a fused output: one after another, or interleaved by key/value head."""
+def layouts(n_heads: int, n_kv_heads: int, d_head: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Columns of q, k and v in a fused output: one after another, then interleaved by key/value head.
+
+    >>> [[columns.tolist() for columns in layout] for layout in layouts(2, 2, 1)]
+    [[[0, 1], [2, 3], [4, 5]], [[0, 3], [1, 4], [2, 5]]]
+    """
     columns = torch.arange((n_heads + 2 * n_kv_heads) * d_head)
     q, k, v = torch.split(columns, [n_heads * d_head, n_kv_heads * d_head, n_kv_heads * d_head])
     yield q, k, v

@@ -81,6 +81,34 @@ class Edit:
 
     def _changed(self, tensor: Tensor, value: Tensor | None, now: Pass) -> Tensor | None:
         """The whole tensor with the intervention in it, by a mask; None where it reaches nothing."""
+        if (reach := self._reached(tensor, value, now)) is None:
+            return None
+        if self.intervention.operation == "knockout":
+            return self._knocked_out(tensor, reach)
+        if self.intervention.operation == "force":
+            return self._forced(tensor, reach, now)
+        return torch.where(reach, self._new(tensor, value), tensor)
+
+    def plan(self, like: Tensor, now: Pass) -> tuple[Tensor, Tensor | None] | None:
+        """What the intervention does in a pass, before the site's values are there; None where it reaches nothing.
+
+        Args:
+            like: anything of the site's shape, precision and device.
+            now: the pass.
+
+        Returns:
+            The numbers that are reached, broadcastable to the site's tensor, and the value with the tensor's axes;
+            None for the value where it is one number.
+
+        Raises:
+            InterventionError: the value does not fit, or a named position does not exist.
+        """
+        value = self._aligned(like, now)
+        reach = self._reached(like, value, now)
+        return None if reach is None else (reach, value)
+
+    def _reached(self, tensor: Tensor, value: Tensor | None, now: Pass) -> Tensor | None:
+        """The numbers that the intervention reaches in this pass; None where there are none."""
         chosen = self._chosen(now)
         if value is not None and (value.shape[self._query_axis] > 1 or self.intervention.value_positions is not None):
             chosen = chosen & self._covered(now)
@@ -91,11 +119,7 @@ class Edit:
         if self.site.kind in ATTENTION_KINDS and not reach.any():
             return None
         self.fired = True
-        if self.intervention.operation == "knockout":
-            return self._knocked_out(tensor, reach)
-        if self.intervention.operation == "force":
-            return self._forced(tensor, reach, now)
-        return torch.where(reach, self._new(tensor, value), tensor)
+        return reach
 
     def after_softmax(self, pattern: Tensor, now: Pass) -> Tensor | None:
         """Empty the rows of the pattern that a knock-out left without a key."""

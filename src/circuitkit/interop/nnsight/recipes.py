@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from circuitkit.model.site import ATTENTION_KINDS
 from circuitkit.model.tokens import Pass
 from circuitkit.run.edits import Edit
 from circuitkit.run.interventions import InterventionError
@@ -31,16 +30,9 @@ class Recipe(Edit):
         """
         # One number that stands for a whole tensor: only its shape and precision are asked for.
         like = torch.zeros(1, dtype=dtype).expand(shape)
-        value = self._aligned(like, now)
-        chosen = self._chosen(now)
-        if value is not None and (value.shape[self._query_axis] > 1 or self.intervention.value_positions is not None):
-            chosen = chosen & self._covered(now)
-        if not chosen.any():
+        if (plan := self.plan(like, now)) is None:
             return None
-        reach = self._reach(like, now, chosen)
-        if self.site.kind in ATTENTION_KINDS and not reach.any():
-            return None
-        self.fired = True
+        reach, value = plan
         return {"operation": self.intervention.operation, "reach": reach, "operand": self._operand(value, dtype)}
 
     def _operand(self, value: Tensor | None, dtype: torch.dtype) -> Tensor:

@@ -14,7 +14,7 @@ from circuitkit.interop.nnsight.limits import EngineError
 from circuitkit.interop.nnsight.twin import calls_of, twin_of
 from circuitkit.model.anatomy import Anatomy, Block, dissect
 from circuitkit.model.points import Columns, Heads, Point, View
-from circuitkit.model.probe import Layer, _layouts, probe
+from circuitkit.model.probe import Layer, layouts, probe
 from circuitkit.model.site import KEY_VALUE_KINDS, Kind
 
 _HEAD_KINDS: tuple[Kind, ...] = ("q", "k", "v", "z")
@@ -138,7 +138,7 @@ def _view(kind: Kind, view: View, narrow: _Heads, counts: _Heads) -> View:
 
 def _columns(heads: _Heads) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     assert heads.n_kv_heads is not None and heads.d_head is not None  # fused projections were counted
-    return _layouts(heads.n_heads, heads.n_kv_heads, heads.d_head)
+    return layouts(heads.n_heads, heads.n_kv_heads, heads.d_head)
 
 
 def width_of(model: nn.Module, structure: Structure, path: str, end: str, d_model: int) -> int | None:
