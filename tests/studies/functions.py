@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -47,3 +48,21 @@ def drawn(x: int) -> float:
 
 def model_size(model: ck.Model, x: int = 0) -> dict[str, int]:
     return {"layers": model.n_layers, "loaded": id(model)}
+
+
+class Text(str):
+    __slots__ = ()
+
+
+class Panic(BaseException):
+    pass
+
+
+def hostile(kind: str) -> Any:
+    if kind == "text":
+        return Text("plain")
+    if kind == "panic":
+        raise Panic
+    if kind == "loader":
+        return sum(float(part.sum()) for part in torch.utils.data.DataLoader(torch.arange(4.0), num_workers=1))  # type: ignore[arg-type]
+    return {"error": 5}

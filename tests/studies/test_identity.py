@@ -310,7 +310,30 @@ def test_a_hub_id_is_pinned_by_its_commit(tmp_path: Path, monkeypatch: pytest.Mo
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
         Pretrained("no-such/model").pinned()
     commit = tmp_path / "models--no-such--model" / "snapshots" / "c0ffee" / "config.json"
-    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *names: str(commit))
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *names, **revision: str(commit))
     assert Pretrained("no-such/model").pinned().revision == "c0ffee"
     assert str(Pretrained("no-such/model").pinned()) == "no-such/model@c0ffee"
-    assert Pretrained("no-such/model", revision="mine").pinned().revision == "mine"
+    commits = {None: "c0ffee", "main": "1" * 40}
+    whole = Pretrained("no-such/model", revision="2" * 40)
+    assert whole.pinned() == whole
+
+    def cached(name: str, file: str, revision: str | None) -> str | None:
+        return str(commit.parent.parent / commits[revision] / file) if revision in commits else None
+
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", cached)
+    assert Pretrained("no-such/model").pinned().revision == "c0ffee"
+    assert Pretrained("no-such/model", revision="main").pinned().revision == "1" * 40
+    with pytest.raises(SweepError, match="the commit of 'no-such/model@mine' could not be asked"):
+        Pretrained("no-such/model", revision="mine").pinned()
+
+
+@pytest.mark.parametrize("name", ["vocab.txt", "merges.txt", "modeling.py", "chat.jinja", "model.pt", "sub/weights"])
+def test_every_file_of_a_folder_counts(tmp_path: Path, name: str) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "config.json").write_text("{}")
+    without = Pretrained(str(tmp_path)).pinned()
+    (tmp_path / name).write_text("one")
+    first = Pretrained(str(tmp_path), revision="any").pinned()
+    (tmp_path / name).write_text("two")
+    second = Pretrained(str(tmp_path), revision="any").pinned()
+    assert len({without.content, first.content, second.content}) == 3

@@ -122,8 +122,10 @@ def test_what_cannot_be_serialised_is_named_before_anything_runs(tmp_path: Path)
         with LOCK:
             return x
 
-    with pytest.raises(SweepError, match=r"locked cannot be sent to a worker \(.*lock"):
+    with pytest.raises(SweepError, match=r"locked reads 'LOCK', which is or holds a lock.* pass it as a parameter"):
         ck.sweep(grid(locked, x=[1]), tmp_path / "out", on="ray", progress=False)
+    with pytest.raises(SweepError, match=r"locked cannot be sent to a worker \(.*lock"):
+        OnRay().check([Cell(locked, {"x": 1})])
     with pytest.raises(SweepError, match=r"parameter 'x' cannot be sent to a worker"):
         OnRay().check([Cell(functions.square, {"x": LOCK})])
     assert not (tmp_path / "out").exists()

@@ -3,6 +3,8 @@
 import functools
 import json
 import os
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -252,6 +254,15 @@ def test_ones_own_backend(tmp_path: Path) -> None:
 def test_a_csv_of_it_all(tmp_path: Path) -> None:
     sweep = swept(grid(square, x=[1, 2]), tmp_path / "out")
     assert pd.read_csv(sweep.to_csv(tmp_path / "table.csv"))["value"].tolist() == [1, 4]
+
+
+def test_backends_are_there_without_their_libraries() -> None:
+    code = """import sys
+from circuitkit import studies
+from circuitkit.studies import Needs, OnRay
+print("ray" in sys.modules, hasattr(studies, "OnSlurm"), {"Needs", "OnRay"} <= set(studies.__all__))"""
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout == "False False True\n"
 
 
 def test_grids() -> None:

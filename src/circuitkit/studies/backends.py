@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
+from circuitkit.model import Model
 from circuitkit.studies.cells import Cell, NamedCell
 from circuitkit.studies.outcomes import Outcome, run_cell
+from circuitkit.studies.pretrained import state
 
 Ended = tuple[NamedCell, Outcome]
 
@@ -41,10 +43,14 @@ class InProcess:
     [{'value': 8}]
     """
 
+    def __init__(self) -> None:
+        self._given: dict[int, tuple[Model, tuple[str | None, str | None]]] = {}
+
     def check(self, cells: Sequence[Cell]) -> None:
         """Anything runs here."""
 
     def __enter__(self) -> InProcess:
+        self._given = {}
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -53,4 +59,17 @@ class InProcess:
     def run(self, claimed: Iterator[NamedCell]) -> Iterator[Ended]:
         """Run cells and yield them as they end."""
         for named in claimed:
-            yield named, run_cell(named.cell.function, named.cell.parameters, named.seed)
+            changed = [name for name, value in named.cell.parameters.items() if self._is_changed(value)]
+            if changed:
+                told = f"an earlier cell changed the model {changed[0]!r}, which all cells share: give Pretrained(name)"
+                yield named, Outcome.failed(told)
+            else:
+                yield named, run_cell(named.cell.function, named.cell.parameters, named.seed)
+
+    def _is_changed(self, value: Any) -> bool:
+        """Whether a loaded model is another one than at the first cell."""
+        if not isinstance(value, Model):
+            return False
+        now = state(value)
+        _, first = self._given.setdefault(id(value), (value, now))
+        return first != now

@@ -5,6 +5,7 @@ An outcome holds plain data only, so that any process on any machine can run a c
 
 from __future__ import annotations
 
+import json
 import math
 import random
 import tempfile
@@ -29,6 +30,9 @@ from circuitkit.studies.records import Failure, Stored
 
 _SEEDS = 2**32
 
+_OWN_COLUMNS = {"function", "older", "error", "traceback", "attempt"}
+"""The table's own columns."""
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -51,13 +55,14 @@ class Outcome:
     @classmethod
     def failed(cls, error: str, seconds: float = 0.0) -> Outcome:
         """The outcome of a cell that ended without an exception of its own, such as with its process."""
-        return cls(failure=Failure(error, error), seconds=seconds)
+        return cls(failure=Failure(_encodable(error), _encodable(error)), seconds=seconds)
 
 
 def run_cell(function: Callable[..., Any], parameters: Mapping[str, Any], seed: int) -> Outcome:
     """Call a function, whatever becomes of it; only KeyboardInterrupt passes.
 
-    torch, numpy and random start from the seed, and are put back as they were.
+    torch, numpy and random start from the seed, and are put back as they were. Lists, tensors and the like are the
+    cell's own copies, and a loaded model that the cell changed is not kept for the next.
 
     >>> run_cell(pow, {"base": 2, "exp": 3}, seed=0).columns
     {'value': 8}
@@ -66,10 +71,12 @@ def run_cell(function: Callable[..., Any], parameters: Mapping[str, Any], seed: 
     """
     began = time.perf_counter()
     try:
-        with _seeded(seed):
-            returned = function(**loaded(parameters))
+        with _seeded(seed), loaded(parameters) as own:
+            returned = function(**own)
         columns, contents, stored = _kept(returned, parameters)
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # CancelledError, GeneratorExit, or a panic of Rust's, is the cell's own too
         return Outcome(failure=_failure(error), seconds=time.perf_counter() - began)
     return Outcome(columns, contents, stored, None, time.perf_counter() - began)
 
@@ -92,7 +99,11 @@ def _failure(error: BaseException) -> Failure:
     # The first frame is this file's.
     inner = error.__traceback__.tb_next if error.__traceback__ is not None else None
     lines = traceback.format_exception(type(error), error, inner)
-    return Failure(traceback.format_exception_only(error)[-1].strip(), "".join(lines))
+    return Failure(_encodable(traceback.format_exception_only(error)[-1].strip()), _encodable("".join(lines)))
+
+
+def _encodable(text: str) -> str:
+    return text.encode(errors="backslashreplace").decode()
 
 
 def _kept(returned: Any, parameters: Mapping[str, Any]) -> tuple[dict[str, Shown], dict[str, bytes], dict[str, Stored]]:
@@ -105,7 +116,7 @@ def _kept(returned: Any, parameters: Mapping[str, Any]) -> tuple[dict[str, Shown
             raise TypeError(f"the cell returned a mapping with the key {name!r}; name values by texts")
         value = given.item() if isinstance(given, Tensor | np.ndarray | np.generic) and given.ndim == 0 else given
         if (value is None and not alone) or isinstance(value, bool | int | float | str):
-            found: Mapping[str, Shown] = {name: value}
+            found: Mapping[str, Shown] = {name: _plain(name, value)}
         elif isinstance(value, Result):
             found = {k if alone else f"{name}.{k}": v for k, v in _summary(value).items()}
             contents[name], kind = _bytes(value), "result"
@@ -120,8 +131,27 @@ def _kept(returned: Any, parameters: Mapping[str, Any]) -> tuple[dict[str, Shown
             )
         if name in contents:
             stored[name] = Stored("", kind, len(contents[name]), zlib.crc32(contents[name]))
-        columns |= {f"returned.{key}" if key in parameters else key: each for key, each in found.items()}
+        taken = parameters.keys() | _OWN_COLUMNS
+        columns |= {f"returned.{key}" if key in taken else key: each for key, each in found.items()}
     return columns, contents, stored
+
+
+def _plain(name: str, value: Shown) -> Shown:
+    """A number or text without what its subclass adds, if it can be written down."""
+    # bool has no subclasses.
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = int.__int__(value)
+    elif isinstance(value, float):
+        value = float.__float__(value)
+    elif isinstance(value, str):
+        value = str.__str__(value)
+    try:
+        json.dumps([name, value], ensure_ascii=False).encode()
+    except ValueError as error:
+        raise ValueError(
+            f"the cell returned {name!a} as a {type(value).__name__} that cannot be written down: {error}"
+        ) from error
+    return value
 
 
 def _bytes(result: Result) -> bytes:

@@ -14,7 +14,10 @@ from pathlib import Path
 
 from circuitkit.studies.errors import SweepStoppedError
 
-_FULL = {errno.ENOSPC: "no space is left", errno.EDQUOT: "the quota is used up", errno.EFBIG: "a file is too large"}
+_FULL = {
+    errno.ENOSPC: "no space is left",
+    errno.EDQUOT: "the quota is used up",
+}
 
 
 def place_first(path: Path, data: bytes, token: str) -> bool:
@@ -60,6 +63,12 @@ def stopped(error: OSError, path: Path) -> OSError:
         return SweepStoppedError(
             error.errno,
             f"{path.parent}: {_FULL[error.errno]}; what was finished is kept: make room and run again",
+        )
+    if error.errno == errno.EFBIG:
+        return SweepStoppedError(
+            error.errno,
+            f"{path}: larger than files may be here; what was finished is kept: raise the limit (`ulimit -f`), use "
+            "another file system, or return less",
         )
     if error.errno in (errno.EACCES, errno.EROFS):
         return SweepStoppedError(error.errno, f"{path.parent} may not be written to: name another folder")

@@ -269,8 +269,8 @@ class OnRay:
             self._pending.insert(0, worker.cell)
             return None
         told = (
-            f"the worker that ran it died, twice, the last time in {worker.place} ({type(error).__name__}); "
-            "the machine may have run out of memory: ask for more with memory="
+            f"the worker that ran it died, twice, the last time in {worker.place} ({_why(error)}): a cell that ends "
+            "its process or crashes it does this, as does a machine without memory, where memory= asks for more"
         )
         return worker.cell, Outcome.failed(told, time.perf_counter() - worker.began)
 
@@ -316,6 +316,12 @@ class _Runner:
         except KeyboardInterrupt:
             # Nobody is at a keyboard here, and Ray would call the cell cancelled.
             return Outcome.failed("KeyboardInterrupt: the cell raised it")
+
+
+def _why(error: Exception) -> str:
+    """What Ray knows of a worker's end, in one line."""
+    told = " ".join(str(error).split())
+    return f"{type(error).__name__}: {told[:300]}" if told else type(error).__name__
 
 
 def _models(cell: NamedCell) -> tuple[Pretrained, ...]:

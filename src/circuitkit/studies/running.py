@@ -50,7 +50,7 @@ def sweep(
         out: a folder, made if it is not there.
         on: "local", "ray", or a backend of one's own.
         workers: how many processes run cells, one torch thread each. Locally 1 if not given, which is this very
-            process; on Ray as many as the cluster has room for.
+            process; on Ray as many as the cluster has room for. A backend of one's own knows by itself.
         retry_failed: run the cells again that failed in earlier sweeps.
         progress: show a bar with how many are done, how many failed, and the time left.
         shard: `(i, n)`: of n parts, counted from 1, only run and wait for the i-th: every n-th cell.
@@ -66,11 +66,15 @@ def sweep(
     ...     sweep([(pow, {"base": 2, "exp": 3})], out, progress=False).frame.to_dict("records")
     [{'base': 2, 'exp': 3, 'value': 8}]
     """
+    if not expires > 0:
+        raise SweepError(f"expires={expires}: claims need some seconds to be kept fresh, such as 120")
+    # A cell may change the directory.
+    out = Path(out).absolute()
     backend = _backend(on, workers)
     named = name_cells(cells, version)
     part = _part(named, shard)
     backend.check([each.cell for each in part])
-    claims = Claims(Path(out) / "claims", expires)
+    claims = Claims(out / "claims", expires)
     folder = Folder.made(out, claims.owner.token)
     with claims:
         folder.ask_for([each.key for each in named], claims.owner.token)
@@ -88,6 +92,8 @@ def _backend(on: str | Backend, workers: int | None) -> Backend:
         made: Backend = importlib.import_module("circuitkit.studies.ray").OnRay(workers=workers)
         return made
     if not isinstance(on, str):
+        if workers is not None:
+            raise SweepError(f"workers={workers} is for 'local' and 'ray': tell {type(on).__name__} how many it has")
         return on
     if on != "local":
         raise SweepError(f"on={on!r}: a sweep runs on 'local' or 'ray'")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import multiprocessing
 import os
@@ -10,6 +11,7 @@ import signal
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -51,6 +53,8 @@ class Processes:
         self._count = workers
         self._workers: list[_Worker] = []
         self._context = multiprocessing.get_context("spawn")
+        # Daemons could have no processes of their own, as data loaders do; and Python waits for all others at its end.
+        atexit.register(_end, weakref.ref(self))
 
     def check(self, cells: Sequence[Cell]) -> None:
         """Every cell can be sent to a process.
@@ -136,10 +140,16 @@ class Processes:
 
     def _new(self) -> _Worker:
         here, there = self._context.Pipe()
-        process = self._context.Process(target=_work, args=(there,), daemon=True, name="circuitkit sweep")
+        process = self._context.Process(target=_work, args=(there,), name="circuitkit sweep")
         process.start()
         there.close()
         return _Worker(process, here)
+
+
+def _end(of: weakref.ref[Processes]) -> None:
+    processes = of()
+    if processes is not None:
+        processes.__exit__()
 
 
 def check_sendable(name: str, value: Any) -> None:
@@ -196,7 +206,11 @@ def _answer(connection: Connection) -> Outcome:
         raise
     except Exception as error:  # a function or parameter that cannot be imported here
         return Outcome.failed(f"it could not be sent to a process: {type(error).__name__}: {error}")
-    return run_cell(function, parameters, seed)
+    try:
+        return run_cell(function, parameters, seed)
+    except KeyboardInterrupt:
+        # The driver alone answers the keyboard.
+        return Outcome.failed("KeyboardInterrupt: the cell raised it")
 
 
 def _end_with_driver() -> None:
