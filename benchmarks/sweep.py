@@ -1,7 +1,8 @@
 """What a sweep costs beside the cells themselves, and how long finished ones take to list and load.
 
 `overhead` runs cells that do nothing, one after another in this process, and again when all are done: what a cell costs
-is the naming, the claim, the file and the table. `ray` does the same on a local Ray cluster. `workers` runs cells of
+is the naming, the claim, the file and the table. `ray` does the same on a Ray cluster of this machine, which is started
+before anything is timed. `workers` runs cells of
 processor work in one local process and in two; `ray workers` on Ray. `load` reads a folder of finished cells as
 `Sweep.load` does, and runs their sweep again. Prints a table, and one JSON object as its last line.
 """
@@ -12,7 +13,8 @@ import os
 import platform
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -42,11 +44,27 @@ def timed(call: Callable[[], Any]) -> float:
     return time.perf_counter() - began
 
 
+@contextmanager
+def cluster() -> Iterator[None]:
+    """A Ray cluster that sweeps connect to, so that its own start is in no cell's time."""
+    import ray
+
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    ray.init(
+        "local",
+        num_cpus=max(2, os.cpu_count() or 1),
+        include_dashboard=False,
+        logging_level="ERROR",
+        log_to_driver=False,
+    )
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
 def overhead(folder: Path, n: int, on: str) -> dict[str, float]:
     """Milliseconds a cell, the first time and again."""
-    if on == "ray":
-        # The cluster's own start is no cell's.
-        ck.sweep(grid(nothing, x=[-1]), folder / f"{on} start", on="ray", progress=False)
     cells, out = grid(nothing, x=range(n)), folder / on
     first, again = (timed(lambda: ck.sweep(cells, out, on=on, progress=False)) for _ in range(2))
     return {"cells": n, "first_ms": first / n * 1e3, "again_ms": again / n * 1e3}
@@ -87,7 +105,7 @@ def main() -> None:
     few = options.quick
     ways = ["local"] + (["ray"] if find_spec("ray") and find_spec("circuitkit.studies.ray") else [])
     told: dict[str, Any] = {"benchmark": "sweep", "quick": few, "cores": os.cpu_count(), "machine": platform.machine()}
-    with tempfile.TemporaryDirectory(dir=options.folder) as name:
+    with tempfile.TemporaryDirectory(dir=options.folder) as name, cluster() if "ray" in ways else nullcontext():
         folder = Path(name)
         for on in ways:
             found = told[f"{on} overhead"] = overhead(folder, 100 if few else 1000, on)
@@ -96,7 +114,7 @@ def main() -> None:
                 flush=True,
             )
         for on in ways:
-            found = told[f"{on} workers"] = workers(folder, 2 if few else 20, 0.1 if few else 1.0, on)
+            found = told[f"{on} workers"] = workers(folder, 2 if few else 40, 0.1 if few else 1.0, on)
             seconds = f"{found['one']:.1f} s with one, {found['two']:.1f} with two"
             print(f"{on:<8} workers  {found['ratio']:8.2f} of one worker's time with two ({seconds})", flush=True)
         found = told["load"] = load(folder, 2000 if few else 100_000)
