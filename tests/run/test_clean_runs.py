@@ -239,6 +239,14 @@ def _without_a_file(factor: float) -> Any:
     return names["Cell"]()
 
 
+def _with_a_descriptor(factor: float) -> Any:
+    class Told:
+        def __get__(self, owner: Any, kind: Any = None) -> float:
+            return factor
+
+    return type("Made", (), {"factor": Told(), "__call__": lambda self, x: x * self.factor})()
+
+
 def _deep(factor: float) -> Any:
     return [partial(partial(partial(partial(torch.mul), other=factor)))]
 
@@ -253,6 +261,7 @@ KEPT: dict[str, Callable[[float], Any]] = {
     "a number of numpy's": np.float32,
     "an object with slots": Slotted,
     "a class made in a function": _made_in_a_function,
+    "a class with a descriptor": _with_a_descriptor,
     "a class that is in no file": _without_a_file,
     "a module in a list": lambda factor: [Times(factor)],
     "a method of a module that is not the model's": lambda factor: Times(factor).forward,

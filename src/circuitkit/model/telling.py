@@ -22,6 +22,8 @@ from types import (
     CodeType,
     EllipsisType,
     FunctionType,
+    GetSetDescriptorType,
+    MemberDescriptorType,
     MethodType,
     ModuleType,
     NoneType,
@@ -51,7 +53,8 @@ _BY_TEXT = (
     UnionType,
 )
 
-_DATA = (bool, int, float, str, list, tuple, dict, Tensor, np.ndarray, partial)
+_BY_CODE = (FunctionType, property, staticmethod, classmethod, GetSetDescriptorType, MemberDescriptorType)
+"""What a class has and is told by its functions, or by the class's own form."""
 
 _MOST = 100_000
 """Objects within objects that are looked into."""
@@ -166,9 +169,18 @@ class Telling:
             parts = (member.fget, member.fset) if isinstance(member, property) else (member,)
             functions = [getattr(part, "__func__", part) for part in parts]
             told += [[name, self._function(each, member=True)] for each in functions if type(each) is FunctionType]
-            if isinstance(member, _DATA) and not name.startswith("__"):
-                told.append([name, self.of(member)])
+            if not (name.startswith("__") or name == "_abc_impl" or isinstance(member, _BY_CODE)):
+                told.append([name, self._in_class(cls, member)])
         return ["class", _name(cls), _file_hash(cls.__module__), told]
+
+    def _in_class(self, cls: type, member: Any) -> Any:
+        """What a class keeps; where that cannot be told, a class that stands in a file has it from there."""
+        try:
+            return self.of(member)
+        except UntoldError:
+            if _found_by_name(cls) and _file_hash(cls.__module__) is not None:
+                return None
+            raise
 
     def _function(self, function: Any, member: bool = False) -> Any:
         """A function by its code and by what that reads: defaults, enclosing variables, and globals.
