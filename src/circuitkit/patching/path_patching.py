@@ -18,6 +18,7 @@ from circuitkit.pairs import Pairs, Reading
 from circuitkit.patching.frozen import FrozenRun, Sites, reaches
 from circuitkit.random_sets import RandomSets
 from circuitkit.results import Result
+from circuitkit.run.here import require_modules
 from circuitkit.run.interventions import Intervention
 from circuitkit.run.memory import memory, some_at_a_time
 from circuitkit.study import Study
@@ -95,6 +96,7 @@ def paths(
     >>> paths(ck.load("deductor-130k"), pairs, ["embed", Site("z", 0)], [Site("k", 1), "mlp_out"]).values.shape
     torch.Size([5, 7])
     """
+    require_modules(model)
     sent, received = _ends(model, senders, "senders"), _ends(model, receivers, "receivers")
     _check_reach(model, sent, received)
     study = Study.of_pairs(model, pairs.on(model), metric, direction)
