@@ -66,7 +66,9 @@ def run(
     # A cluster ends a job with this, and a clean stop frees its claims for other machines at once.
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        swept = sweep(cells, out, on=where, workers=workers, retry_failed=retry_failed, shard=part, version=version)
+        # A cluster knows its workers.
+        here = workers if where == "local" else None
+        swept = sweep(cells, out, on=where, workers=here, retry_failed=retry_failed, shard=part, version=version)
     except KeyboardInterrupt:
         print("circuitkit: interrupted; what was finished is kept: run it again to go on", file=sys.stderr)
         return 130
