@@ -186,7 +186,7 @@ class NnsightModel(Model):
         return {"columns": where, "among": read}, settings
 
     def _traced_run(self, tokens: Tokens, program: Program, columns: Tensor | None) -> dict[str, Any]:
-        from nnsight import save  # type: ignore[import-untyped]  # it has no types
+        from nnsight import save
 
         traced, batch, remote = self.traced, self.inputs(tokens), self.remote
         where, settings = self.reads(columns)

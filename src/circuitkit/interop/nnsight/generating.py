@@ -51,7 +51,7 @@ class Generation:
 
     def ids(self) -> Int[Tensor, "row column"]:
         """Prompt and continuation."""
-        from nnsight import save  # type: ignore[import-untyped]  # it has no types
+        from nnsight import save
 
         traced, remote = self.model.traced, self.model.remote
         batch = {"input_ids": self.tokens.ids, "attention_mask": self.tokens.mask.long()}

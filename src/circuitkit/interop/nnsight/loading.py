@@ -35,7 +35,7 @@ def load(
             f"{name!r} is a folder here, and NDIF runs models of the hub: give a hub id, or "
             "remote='local' to try the way"
         )
-    from nnsight import TransformersModel  # type: ignore[import-untyped]  # it has no types
+    from nnsight import TransformersModel
     from transformers import AutoTokenizer
 
     settings = {"dtype": dtype, **settings} if dtype is not None else dict(settings)

@@ -103,7 +103,7 @@ def _traced(
 def _sent(
     model: NnsightModel, tokens: Tokens, program: Program, columns: Tensor, metric: Metric, targets: Targets, n: int
 ) -> dict[str, Any]:
-    from nnsight import save  # type: ignore[import-untyped]  # it has no types
+    from nnsight import save
 
     where, settings = model.reads(columns)
     each = targets.select(torch.arange(len(targets)).repeat(n))

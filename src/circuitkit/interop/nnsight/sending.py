@@ -18,7 +18,7 @@ THERE = frozenset({"torch", "numpy", "transformers", "accelerate", "einops", "nn
 
 def by_value(function: Callable[..., Any]) -> None:
     """Let a function's module, where it is not installed on the far side, go along by its source."""
-    import nnsight  # type: ignore[import-untyped]  # it has no types
+    import nnsight
 
     name = getattr(function, "__module__", None) or "__main__"
     root = name.partition(".")[0]
@@ -35,7 +35,7 @@ def check_sendable(function: Callable[..., Any], what: str) -> None:
     Raises:
         EngineError: it needs a module that is not there, or something that cannot be written down.
     """
-    from nnsight.intervention.serialization import dumps  # type: ignore[import-untyped]  # it has no types
+    from nnsight.intervention.serialization import dumps
 
     by_value(function)
     try:

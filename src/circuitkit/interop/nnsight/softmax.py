@@ -43,7 +43,7 @@ def _softmaxes(names: tuple[str, ...]) -> list[str]:
 
 
 def _calls(function: Callable[..., Any]) -> tuple[str, ...]:
-    from nnsight.intervention.source import SourceNotAvailable, compile_source  # type: ignore[import-untyped]  # it has no types
+    from nnsight.intervention.source import SourceNotAvailable, compile_source
 
     try:
         return tuple(compile_source(inspect.unwrap(function)).names)
