@@ -1,0 +1,63 @@
+"""The published tables that the experiments carry: whole, consistent, and equal to the shared copies where there are."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+PUBLISHED = Path(__file__).parents[2] / "experiments" / "published"
+RULES = {
+    "implication_elimination",
+    "conjunction_introduction",
+    "conjunction_elimination",
+    "disjunction_introduction",
+    "disjunction_elimination",
+    "proof_by_contradiction",
+}
+
+
+def table(name: str) -> dict[str, Any]:
+    return json.loads((PUBLISHED / f"{name}.json").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("name", ["csqa", "prontoqa"])
+def test_a_table_is_the_shared_one(name: str) -> None:
+    if not (data := os.environ.get("CIRCUITKIT_DATA")):
+        pytest.skip("CIRCUITKIT_DATA is not set: it names the folder with published/csqa.json")
+    shared = json.loads((Path(data) / "published" / f"{name}.json").read_text(encoding="utf-8"))["models"]
+    assert [{key: row[key] for key in row if key != "instruct"} for row in table(name)["models"]] == shared
+
+
+@pytest.mark.parametrize("path", sorted(PUBLISHED.glob("*.json")), ids=lambda path: path.stem)
+def test_every_table_says_where_it_is_from_and_its_rows_are_plausible(path: Path) -> None:
+    read = table(path.stem)
+    assert "arXiv 2502.15120" in read["source"] and read["notes"] and read["models"]
+    columns: dict[str, tuple[str, int]] = {}
+    for row in read["models"]:
+        # A model is of one family and one size wherever it turns up.
+        assert columns.setdefault(row["model"], (row["family"], row["parameters"])) == (
+            row["family"],
+            row["parameters"],
+        )
+        for key in row.keys() & RULES:
+            assert 0 <= row[key] <= (1 if path.stem == "attention_scores" else 100)
+
+
+def test_models_agree_between_tables() -> None:
+    known: dict[str, tuple[str, int, bool]] = {}
+    for path in PUBLISHED.glob("*.json"):
+        for row in table(path.stem)["models"]:
+            told = row["family"], row["parameters"], row["instruct"]
+            assert known.setdefault(row["model"], told) == told
+
+
+def test_counts_of_answers_add_up() -> None:
+    for row in table("csqa")["models"]:
+        assert row["total"] == 1221 and row["correct"] + row["unparseable"] <= 1221
+    # The revision rounds percentages of as many questions; it disagrees by what its notes say, and by no more than 3.
+    first = {row["model"]: 100 * row["correct"] / 1221 for row in table("csqa")["models"]}
+    for row in table("revision")["models"]:
+        if row["model"] in first and "csqa" in row:
+            assert row["csqa"] == pytest.approx(first[row["model"]], abs=3.0)
