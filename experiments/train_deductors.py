@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import csv
 import functools
+import itertools
 import json
 import math
 import time
@@ -24,7 +25,7 @@ from typing import Literal, cast
 import cyclopts
 import torch
 from torch import Tensor
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
 from circuitkit.model.embedded import word_tokenizer
 from circuitkit.tasks import prontoqa
@@ -198,11 +199,8 @@ def save(model: LlamaForCausalLM, folder: Path, record: dict[str, object], losse
     (folder / "training.json").write_text(json.dumps(record, indent=2) + "\n")
 
 
-def run_stage(
-    model: LlamaForCausalLM, name: str, stage: str, size: Size, steps: int, seed: int, batch: int, out: Path
-) -> None:
-    """Train one stage with AdamW, a short warm-up and a cosine to zero, saving as it goes."""
-    peak = size.learning_rate
+def fit(model: PreTrainedModel, source: Iterator[Batch], steps: int, peak: float) -> Iterator[float]:
+    """Train with AdamW, a short warm-up and a cosine to zero, giving each step's plain loss of the answers' tokens."""
     decayed = [p for p in model.parameters() if p.ndim > 1]
     others = [p for p in model.parameters() if p.ndim == 1]
     optimiser = torch.optim.AdamW(
@@ -210,23 +208,8 @@ def run_stage(
         lr=peak,
         betas=(0.9, 0.98),
     )
-    stage_seed = 2 * seed + (stage == "reason")
-    source = batches(training_examples(stage_seed, PROOF_SHARE[stage]), batch, stage_seed)
-    record: dict[str, object] = {
-        "stage": stage,
-        "seed": seed,
-        "batch": batch,
-        "learning_rate": peak,
-        "size": asdict(size),
-        "proof_share": PROOF_SHARE[stage],
-        "mixture": MIXTURE,
-        "parameters": sum(p.numel() for p in model.parameters()),
-    }
-    losses: list[tuple[int, float]] = []
-    running, seen, started = 0.0, 0, time.monotonic()
     model.train()
-    last = min(steps, size.stopped or steps) if stage == "reason" else steps
-    for step in range(1, last + 1):
+    for step in range(1, steps + 1):
         rate = peak * min(step / 100, 0.5 * (1 + math.cos(math.pi * step / steps)))
         for group in optimiser.param_groups:
             group["lr"] = rate
@@ -236,6 +219,30 @@ def run_stage(
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
+        yield watched
+
+
+def run_stage(
+    model: LlamaForCausalLM, name: str, stage: str, size: Size, steps: int, seed: int, batch: int, out: Path
+) -> None:
+    """Train one stage, saving as it goes."""
+    stage_seed = 2 * seed + (stage == "reason")
+    source = batches(training_examples(stage_seed, PROOF_SHARE[stage]), batch, stage_seed)
+    record: dict[str, object] = {
+        "stage": stage,
+        "seed": seed,
+        "batch": batch,
+        "learning_rate": size.learning_rate,
+        "size": asdict(size),
+        "proof_share": PROOF_SHARE[stage],
+        "mixture": MIXTURE,
+        "parameters": sum(p.numel() for p in model.parameters()),
+    }
+    losses: list[tuple[int, float]] = []
+    running, seen, started = 0.0, 0, time.monotonic()
+    last = min(steps, size.stopped or steps) if stage == "reason" else steps
+    trained = fit(model, source, steps, size.learning_rate)
+    for step, watched in enumerate(itertools.islice(trained, last), 1):
         running, seen = running + watched, seen + 1
         if step % 25 == 0 or step == last:
             losses.append((step, running / seen))
@@ -247,7 +254,7 @@ def run_stage(
             save(model, out / f"{name}-{stage}", {**record, "steps": step}, losses)
 
 
-def weighted_loss(model: LlamaForCausalLM, tokens: Tensor, weights: Tensor) -> tuple[Tensor, float]:
+def weighted_loss(model: PreTrainedModel, tokens: Tensor, weights: Tensor) -> tuple[Tensor, float]:
     """Return the weighted cross-entropy of the next tokens, and the plain one of the answers' tokens."""
     logits = model(input_ids=tokens, use_cache=False).logits[:, :-1]
     each = torch.nn.functional.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten(), reduction="none")

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 TESTS = Path(__file__).parent.parent
+# A model of the tests' zoo is trained by an experiment, and defined there.
+SEARCHED = os.pathsep.join(map(str, (TESTS, TESTS.parent / "experiments")))
 
 
 def compare(folders: list[Path], out: Path, *, processes: int) -> dict[str, list[dict[str, Any]]]:
     """What each process found of each model, by the folder's name."""
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(TESTS), "CUDA_VISIBLE_DEVICES": ""}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": SEARCHED, "CUDA_VISIBLE_DEVICES": ""}
     ended = subprocess.run(
         [*torchrun, str(TESTS / "parallel" / "divided.py"), str(out), *map(str, folders)],
         env=environment,

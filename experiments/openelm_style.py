@@ -1,10 +1,12 @@
-"""A small decoder in the manner of OpenELM, standing in for models whose code is not part of transformers.
+"""A small decoder in the manner of OpenELM, to be trained from nothing, since its own code is not in transformers.
 
-It has what makes such models hard to tap: one projection for queries, keys and values, head counts and
-feed-forward widths that differ from layer to layer, and attention by a direct call of
+Head counts and feed-forward widths differ from layer to layer. It also has what makes such models hard to tap, which
+the tests use it for: one projection for queries, keys and values, and attention by a direct call of
 ``scaled_dot_product_attention`` instead of the interface of transformers. Module and setting names are those
 of the published checkpoints; the code is written from the paper (Mehta et al. 2024, arXiv 2404.14619).
 """
+
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +16,8 @@ from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutpu
 
 
 class OpenELMConfig(PretrainedConfig):
+    """The settings of the decoder; query heads and feed-forward multipliers are lists with an entry a layer."""
+
     model_type = "openelm"
 
     def __init__(
@@ -39,7 +43,7 @@ class OpenELMConfig(PretrainedConfig):
         use_cache: bool = True,
         bos_token_id: int = 1,
         eos_token_id: int = 1,
-        **kwargs,
+        **kwargs: Any,
     ) -> None:
         self.vocab_size = vocab_size
         self.max_context_length = max_context_length
@@ -68,12 +72,15 @@ class OpenELMConfig(PretrainedConfig):
 
 
 class OpenELMRMSNorm(nn.Module):
+    """Root-mean-square norm with a gain."""
+
     def __init__(self, num_features: int, eps: float = 1e-6) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.ones(num_features))
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
+        """Norm the last axis."""
         return self.weight * x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self.eps)
 
 
@@ -88,6 +95,8 @@ def rotate(x: Tensor, positions: Tensor, base: float) -> Tensor:
 
 
 class OpenELMMultiHeadCausalAttention(nn.Module):
+    """Attention with as many query, key and value heads as its layer has."""
+
     def __init__(self, config: OpenELMConfig, layer_idx: int) -> None:
         super().__init__()
         self.layer_idx = layer_idx
@@ -105,6 +114,7 @@ class OpenELMMultiHeadCausalAttention(nn.Module):
     def forward(
         self, hidden_states: Tensor, mask: Tensor, positions: Tensor, past_key_values: Cache | None = None
     ) -> Tensor:
+        """Attend; positions are [batch, position], the mask is added to the scores."""
         batch, length, _ = hidden_states.shape
         qkv = self.qkv_proj(hidden_states).view(batch, length, -1, self.head_dim).transpose(1, 2)
         query, key, value = qkv.split([self.num_q_heads, self.num_k_heads, self.num_v_heads], dim=1)
@@ -121,6 +131,8 @@ class OpenELMMultiHeadCausalAttention(nn.Module):
 
 
 class OpenELMFeedForwardNetwork(nn.Module):
+    """A feed-forward network as wide as its layer has it."""
+
     def __init__(self, config: OpenELMConfig, layer_idx: int) -> None:
         super().__init__()
         divisor = config.ffn_dim_divisor
@@ -131,6 +143,7 @@ class OpenELMFeedForwardNetwork(nn.Module):
         self.act = nn.SiLU()
 
     def forward(self, x: Tensor) -> Tensor:
+        """Give what is added to the stream."""
         hidden = self.proj_1(x)
         if not self.ffn_with_glu:
             return self.proj_2(self.act(hidden))
@@ -139,6 +152,8 @@ class OpenELMFeedForwardNetwork(nn.Module):
 
 
 class OpenELMDecoderLayer(nn.Module):
+    """Attention and feed-forward, each behind a norm."""
+
     def __init__(self, config: OpenELMConfig, layer_idx: int) -> None:
         super().__init__()
         self.attn = OpenELMMultiHeadCausalAttention(config, layer_idx)
@@ -149,6 +164,7 @@ class OpenELMDecoderLayer(nn.Module):
     def forward(
         self, hidden_states: Tensor, mask: Tensor, positions: Tensor, past_key_values: Cache | None = None
     ) -> tuple[Tensor]:
+        """Give the stream after the layer."""
         attended = self.attn(self.attn_norm(hidden_states), mask, positions, past_key_values)
         hidden_states = hidden_states + attended
         # A tuple, as the published code returns: whoever taps a layer's output must cope with it.
@@ -156,6 +172,8 @@ class OpenELMDecoderLayer(nn.Module):
 
 
 class OpenELMPreTrainedModel(PreTrainedModel):
+    """What loading and initialisation ask of a model."""
+
     config_class = OpenELMConfig
     base_model_prefix = "transformer"
     _no_split_modules = ("OpenELMDecoderLayer",)
@@ -174,6 +192,8 @@ def causal_mask(
 
 
 class OpenELMModel(OpenELMPreTrainedModel):
+    """The decoder without its head."""
+
     def __init__(self, config: OpenELMConfig) -> None:
         super().__init__(config)
         self.token_embeddings = nn.Embedding(config.vocab_size, config.model_dim)
@@ -183,9 +203,11 @@ class OpenELMModel(OpenELMPreTrainedModel):
         self.post_init()
 
     def get_input_embeddings(self) -> nn.Module:
+        """Give the embedding."""
         return self.token_embeddings
 
     def set_input_embeddings(self, value: nn.Module) -> None:
+        """Put another embedding in place."""
         self.token_embeddings = value
 
     def forward(
@@ -197,8 +219,9 @@ class OpenELMModel(OpenELMPreTrainedModel):
         inputs_embeds: Tensor | None = None,
         use_cache: bool | None = None,
         output_hidden_states: bool | None = None,
-        **kwargs,
+        **kwargs: Any,
     ) -> BaseModelOutputWithPast:
+        """Give the stream behind the last norm."""
         hidden = self.token_embeddings(input_ids) if inputs_embeds is None else inputs_embeds
         use_cache = self.config.use_cache if use_cache is None else use_cache
         if use_cache and past_key_values is None:
@@ -222,6 +245,8 @@ class OpenELMModel(OpenELMPreTrainedModel):
 
 
 class OpenELMForCausalLM(OpenELMPreTrainedModel, GenerationMixin):
+    """The decoder with its head, which may be the embedding's transpose."""
+
     def __init__(self, config: OpenELMConfig) -> None:
         super().__init__(config)
         self.transformer = OpenELMModel(config)
@@ -232,12 +257,15 @@ class OpenELMForCausalLM(OpenELMPreTrainedModel, GenerationMixin):
         self.post_init()
 
     def get_input_embeddings(self) -> nn.Module:
+        """Give the embedding."""
         return self.transformer.token_embeddings
 
     def set_input_embeddings(self, value: nn.Module) -> None:
+        """Put another embedding in place."""
         self.transformer.token_embeddings = value
 
     def get_output_embeddings(self) -> nn.Module | None:
+        """Give the head, None where it is the embedding's transpose."""
         return self.lm_head
 
     def forward(
@@ -251,8 +279,9 @@ class OpenELMForCausalLM(OpenELMPreTrainedModel, GenerationMixin):
         use_cache: bool | None = None,
         output_hidden_states: bool | None = None,
         logits_to_keep: int | Tensor = 0,
-        **kwargs,
+        **kwargs: Any,
     ) -> CausalLMOutputWithPast:
+        """Give the logits, and the loss where there are labels."""
         outputs = self.transformer(
             input_ids=input_ids,
             attention_mask=attention_mask,
