@@ -1,4 +1,4 @@
-"""The published tables that the experiments carry: whole, consistent, and equal to the shared copies where there are."""
+"""The published tables that the experiments carry: whole, consistent, and equal to the shared copies if there are any."""
 
 import json
 import os
