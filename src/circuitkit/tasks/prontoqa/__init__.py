@@ -5,7 +5,8 @@ Sources: Saparov et al. 2023 (the six rules and the language); Hsiao & Dutta 202
 
 from circuitkit.tasks.prontoqa.language import words
 from circuitkit.tasks.prontoqa.lexicon import part_of_speech
-from circuitkit.tasks.prontoqa.questions import ONE_HOP_RULES, RULES, Distractors, Example, generate, sample
+from circuitkit.tasks.prontoqa.questions import Example, generate, sample
+from circuitkit.tasks.prontoqa.shapes import ONE_HOP_RULES, RULES, Distractors
 from circuitkit.tasks.prontoqa.verdict import Step, Verdict, judge
 
 __all__ = [

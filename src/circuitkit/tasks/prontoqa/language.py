@@ -78,13 +78,24 @@ def phrase(predicates: Sequence[str]) -> str:
     return words if predicates[-1] in PROPERTIES else f"{article(words)} {words}"
 
 
-def alternatives(predicates: Sequence[str]) -> str:
+def joined_by(word: str, clauses: Sequence[str], commas: bool = False) -> str:
+    """Join clauses by "and" or "or", said each time or, with commas, before the last alone.
+
+    >>> joined_by("or", ["loud", "shy", "an impus"], commas=True)
+    'loud, shy, or an impus'
+    """
+    if commas:
+        return f"{', '.join(clauses[:-1])}, {word} {clauses[-1]}"
+    return f" {word} ".join(clauses)
+
+
+def alternatives(predicates: Sequence[str], commas: bool = False) -> str:
     """Say a disjunction of predicates as it stands after "is".
 
     >>> alternatives(["loud", "impus"])
     'loud or an impus'
     """
-    return " or ".join(phrase([predicate]) for predicate in predicates)
+    return joined_by("or", [phrase([predicate]) for predicate in predicates], commas)
 
 
 def fact(name: str, said: str, negated: bool = False) -> str:
@@ -112,14 +123,16 @@ def rule(antecedent: Sequence[str], consequent: Sequence[str], quantifier: Quant
     return f"{quantifier.capitalize()} {' '.join(antecedent)} is {negation}{phrase(consequent)}."
 
 
-def either_rule(antecedents: Sequence[str], consequent: Sequence[str], negated: bool = False) -> str:
+def either_rule(
+    antecedents: Sequence[str], consequent: Sequence[str], negated: bool = False, commas: bool = False
+) -> str:
     """Say that everything that is one or other of `antecedents` is `consequent`.
 
     >>> either_rule(["loud", "impus"], ["wumpus"])
     'Everything that is loud or an impus is a wumpus.'
     """
     negation = "not " if negated else ""
-    return f"Everything that is {alternatives(antecedents)} is {negation}{phrase(consequent)}."
+    return f"Everything that is {alternatives(antecedents, commas)} is {negation}{phrase(consequent)}."
 
 
 def words() -> list[str]:

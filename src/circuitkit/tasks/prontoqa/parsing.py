@@ -74,7 +74,10 @@ def parse(sentence: str) -> list[Sentence]:
     for words in _CONTRADICTIONS:
         if tuple(lowered[: len(words)]) == words:
             return [Sentence(sentence, "contradiction", _claim(tokens[len(words) :], sentence))]
-    claims = [_claim(part, sentence) for part in _reason_and_conclusion(tokens, sentence)]
+    if lowered[:1] in (["since"], ["as"]):
+        claims = _since(tokens[1:], sentence)
+    else:
+        claims = [_claim(part, sentence) for part in _reason_and_conclusion(tokens)]
     return [Sentence(sentence, "claim", claim) for claim in claims]
 
 
@@ -87,13 +90,18 @@ def _without_prefix(tokens: list[str]) -> list[str]:
     return tokens
 
 
-def _reason_and_conclusion(tokens: list[str], sentence: str) -> list[list[str]]:
+def _since(tokens: list[str], sentence: str) -> list[Formula]:
+    """Read the reason and the conclusion, which begins behind the first comma that "Fae is" follows."""
+    commas = [place for place, token in enumerate(tokens) if token == ","]
+    if not commas:
+        raise ParseError(f"{sentence!r} gives a reason without a conclusion")
+    named = (place for place in commas if tokens[place + 2 : place + 3] == ["is"] and _is_name(tokens[place + 1]))
+    comma = next(named, commas[0])
+    return [_claim(tokens[:comma], sentence), _claim(tokens[comma + 1 :], sentence)]
+
+
+def _reason_and_conclusion(tokens: list[str]) -> list[list[str]]:
     """Split a sentence that gives a reason into the reason and the conclusion, in this order."""
-    if tokens and tokens[0].lower() in ("since", "as"):
-        if "," not in tokens:
-            raise ParseError(f"{sentence!r} gives a reason without a conclusion")
-        comma = tokens.index(",")
-        return [tokens[1:comma], tokens[comma + 1 :]]
     for place, token in enumerate(tokens):
         if token in _CONSEQUENCE | _REASON:
             first, second = tokens[: place - (tokens[place - 1] == ",")], tokens[place + 1 :]
