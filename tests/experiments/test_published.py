@@ -1,4 +1,4 @@
-"""The published tables that the experiments carry: whole, consistent, and equal to the shared copies if there are any."""
+"""The published tables that the experiments carry: whole, consistent, and equal to the shared ones if there are."""
 
 import json
 import os
