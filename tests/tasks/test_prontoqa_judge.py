@@ -83,6 +83,24 @@ def test_every_gold_that_we_draw_is_strictly_correct(rule_hops, distractors, see
     assert {step.verdict for step in verdict.steps} == {"correct"}
 
 
+WIDE = [rule for rule in prontoqa.RULES if rule != "implication_elimination"]
+wide = st.builds(
+    lambda rule, hops, width: {"rule": rule, "hops": 1 if rule in prontoqa.ONE_HOP_RULES else hops, "width": width},
+    st.sampled_from(WIDE),
+    st.integers(1, 3),
+    st.integers(3, 4),
+)
+
+
+@given(wide, st.sampled_from(["none", "relevant", "irrelevant"]), st.integers(0, 2**32))
+@settings(max_examples=80, deadline=None)
+def test_every_wide_gold_is_strictly_correct_and_sound(shape, distractors, seed):
+    (example,) = prontoqa.generate(**shape, shots=0, n=1, seed=seed, distractors=distractors)
+    verdict = prontoqa.judge(example.judged, example.gold)
+    assert (verdict.correct, verdict.strict, verdict.sound) == (True, True, True)
+    assert {step.verdict for step in verdict.steps} == {"correct"}
+
+
 @given(rules_and_hops, st.sampled_from(["none", "irrelevant"]), st.integers(0, 2**32))
 @settings(max_examples=60, deadline=None)
 def test_a_direct_label_is_what_truth_tables_say(rule_hops, distractors, seed):
@@ -106,13 +124,14 @@ def single(sentences: list[str]) -> list[str]:
     return [s for s in sentences if s.split()[1] == "is" and " or " not in s and " and " not in s]
 
 
-@given(rules_and_hops, st.integers(0, 2**32), st.integers(0, 4))
+@given(rules_and_hops, st.integers(2, 3), st.integers(0, 2**32), st.integers(0, 4))
 @settings(max_examples=300, deadline=None)
-def test_no_text_soundly_proves_what_does_not_follow(rule_hops, seed, edits):
+def test_no_text_soundly_proves_what_does_not_follow(rule_hops, width, seed, edits):
     """Golds edited at random, on theories that lack a sentence or ask for another one, are never unsound."""
     rule, hops = rule_hops
     random = Random(seed)
-    (example,) = prontoqa.generate(rule, hops, shots=0, n=1, seed=seed)
+    width = 2 if hops > 2 or rule not in WIDE else width
+    (example,) = prontoqa.generate(rule, hops, shots=0, n=1, seed=seed, width=width)
     theory, proof = sentences(example.question), list(example.steps)
     said = single([*theory, *proof])
     pool = [*theory, *map(negated, said), *(f"Assume {s}" for s in said), *(f"This contradicts with {s}" for s in said)]
@@ -147,7 +166,10 @@ def test_a_proof_without_its_conclusion_or_with_it_denied_is_not_one():
             assert not prontoqa.judge(example.judged, f"{cut} {negated(example.statement)}").correct
 
 
-mutants = st.tuples(rules_and_hops, st.sampled_from(["none", "irrelevant"]), st.integers(0, 2**32), st.integers(0, 99))
+narrow = rules_and_hops.map(lambda rule_hops: dict(zip(("rule", "hops"), rule_hops, strict=True)))
+mutants = st.tuples(
+    st.one_of(narrow, wide), st.sampled_from(["none", "irrelevant"]), st.integers(0, 2**32), st.integers(0, 99)
+)
 # The published scorer takes an introduction for strict whatever its premises are.
 BY_INTRODUCTION = ("conjunction_introduction", "disjunction_introduction", "proof_by_contradiction")
 ABSENT = ("timpus", "yimpus", "rempus", "fompus", "fimpus", "terpus")
@@ -155,8 +177,8 @@ ABSENT = ("timpus", "yimpus", "rempus", "fompus", "fimpus", "terpus")
 
 def drawn(mutant) -> tuple[prontoqa.Example, int]:
     """Draw the example that `mutant` names and the place of one of its steps before the last."""
-    (rule, hops), distractors, seed, place = mutant
-    (example,) = prontoqa.generate(rule, hops, shots=0, n=1, seed=seed, distractors=distractors)
+    shape, distractors, seed, place = mutant
+    (example,) = prontoqa.generate(**shape, shots=0, n=1, seed=seed, distractors=distractors)
     return example, place % (len(example.steps) - 1)
 
 
@@ -187,6 +209,30 @@ def test_a_premise_of_which_the_question_says_nothing_is_invalid(mutant, other):
         assert judged_without(example, place, swapped).steps[place].verdict == "invalid"
 
 
+@given(st.one_of(narrow, wide), st.integers(0, 2**32), st.integers(0, 99))
+@settings(max_examples=150, deadline=None)
+def test_a_premise_swapped_for_another_of_the_question_is_said_but_of_no_use(shape, seed, place):
+    (example,) = prontoqa.generate(**shape, shots=0, n=1, seed=seed, distractors="irrelevant")
+    premises = [i for i, step in enumerate(example.steps) if step in example.question]
+    unused = [sentence for sentence in sentences(example.question) if sentence not in example.steps]
+    at = premises[place % len(premises)]
+    verdict = judged_without(example, at, unused[place % len(unused)])
+    # Where the swap spoils the proof, nothing is left for the premise to be useless beside.
+    assert verdict.steps[at].verdict == ("useless" if verdict.correct else "correct")
+
+
+@given(st.one_of(narrow, wide), st.integers(0, 2**32))
+@settings(max_examples=100, deadline=None)
+def test_a_conclusion_said_first_is_not_yet_proved(shape, seed):
+    (example,) = prontoqa.generate(**shape, shots=0, n=1, seed=seed)
+    late = [example.steps[-1], *example.steps[:-1]]
+    verdict = prontoqa.judge(example.judged, " ".join(late))
+    assert not verdict.sound
+    # "Since A, B." is two claims, of which the first may be a sentence of the question.
+    concluded = verdict.steps[len(parse(late[0])) - 1]
+    assert concluded.verdict in ("invalid", "non-atomic")
+
+
 @given(mutants)
 @settings(max_examples=150, deadline=None)
 def test_a_negation_flipped_is_invalid(mutant):
@@ -211,6 +257,24 @@ def test_a_hypothesis_left_open_is_no_proof(seed):
         verdict = prontoqa.judge(f"{contra.question} Prove: {contra.steps[3]}", " ".join(left))
         assert (verdict.correct, verdict.steps[-1].open_hypotheses) == (False, 1)
     assert not prontoqa.judge(f"{contra.question} Prove: {goal}", " ".join([*contra.steps[:4], goal])).strict
+
+
+@given(st.integers(2, 5), st.integers(0, 2**32), st.integers(0, 4))
+@settings(max_examples=40, deadline=None)
+def test_a_case_left_out_of_a_wide_proof_is_missed(width, seed, case):
+    (cases,) = prontoqa.generate("OrElim", shots=0, n=1, seed=seed, width=width)
+    left = case % width
+    assert len(cases.steps) == 3 * width + 1
+    for upto in range(3, len(cases.steps), 3):
+        assert not prontoqa.judge(cases.judged, " ".join(cases.steps[:upto])).correct
+    without = [*cases.steps[: 3 * left], *cases.steps[3 * left + 3 :]]
+    assert not prontoqa.judge(cases.judged, " ".join(without)).correct
+    assumed_only = [*cases.steps[: 3 * left + 1], *cases.steps[3 * left + 3 :]]
+    assert not prontoqa.judge(cases.judged, " ".join(assumed_only)).sound
+    (contra,) = prontoqa.generate("ProofByContra", shots=0, n=1, seed=seed, width=width)
+    assert len(contra.steps) == 6 * width + 1
+    without = [*contra.steps[: 6 * left], *contra.steps[6 * left + 6 :]]
+    assert not prontoqa.judge(contra.judged, " ".join(without)).sound
 
 
 @given(st.integers(1, 5), st.integers(0, 2**32))
@@ -428,10 +492,32 @@ def test_known_verdicts(question, proof, accepted, words):
             "Everything that is loud or a wumpus is a tumpus.",
             Rule(Or((Atom("loud", None), Atom("wumpus", None))), Atom("tumpus", None)),
         ),
+        (
+            "Everything that is loud, shy, or a wumpus is a tumpus.",
+            Rule(Or((Atom("loud", None), Atom("shy", None), Atom("wumpus", None))), Atom("tumpus", None)),
+        ),
+        (
+            "Fae is not loud, Fae is not shy, and Fae is not an impus.",
+            conjunction([Not(Atom("loud", "Fae")), Not(Atom("shy", "Fae")), Not(Atom("impus", "Fae"))]),
+        ),
     ],
 )
 def test_sentences_are_read_into_their_forms(sentence, form):
     assert [claim.form for claim in parse(sentence)] == [form]
+
+
+@pytest.mark.parametrize(
+    ("sentence", "reason", "conclusion"),
+    [
+        ("Since Fae is loud, Fae is shy.", "Fae is loud.", "Fae is shy."),
+        ("Since Fae is loud, shy, or an impus, Fae is hot.", "Fae is loud, shy, or an impus.", "Fae is hot."),
+        ("As Fae is loud, everything that is loud is shy.", "Fae is loud.", "Everything that is loud is shy."),
+        ("Fae is loud, so Fae is shy.", "Fae is loud.", "Fae is shy."),
+        ("Fae is shy because Fae is loud.", "Fae is loud.", "Fae is shy."),
+    ],
+)
+def test_a_reason_is_told_from_its_conclusion(sentence, reason, conclusion):
+    assert [claim.form for claim in parse(sentence)] == [parse(reason)[0].form, parse(conclusion)[0].form]
 
 
 @pytest.mark.parametrize(

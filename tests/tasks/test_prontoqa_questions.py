@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import circuitkit as ck
 from circuitkit.tasks.prontoqa.language import CONCEPTS, ENTITIES, PROPERTIES
+from circuitkit.tasks.prontoqa.parsing import sentences
 
 prontoqa = ck.tasks.prontoqa
 MULTI_HOP = [rule for rule in prontoqa.RULES if rule not in prontoqa.ONE_HOP_RULES]
@@ -23,6 +24,8 @@ SENTENCES = {
     "disjunction_elimination": lambda h: 7,
     "proof_by_contradiction": lambda h: 13,
 }
+
+NAMED = "|".join((*CONCEPTS, *PROPERTIES))
 
 rules_and_hops = st.one_of(
     st.tuples(st.sampled_from(MULTI_HOP), st.integers(1, 5)),
@@ -57,6 +60,82 @@ def test_a_proof_has_as_many_sentences_as_its_hops_ask_for(rule_hops, distractor
     assert len(example.steps) == SENTENCES[rule](hops)
     assert " ".join(example.steps) == re.sub(r"\s+", " ", example.gold)
     assert example.prompt == f"Q: {example.question} {example.query}{example.prompt[-4:].lstrip('.')}"
+
+
+WIDE_SENTENCES = {
+    "conjunction_introduction": lambda h, w: (w + 2) * h - 1,
+    "conjunction_elimination": lambda h, w: 3 * h - 1,
+    "disjunction_introduction": lambda h, w: 3 * h - 1,
+    "disjunction_elimination": lambda h, w: 3 * w + 1,
+    "proof_by_contradiction": lambda h, w: 6 * w + 1,
+}
+
+
+@given(st.sampled_from(sorted(WIDE_SENTENCES)), st.integers(1, 3), st.integers(2, 4), st.integers(0, 2**32))
+@settings(max_examples=60, deadline=None)
+def test_a_width_is_how_many_a_proof_joins(rule, hops, width, seed):
+    hops = 1 if rule in prontoqa.ONE_HOP_RULES else hops
+    (example,) = prontoqa.generate(rule, hops, shots=0, n=1, seed=seed, width=width)
+    assert len(example.steps) == WIDE_SENTENCES[rule](hops, width)
+    if rule in ("conjunction_elimination", "disjunction_introduction"):
+        joined = max(example.steps, key=lambda step: len(re.findall(r"\w+", step)))
+        assert sum(word in (*CONCEPTS, *PROPERTIES) for word in re.findall(r"\w+", joined)) >= width
+    if rule in prontoqa.ONE_HOP_RULES:
+        assert sum(step.startswith("Assume ") for step in example.steps) == width
+    drawn = [word for word in re.findall(r"\w+", example.statement) if word in (*CONCEPTS, *PROPERTIES)]
+    assert len(drawn) == len(set(drawn))
+
+
+def test_disjunctions_of_more_than_two_are_said_in_both_ways():
+    said = [example.statement for example in prontoqa.generate("OrIntro", shots=0, n=50, seed=0, width=3)]
+    assert {statement.count(",") for statement in said} == {0, 2}
+    assert all(statement.count(" or ") == (1 if "," in statement else 2) for statement in said)
+
+
+@pytest.mark.parametrize("rule", prontoqa.RULES)
+@pytest.mark.parametrize("shown", ["same", "others", "ood"])
+def test_exemplars_in_and_out_of_distribution(rule, shown):
+    examples = prontoqa.generate(rule, shots=8, n=40, seed=3, exemplar_rules=shown)
+    rules = {each for example in examples for each in example.exemplar_rules}
+    others = set(prontoqa.RULES) - {rule}
+    left_out = {
+        "implication_elimination": {"disjunction_elimination", "proof_by_contradiction"},
+        "conjunction_introduction": {"proof_by_contradiction"},
+        "disjunction_introduction": {"proof_by_contradiction"},
+    }
+    assert rules == {"same": {rule}, "others": others, "ood": others - left_out.get(rule, set())}[shown]
+    for example in examples:
+        assert len(example.exemplars) == 8
+        assert example.prompt == "".join(example.exemplars) + f"Q: {example.question} {example.query}{example.gap}A:"
+
+
+@given(st.sampled_from(prontoqa.RULES), st.sampled_from(["others", "ood"]), st.integers(0, 2**32))
+@settings(max_examples=40, deadline=None)
+def test_the_questions_newlines_hold_in_exemplars_of_other_rules(rule, shown, seed):
+    (example,) = prontoqa.generate(rule, shots=5, n=1, seed=seed, exemplar_rules=shown)
+    gap = "\n\n" if rule in prontoqa.ONE_HOP_RULES else "\n"
+    for exemplar in example.exemplars:
+        assert re.fullmatch(rf"Q: [^\n]*Prove: [^\n]*{gap}A: (.|\n)*[^\n]{gap}\n", exemplar)
+        question, proof = exemplar.split(f"{gap}A: ")
+        assert prontoqa.judge(question, proof).sound
+    assert example.prompt.endswith(f"{gap}A:")
+
+
+def test_hops_and_width_of_exemplars():
+    def of(rule, **more):
+        return prontoqa.generate(rule, shots=4, n=10, seed=1, **more)
+
+    for example in of("ModusPonens", hops=3, exemplar_hops=1):
+        assert [len(sentences(text)) for text in example.exemplars] == [6] * 4  # two given, one asked, three proving
+    for example in of("ModusPonens", exemplar_rules="ood"):
+        # One hop of width four: a conjunction or disjunction names four.
+        assert all(len({*re.findall(rf"\b({NAMED})", text)}) == 4 for text in example.exemplars)
+    for example in of("OrElim", exemplar_rules=["AndIntro"], exemplar_hops=2, exemplar_width=3):
+        assert all(len(sentences(text.split("A: ")[1])) == 9 for text in example.exemplars)
+    for example in of("OrElim", exemplar_rules="ood"):
+        for rule, text in zip(example.exemplar_rules, example.exemplars, strict=True):
+            hops = 1 if rule in prontoqa.ONE_HOP_RULES else 3
+            assert len(sentences(text.split("A: ")[1])) == SENTENCES[rule](hops)
 
 
 @given(rules_and_hops, modes, st.integers(0, 8), st.integers(0, 2**32))
@@ -123,6 +202,16 @@ def test_contrary_evidence_keeps_negations_from_telling_the_answer(rule):
         ({"rule": "ModusPonens", "distractors": "some"}, "distractors must be one of .*'some'"),
         ({"rule": "ModusPonens", "mode": "cot"}, "mode must be one of .*'cot'"),
         ({"rule": "ModusPonens", "n": -1}, "number of questions"),
+        ({"rule": "ModusPonens", "width": 3}, "implication_elimination joins nothing, so it has no width"),
+        ({"rule": "AndIntro", "width": 1}, "width is how many are joined, 2 or more, not 1"),
+        ({"rule": "AndIntro", "hops": 5, "width": 4}, "takes 15 properties that agree, and the language has 13"),
+        ({"rule": "OrElim", "width": 17}, "takes 18 concepts, and the language has 17"),
+        ({"rule": "AndIntro", "width": 3, "mode": "direct"}, "is for proofs: mode='direct' has none"),
+        ({"rule": "AndIntro", "exemplar_rules": "Induction"}, "unknown deduction rule 'Induction'"),
+        ({"rule": "AndIntro", "exemplar_rules": []}, "exemplar_rules names no rule"),
+        ({"rule": "AndIntro", "exemplar_hops": 6}, "hops must be from 1 to 5, not 6"),
+        ({"rule": "OrElim", "exemplar_hops": 2}, "exemplars of disjunction_elimination have one hop only"),
+        ({"rule": "AndIntro", "exemplar_rules": "ModusPonens", "exemplar_width": 3}, "have no width"),
     ],
 )
 def test_bad_arguments_are_named(arguments, message):

@@ -110,7 +110,7 @@ def _item(prompt: str, gold: str, key: str, rule: str, where: str) -> Item:
         )
     *exemplars, question = questions
     try:
-        judge(question, gold)
+        judge(question, "")
     except ValueError as error:
         raise TaskError(f"{where}: prompt {key!r} cannot be judged: {error}") from error
     groups: dict[str, str | int] = {"rule": ALIASES.get(rule, rule)} if ALIASES.get(rule, rule) in RULES else {}
