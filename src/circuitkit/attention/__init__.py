@@ -6,15 +6,18 @@ from circuitkit.attention.interventions import force, freeze
 from circuitkit.attention.patching import transplant
 from circuitkit.attention.patterns import Attention, capture
 from circuitkit.attention.scoring import token_scores
+from circuitkit.attention.streamed import TokenScores, scores
 
 __all__ = [
     "Attention",
     "HeadScores",
+    "TokenScores",
     "capture",
     "edges",
     "force",
     "freeze",
     "score_heads",
+    "scores",
     "token_scores",
     "transplant",
 ]

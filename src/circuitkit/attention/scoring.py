@@ -18,7 +18,8 @@ def token_scores(
     """Score each token by the attention that it receives, and by that of the tokens that it attends to; in [0, 1].
 
     With A the pattern, G_j = Σ_i A_ij is what token j receives. B = A·diag(G), its columns divided by their sums, gives
-    P_i = Σ_j B'_ij; the score is G + P, scaled to run from 0 to 1 over the tokens.
+    P_i = Σ_j B'_ij; the score is G + P, scaled to run from 0 to 1 over the tokens. Column j of B sums to G_j², so that
+    P_i is Σ_j A_ij / G_j over the tokens that receive anything.
 
     Args:
         pattern: of one head, or several; rows are queries.
@@ -46,11 +47,19 @@ def token_scores(
     received = pattern.sum(-2)
     if first_column == "zeroed":
         received = torch.cat([torch.zeros_like(received[..., :1]), received[..., 1:]], -1)
-    spread = pattern * received[..., None, :]
-    # A column that receives nothing has no shares to give: 0 / 0 counts as 0.
-    passed_on = (spread / spread.sum(-2, keepdim=True)).nan_to_num(0.0).sum(-1)
-    scores = received + passed_on
+    scores = received + (pattern @ inverse(received)[..., None]).squeeze(-1)
     low, high = scores.amin(-1, keepdim=True), scores.amax(-1, keepdim=True)
     if bool((low == high).any()):
         raise ValueError(f"all {pattern.shape[-1]} tokens have one score, so there is no scale from 0 to 1")
     return (scores - low) / (high - low)
+
+
+def inverse(received: Float[Tensor, "*any"]) -> Float[Tensor, "*any"]:
+    """One over what each token receives, and 0 for one that receives nothing, which has no shares to give.
+
+    >>> inverse(torch.tensor([0.0, 0.5])).tolist()
+    [0.0, 2.0]
+    """
+    # Below the smallest normal number a share has no precision left, and its inverse may be infinite.
+    something = received >= torch.finfo(received.dtype).tiny
+    return torch.where(something, received, 1.0).reciprocal() * something

@@ -13,7 +13,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -41,12 +41,67 @@ class AttentionTap:
     Attributes:
         scores, pattern: edits; each returns the new tensor, or None to leave it.
         count: told how many softmaxes fired, instead of any number but one being an error.
+        beside: reads the pattern from what the attention function was handed, so that the original alone runs; taken
+            where no other tap wants more than that and the call allows it, and `scores` and `pattern` otherwise.
     """
 
     module: nn.Module
     scores: Edit
     pattern: Edit
     count: Callable[[int], None] | None = None
+    beside: Callable[[AttentionCall], None] | None = None
+
+
+@dataclass(frozen=True)
+class AttentionCall:
+    """What a module hands its attention function, from which rows of its pattern can be made one by one.
+
+    Attributes:
+        eager: the function of the module's own file.
+        query, key, value: `[batch, head, position, d_head]`, keys and values with their own heads.
+        mask: as it was handed over; None where a fused kernel needs none.
+        is_causal: what no mask means.
+        settings: all other arguments.
+    """
+
+    module: nn.Module
+    eager: Callable[..., Any]
+    query: Tensor
+    key: Tensor
+    value: Tensor
+    mask: Any
+    is_causal: bool
+    settings: dict[str, Any]
+
+    def explicit_mask(self, rows: range | None = None) -> Tensor | None:
+        """The additive mask that the eager function needs, of some queries or all."""
+        window = self.settings.get("sliding_window")
+        return _explicit_mask(self.mask, self.query, self.key, self.is_causal, window, rows)
+
+    @property
+    def by_rows(self) -> bool:
+        """Whether every query's row can be made without the others: no setting holds something for each of them."""
+        whole = (self.query.shape[-2], self.key.shape[-2])
+        return not any(isinstance(each, Tensor) and each.shape[-2:] == whole for each in self.settings.values())
+
+    def rows(self, rows: range, keys: slice, mask: Tensor | None, read: Callable[[Tensor], None]) -> None:
+        """Have the module's own function make the pattern of some queries over some keys, and nothing behind it."""
+        query, key = self.query[:, :, rows.start : rows.stop], self.key[:, :, keys]
+        # Of the values, which come behind the softmax, the heads alone matter.
+        value = self.value[:, :, keys, :1]
+
+        def reached(pattern: Tensor) -> Tensor | None:
+            read(pattern)
+            raise _PatternReachedError
+
+        tap = AttentionTap(self.module, lambda scores: None, reached)
+        with suppress(_PatternReachedError), _SoftmaxTap([tap], query.shape[0], key.shape[-2]) as mode:
+            self.eager(self.module, query, key, value, mask, **self.settings)
+            mode.check()
+
+
+class _PatternReachedError(Exception):
+    """Ends an eager attention function at its softmax."""
 
 
 @contextmanager
@@ -149,24 +204,30 @@ def float_mask(mask: Tensor, dtype: torch.dtype) -> Tensor:
     return mask.to(dtype).clamp(min=lowest)
 
 
-def _explicit_mask(mask: Any, query: Tensor, key: Tensor, is_causal: bool, window: int | None) -> Tensor | None:
+def _explicit_mask(
+    mask: Any, query: Tensor, key: Tensor, is_causal: bool, window: int | None, rows: range | None = None
+) -> Tensor | None:
     """The additive mask that the eager function needs, from what a fused implementation was handed."""
     n_queries, n_keys = query.shape[-2], key.shape[-2]
+    rows = range(n_queries) if rows is None else rows
     if mask is None:
         if n_queries == 1 or not is_causal:
             return None
         # A fused kernel's implied causal mask is upper-left: with more keys than queries, the rest are unwritten.
-        return float_mask(torch.ones(n_queries, n_keys, dtype=torch.bool, device=query.device).tril(), query.dtype)
+        seen = torch.ones(len(rows), n_keys, dtype=torch.bool, device=query.device).tril(rows.start)
+        return float_mask(seen, query.dtype)
     if not isinstance(mask, Tensor):
         raise AttentionTapError(
             f"attention masks of type {type(mask).__name__} cannot be made explicit: load the model with "
             "attn_implementation='sdpa' or 'eager'"
         )
     if mask.ndim == 2:
-        age = torch.arange(n_queries, device=query.device)[:, None] + n_keys - n_queries
+        age = torch.arange(rows.start, rows.stop, device=query.device)[:, None] + n_keys - n_queries
         age = age - torch.arange(n_keys, device=query.device)[None, :]
         seen = (age >= 0) if window is None else (age >= 0) & (age < window)
         mask = mask.bool()[:, None, None, -n_keys:] & seen
+    elif len(rows) < n_queries == mask.shape[-2]:
+        mask = mask[..., rows.start : rows.stop, :]
     return float_mask(mask, query.dtype)
 
 
@@ -259,7 +320,13 @@ class _TappedModules:
             if original is not None:
                 causal = kwargs.get("is_causal")
                 causal = getattr(module, "is_causal", True) if causal is None else causal
-                explicit_mask = _explicit_mask(mask, query, key, causal, kwargs.get("sliding_window"))
+                call = AttentionCall(module, eager, query, key, value, mask, causal, kwargs)
+                beside = [tap.beside for tap in taps if tap.beside is not None]
+                if len(beside) == len(taps) and call.by_rows:
+                    for read in beside:
+                        read(call)
+                    return original(module, query, key, value, mask, **kwargs)
+                explicit_mask = call.explicit_mask()
             with _SoftmaxTap(taps, query.shape[0], key.shape[-2]) as mode:
                 out, pattern = eager(module, query, key, value, explicit_mask, **kwargs)
             mode.check()
