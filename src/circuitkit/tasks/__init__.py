@@ -1,5 +1,38 @@
 """Tasks: prompts, gold answers and judges, one module or folder a task."""
 
-from circuitkit.tasks import deductions, greater_than, indirect_objects, induction, prontoqa
+from circuitkit.tasks import (
+    aime,
+    amc,
+    csqa,
+    deductions,
+    exemplars,
+    greater_than,
+    gsm8k,
+    indirect_objects,
+    induction,
+    math500,
+    prontoqa,
+)
+from circuitkit.tasks.loading import load, names
+from circuitkit.tasks.task import Item, Judge, Judgement, Task, TaskError
 
-__all__ = ["deductions", "greater_than", "indirect_objects", "induction", "prontoqa"]
+__all__ = [
+    "Item",
+    "Judge",
+    "Judgement",
+    "Task",
+    "TaskError",
+    "aime",
+    "amc",
+    "csqa",
+    "deductions",
+    "exemplars",
+    "greater_than",
+    "gsm8k",
+    "indirect_objects",
+    "induction",
+    "load",
+    "math500",
+    "names",
+    "prontoqa",
+]

@@ -1,0 +1,199 @@
+r"""Numbers and expressions as a reader would find them, compared by what they are worth.
+
+Plain numbers are compared here, exactly; everything else by math-verify.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import threading
+from collections.abc import Iterator
+from fractions import Fraction
+from functools import lru_cache
+from typing import Any
+
+from circuitkit.tasks.answers import harness
+from circuitkit.tasks.answers.judges import own_part
+from circuitkit.tasks.task import Item, Judge, Judgement, TaskError
+
+# A longer answer is a text; reading one as an expression can take minutes.
+_LONGEST = 300
+_SECONDS = 5
+
+_DIGITS = r"-?(?:(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|\.\d+)(?:/\d+)?"
+_NUMBER = re.compile(rf"(?<![\w.]){_DIGITS}(?!\w)")
+_ONLY_A_NUMBER = re.compile(rf"\+?\\?\$?\s*({_DIGITS})\s*(?:\\?[%$])?\.?")
+_CUE = re.compile(r"(?:\banswer(?:\s+\w+)?\s*(?:\b(?:is|would be|will be|equals)\b|[:=])|####)[\s:*_]*", re.IGNORECASE)
+_FORMULA = re.compile(r"\$\$(.+?)\$\$|(?<!\\)\$((?:[^$\\]|\\.)+)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
+_SENTENCE = re.compile(r"[^\n]*?(?=[.!?](?:\s|$)|\n|$)")
+_COMMAND = re.compile(r"\\[A-Za-z]+")
+_WORD = re.compile(r"[A-Za-z]{3,}")
+
+
+def number() -> Judge:
+    r"""The judge of answers that are numbers.
+
+    It reads the last \boxed{}, else what is called the answer last, else the last number; nothing behind a further
+    question is read.
+
+    Raises:
+        TaskError: math-verify is not installed.
+
+    >>> judge, item = number(), Item("0", "Q: …", "1234")
+    >>> [judge(item, said).correct for said in ("The answer is $1,234.00.", "So 617 * 2 = 1234 eggs", "")]
+    [True, True, False]
+    """
+    _require_math_verify()
+    return _number
+
+
+def expression() -> Judge:
+    r"""The judge of answers that are mathematical expressions.
+
+    It reads the last \boxed{}, else what is called the answer last, else the last formula, else the last number.
+
+    Raises:
+        TaskError: math-verify is not installed.
+
+    >>> judge, item = expression(), Item("0", "Problem: …", r"\frac{1}{2}")
+    >>> [judge(item, said).correct for said in (r"so $\boxed{0.5}$", "The answer is $2/4$.", "The answer is 2.")]
+    [True, True, False]
+    """
+    _require_math_verify()
+    return _expression
+
+
+def same(gold: str, said: str) -> bool:
+    r"""Whether an answer is worth what the gold one is, or says the same word.
+
+    >>> same(r"\left(3, \frac{\pi}{2}\right)", r"(3, \pi/2)"), same(r"\text{(C)}", "C"), same("12", "21")
+    (True, True, False)
+    """
+    values = [_worth(each) for each in (gold, said)]
+    if None not in values:
+        return values[0] == values[1]
+    if harness.equal(said, gold):
+        return True
+    texts = [re.sub(r"\\(?:text|math)\w*|[{}()$.\s]", "", each).casefold() for each in (gold, said)]
+    if texts[0] == texts[1]:
+        return True
+    # Letters of a word would be read as a product, which they make in any order.
+    return not _WORD.search(_COMMAND.sub("", gold)) and _verified(gold, said)
+
+
+def _number(item: Item, response: str) -> Judgement:
+    text = own_part(response)
+    for said in _named(text):
+        # Of a calculation, its result.
+        result = said.rpartition("=")[2].strip()
+        if _worth(result) is None and re.search(r"[\\^]", result) and _read(result):
+            return Judgement(same(item.gold, result), result)
+        if (found := _only_number(result) or _first_number(result)) is not None:
+            return Judgement(same(item.gold, found), found)
+    numbers = _NUMBER.findall(text)
+    return Judgement(same(item.gold, numbers[-1]), numbers[-1]) if numbers else Judgement(False, None)
+
+
+def _expression(item: Item, response: str) -> Judgement:
+    text = own_part(response)
+    for said in _named(text):
+        # A number before words is an amount of them.
+        amount = re.match(rf"({_DIGITS})\s+[a-z]", said)
+        value = amount[1] if amount else said
+        return Judgement(same(item.gold, value), value)
+    last = [*(_inside(found) for found in _FORMULA.finditer(text)), *_NUMBER.findall(text)[-1:]]
+    formulas = [said for said in last if said]
+    if not formulas:
+        return Judgement(False, None)
+    said = formulas[-2] if len(formulas) > 1 else formulas[-1]
+    return Judgement(same(item.gold, said), said)
+
+
+def _named(text: str) -> Iterator[str]:
+    """What a response calls its answer, what is boxed first, then from the last on."""
+    boxed = _last_boxed(text)
+    if boxed:
+        yield boxed
+    for cue in reversed(list(_CUE.finditer(text))):
+        formula = _FORMULA.match(text, cue.end())
+        if formula is None:
+            sentence = _SENTENCE.match(text, cue.end())
+            assert sentence is not None  # It may be empty, but is always there.
+            formula = _FORMULA.search(sentence[0])
+            said = _bare(sentence[0]) if formula is None else _inside(formula)
+        else:
+            said = _inside(formula)
+        if said:
+            yield said
+
+
+def _last_boxed(text: str) -> str | None:
+    for found in reversed(list(re.finditer(r"\\(?:boxed|fbox|framebox)\s*(\{)?", text))):
+        if found[1] is None:
+            bare = re.match(r"[^\s$.,]+", text[found.end() :])
+            if bare:
+                return bare[0]
+            continue
+        open_braces = 1
+        for at in range(found.end(), len(text)):
+            open_braces += {"{": 1, "}": -1}.get(text[at], 0)
+            if not open_braces:
+                return _bare(text[found.end() : at])
+    return None
+
+
+def _inside(formula: re.Match[str]) -> str:
+    return _bare(next(part for part in formula.groups() if part is not None))
+
+
+def _bare(text: str) -> str:
+    return text.strip().strip("*_`").removesuffix(".").strip()
+
+
+def _only_number(text: str) -> str | None:
+    found = _ONLY_A_NUMBER.fullmatch(text.strip())
+    return None if found is None else found[1]
+
+
+def _first_number(text: str) -> str | None:
+    found = _NUMBER.search(text)
+    return None if found is None else found[0]
+
+
+def _worth(text: str) -> Fraction | None:
+    """The value of a plain number; None where a text is something else."""
+    plain = _only_number(text)
+    if plain is None:
+        return None
+    above, _, below = plain.replace(",", "").partition("/")
+    return Fraction(above) / Fraction(below or 1) if below.strip("0") or not below else None
+
+
+def _verified(gold: str, said: str) -> bool:
+    from math_verify import verify
+
+    expected, found = _read(gold), _read(said)
+    return bool(expected and found and verify(list(expected), list(found), timeout_seconds=_seconds()))
+
+
+@lru_cache(maxsize=8192)
+def _read(text: str) -> tuple[Any, ...]:
+    from math_verify import parse
+
+    if len(text) > _LONGEST:
+        return ()
+    return tuple(parse(f"${text}$", parsing_timeout=_seconds()))
+
+
+def _seconds() -> int | None:
+    # The limit works by a signal, which only the main thread can have.
+    return _SECONDS if threading.current_thread() is threading.main_thread() else None
+
+
+def _require_math_verify() -> None:
+    if importlib.util.find_spec("math_verify") is None:
+        raise TaskError(
+            "reading numbers and expressions as a reader would needs math-verify: pip install 'circuitkit[eval]'; or "
+            'do without that judge: judges=["paper"] in GSM8K, ["harness"] in competitions'
+        )

@@ -1,0 +1,72 @@
+"""Tasks by name, or by the file that says what they are."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+from circuitkit.tasks.task import Task, TaskError
+
+_MODULES: dict[str, tuple[str, dict[str, Any]]] = {
+    "csqa": ("csqa", {}),
+    "gsm8k": ("gsm8k", {}),
+    "aime": ("aime", {}),
+    "aime24": ("aime", {"years": (2024,)}),
+    "aime25": ("aime", {"years": (2025,)}),
+    "amc": ("amc", {}),
+    "math500": ("math500", {}),
+}
+
+
+def names() -> tuple[str, ...]:
+    """The tasks that there are by name; PrOntoQA's by rule and number of hops.
+
+    >>> "csqa" in names()
+    True
+    """
+    from circuitkit.tasks import prontoqa
+
+    hops = {rule: "1" if rule in prontoqa.ONE_HOP_RULES else "1 to 5" for rule in prontoqa.RULES}
+    return (*_MODULES, *(f"prontoqa/{rule}/HOPS (HOPS: {many})" for rule, many in hops.items()))
+
+
+def load(name: str | Path, **options: Any) -> Task:
+    """A task by its name, or by the path of a task file, `.toml` or `.py`.
+
+    Args:
+        name: one of `names()`, or a path.
+        options: what the task's own function takes, such as `data`, `exemplars`, `shots` or `judges`.
+
+    Raises:
+        TaskError: there is no such task, its data cannot be had, or its file is not in order.
+
+    >>> len(load("prontoqa/conjunction_elimination/2", n=3).items)
+    3
+    """
+    text = str(name)
+    if text in _MODULES:
+        module, settings = _MODULES[text]
+        made: Task = importlib.import_module(f"circuitkit.tasks.{module}").task(**settings, **options)
+        return made
+    if text.split("/")[0] == "prontoqa":
+        return _prontoqa(text, options)
+    if Path(text).suffix in (".toml", ".py"):
+        from circuitkit.tasks import task_file
+
+        return task_file.read(Path(text), options)
+    raise TaskError(f"there is no task {text!r}; there are {', '.join(names())}, or the path of a .toml or .py file")
+
+
+def _prontoqa(name: str, options: dict[str, Any]) -> Task:
+    from circuitkit.tasks import prontoqa
+    from circuitkit.tasks.prontoqa.shapes import ALIASES
+
+    rule, _, hops = name.removeprefix("prontoqa").removeprefix("/").partition("/")
+    hops = hops or "1"
+    if rule not in {*prontoqa.RULES, *ALIASES} or not hops.isdecimal():
+        raise TaskError(
+            f"there is no task {name!r}: write prontoqa/RULE/HOPS, with HOPS 1 or more and RULE one of "
+            f"{', '.join(prontoqa.RULES)}"
+        )
+    return prontoqa.task(rule, hops=int(hops), **options)
