@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from circuitkit import (
         ablation,
         attention,
+        evaluation,
         lens,
         metrics,
         patching,
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
         studies,
         tasks,
     )
+    from circuitkit.evaluation import Evaluation, evaluate
     from circuitkit.model import Model, Site, load
     from circuitkit.pairs import Pairs
     from circuitkit.results import Result
@@ -33,6 +35,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Cache",
+    "Evaluation",
     "Model",
     "Pairs",
     "Result",
@@ -42,6 +45,8 @@ __all__ = [
     "ablation",
     "add",
     "attention",
+    "evaluate",
+    "evaluation",
     "knockout",
     "lens",
     "load",
@@ -63,6 +68,7 @@ __all__ = [
 _HOMES = {
     **dict.fromkeys(("Model", "Site", "load"), "model"),
     **dict.fromkeys(("Cache", "Run", "add", "knockout", "mean", "replace", "scale", "zero"), "run"),
+    **dict.fromkeys(("Evaluation", "evaluate"), "evaluation"),
     "Pairs": "pairs",
     "Result": "results",
     "Span": "spans",

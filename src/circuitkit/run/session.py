@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import torch
+from jaxtyping import Bool
 from torch import Tensor, nn
 
 from circuitkit.model.site import ATTENTION_KINDS, Site
@@ -52,6 +53,7 @@ class Session:
         self.gradients = gradients
         self._pass: Pass | None = None
         self._generation: Pass | None = None
+        self._prompts: Tensor | None = None
         self._stack = ExitStack()
         # Another thread's forwards of the same model are its own business.
         self._thread = get_ident()
@@ -98,6 +100,19 @@ class Session:
             assert value is not None
             values[capture.site] = value
         return Cache(values, now.key_positions, now.prompt_lengths, self._provenance(), self.model.n_layers)
+
+    def follow(self, prompts: Bool[Tensor, "batch column"] | None) -> None:
+        """Say which columns of the coming forwards are their rows' prompts, where a decoder's rows come and go.
+
+        Args:
+            prompts: True on the real tokens of each row's prompt, over all columns so far; None where rows stay.
+
+        Raises:
+            InterventionError: something is captured, or an intervention names rows, which are not the same any more.
+        """
+        if prompts is not None and (by_row := self._by_row()):
+            raise InterventionError(f"rows come and go here, so {by_row[0]}, which names rows, cannot hold")
+        self._prompts = prompts
 
     def check_positions(self, tokens: Tokens) -> None:
         """Check before a run on these tokens that every named position is there.
@@ -187,6 +202,8 @@ class Session:
                 "[batch, position] mask, and do not use a static cache"
             )
         mask = mask[:, : past + n_queries].bool()
+        if self._prompts is not None:
+            return Pass(mask, n_queries, self._prompts.to(mask.device), generating=True)
         if self._generation is not None:
             prompt, repeats = self._generation.prompt_mask, self._generation.repeats
             return Pass(mask, n_queries, prompt.to(mask.device), repeats, generating=True)
@@ -197,6 +214,11 @@ class Session:
                 "this forward continues a cache that was filled outside the context: run the prompt inside it too"
             )
         return Pass(mask, n_queries, self._pass.prompt_mask, generating=True)
+
+    def _by_row(self) -> list[str]:
+        """The sites at which it matters which row is which."""
+        named = [str(each.site) for each in self.interventions if each.names_rows]
+        return named + [str(capture.site) for capture in self.captures]
 
     # Following generation
 
@@ -231,9 +253,7 @@ class Session:
 
         beams, returns = setting("num_beams") or 1, setting("num_return_sequences") or 1
         assisted = settings.get("assistant_model") is not None or bool(setting("prompt_lookup_num_tokens"))
-        by_row = [str(each.site) for each in self.interventions if each.names_rows] + [
-            str(c.site) for c in self.captures
-        ]
+        by_row = self._by_row()
         if (beams > 1 or assisted) and by_row:
             how = "beam search reorders" if beams > 1 else "assisted generation tries and drops"
             raise InterventionError(

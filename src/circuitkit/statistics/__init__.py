@@ -8,14 +8,17 @@ and takes no part in any correction.
 from circuitkit.statistics.controls import Control, Head, against_controls, matched_control, matched_heads
 from circuitkit.statistics.intervals import Interval, Intervals, bootstrap_mean, wilson
 from circuitkit.statistics.matched import Others, against_others
+from circuitkit.statistics.paired import Difference, McNemar, mcnemar, paired_bootstrap, pass_at_k
 from circuitkit.statistics.permutation import SignFlipTest, benjamini_hochberg, sign_flip_test
 from circuitkit.statistics.sizes import effect_size, jaccard
 
 __all__ = [
     "Control",
+    "Difference",
     "Head",
     "Interval",
     "Intervals",
+    "McNemar",
     "Others",
     "SignFlipTest",
     "against_controls",
@@ -26,6 +29,9 @@ __all__ = [
     "jaccard",
     "matched_control",
     "matched_heads",
+    "mcnemar",
+    "paired_bootstrap",
+    "pass_at_k",
     "sign_flip_test",
     "wilson",
 ]
