@@ -1,21 +1,26 @@
 """Attention: patterns captured and changed, and tokens scored by what they receive."""
 
 from circuitkit.attention.cutting import edges
+from circuitkit.attention.gold import GoldScores, gold_scores
 from circuitkit.attention.head_scores import HeadScores, score_heads
 from circuitkit.attention.interventions import force, freeze
 from circuitkit.attention.patching import transplant
 from circuitkit.attention.patterns import Attention, capture
+from circuitkit.attention.prefixes import NotCausalError
 from circuitkit.attention.scoring import token_scores
 from circuitkit.attention.streamed import TokenScores, scores
 
 __all__ = [
     "Attention",
+    "GoldScores",
     "HeadScores",
+    "NotCausalError",
     "TokenScores",
     "capture",
     "edges",
     "force",
     "freeze",
+    "gold_scores",
     "score_heads",
     "scores",
     "token_scores",
