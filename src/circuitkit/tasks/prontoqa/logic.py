@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,9 @@ class Rule:
 
 Formula = Atom | Not | And | Or | Rule
 
+# A judge asks the same of the same few forms over and over.
+_remembered = lru_cache(maxsize=4096)
+
 
 def conjunction(operands: Iterable[Formula]) -> Formula:
     """Return the conjunction of `operands`, flattened; of one operand it is the operand itself.
@@ -72,6 +76,7 @@ def disjunction(operands: Iterable[Formula]) -> Formula:
     return flat[0] if len(flat) == 1 else Or(tuple(flat))
 
 
+@_remembered
 def negation(form: Formula) -> Formula:
     """Return the negation of `form`, moved inside conjunctions and disjunctions, and without doubling a negation.
 
@@ -99,6 +104,7 @@ def parts(form: Formula, joined: type[And] | type[Or]) -> tuple[Formula, ...]:
     return form.operands if isinstance(form, And | Or) and isinstance(form, joined) else (form,)
 
 
+@_remembered
 def unordered(form: Formula) -> Formula:
     """Return `form` with the operands of conjunctions and disjunctions in one fixed order, each of them once.
 
@@ -119,6 +125,7 @@ def unordered(form: Formula) -> Formula:
             return Rule(unordered(antecedent), unordered(consequent))
 
 
+@_remembered
 def about(form: Formula, subject: str | None) -> Formula:
     """Return `form` with every atom's subject replaced by `subject`.
 
@@ -138,6 +145,7 @@ def about(form: Formula, subject: str | None) -> Formula:
             raise ValueError("a rule has no subject: it quantifies over everything")
 
 
+@_remembered
 def subjects(form: Formula) -> frozenset[str]:
     """Return the names that `form` speaks of; a rule speaks of none.
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 from circuitkit.tasks.prontoqa.language import CONCEPTS, ENTITIES, FUNCTION_WORDS, OPENING_WORDS, PROPERTIES
@@ -54,7 +55,9 @@ def sentences(text: str) -> list[str]:
     return [f"{' '.join(part.split())}." for part in re.split("[.;]", text)[:-1] if part.strip()]
 
 
-def parse(sentence: str) -> list[Sentence]:
+# A proof repeats its question's sentences, and its own.
+@lru_cache(maxsize=1024)
+def parse(sentence: str) -> tuple[Sentence, ...]:
     """Read one sentence; "Since A, B.", "A, so B." and "B because A." are two claims, any other is one.
 
     Raises `ParseError` where the sentence is not of the controlled English.
@@ -68,17 +71,17 @@ def parse(sentence: str) -> list[Sentence]:
     tokens = _without_prefix(tokens)
     lowered = [token.lower() for token in tokens]
     if lowered in _BARE_CONTRADICTIONS:
-        return [Sentence(sentence, "contradiction", None)]
+        return (Sentence(sentence, "contradiction", None),)
     if lowered[:1] == ["assume"]:
-        return [Sentence(sentence, "assumption", _claim(tokens[1:], sentence))]
+        return (Sentence(sentence, "assumption", _claim(tokens[1:], sentence)),)
     for words in _CONTRADICTIONS:
         if tuple(lowered[: len(words)]) == words:
-            return [Sentence(sentence, "contradiction", _claim(tokens[len(words) :], sentence))]
+            return (Sentence(sentence, "contradiction", _claim(tokens[len(words) :], sentence)),)
     if lowered[:1] in (["since"], ["as"]):
         claims = _since(tokens[1:], sentence)
     else:
         claims = [_claim(part, sentence) for part in _reason_and_conclusion(tokens)]
-    return [Sentence(sentence, "claim", claim) for claim in claims]
+    return tuple(Sentence(sentence, "claim", claim) for claim in claims)
 
 
 def _without_prefix(tokens: list[str]) -> list[str]:
