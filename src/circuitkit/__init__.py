@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         steering,
         studies,
         tasks,
+        thresholds,
     )
     from circuitkit.evaluation import Evaluation, evaluate
     from circuitkit.model import Model, Site, load
@@ -62,6 +63,7 @@ __all__ = [
     "studies",
     "sweep",
     "tasks",
+    "thresholds",
     "zero",
 ]
 

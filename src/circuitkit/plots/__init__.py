@@ -6,6 +6,7 @@ the first one's); nothing is shown, and pyplot's global state is left alone. `sa
 
 from circuitkit.plots.edges import edge_map
 from circuitkit.plots.effects import bars
+from circuitkit.plots.evaluation import accuracies
 from circuitkit.plots.figures import new_axes, save
 from circuitkit.plots.grid import heatmap
 from circuitkit.plots.growth import growth_curve
@@ -15,8 +16,11 @@ from circuitkit.plots.pattern import attention_pattern
 from circuitkit.plots.self_repair import total_and_direct
 from circuitkit.plots.study import of_result
 from circuitkit.plots.text import tokens
+from circuitkit.plots.threshold import accuracy_against_size
 
 __all__ = [
+    "accuracies",
+    "accuracy_against_size",
     "attention_pattern",
     "bars",
     "edge_map",
