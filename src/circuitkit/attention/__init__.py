@@ -1,5 +1,6 @@
 """Attention: patterns captured and changed, and tokens scored by what they receive."""
 
+from circuitkit.attention.choosing import most_attended, overlap, parts_of_speech, random_tokens, received
 from circuitkit.attention.cutting import edges
 from circuitkit.attention.gold import GoldScores, gold_scores
 from circuitkit.attention.head_scores import HeadScores, score_heads
@@ -21,6 +22,11 @@ __all__ = [
     "force",
     "freeze",
     "gold_scores",
+    "most_attended",
+    "overlap",
+    "parts_of_speech",
+    "random_tokens",
+    "received",
     "score_heads",
     "scores",
     "token_scores",
