@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from circuitkit.tasks.answers import expressions
-from circuitkit.tasks.answers.harness import harness
+from circuitkit.tasks.answers import expressions, harness
 from circuitkit.tasks.answers.judges import chosen
 from circuitkit.tasks.sources import Row, Rows
 from circuitkit.tasks.task import Item, Task, TaskError
@@ -35,7 +34,7 @@ def competition(
         items: the problems, without prompts.
         prompt: what is asked, with {problem} in it.
         judges: those that are wanted.
-        numbers: whether every answer is a number.
+        numbers: whether every answer is a number; the harness reads these as in AIME, others as in MATH.
 
     Raises:
         TaskError: the prompt has no {problem}; a judge is unknown or cannot be had.
@@ -43,11 +42,12 @@ def competition(
     if "{problem}" not in prompt:
         raise TaskError(f"{name}: the prompt {prompt!r} has no {{problem}} in it, where the problem is to stand")
     robust = expressions.number if numbers else expressions.expression
+    strings = harness.aime if numbers else harness.math
     label = prompt.partition("{problem}")[0].strip()
     return Task(
         name,
         tuple(replace(each, question=prompt.replace("{problem}", each.question)) for each in items),
-        chosen(name, {"robust": robust, "harness": lambda: harness}, judges),
+        chosen(name, {"robust": robust, "harness": lambda: strings}, judges),
         max_new_tokens=_MAX_NEW_TOKENS,
         # A model that goes on to ask itself another question has answered this one.
         stop=(label, *_ENDS) if label.endswith(":") else _ENDS,

@@ -12,7 +12,7 @@ from circuitkit.tasks import exemplar_texts
 from circuitkit.tasks.answers import expressions
 from circuitkit.tasks.answers.judges import chosen
 from circuitkit.tasks.sources import HubData, Row, find
-from circuitkit.tasks.task import Item, Judge, Judgement, Task, TaskError
+from circuitkit.tasks.task import Item, Judgement, Task, TaskError
 
 FILE = "gsm8k/test.jsonl"
 HUB = HubData("openai/gsm8k", "test", "main")
@@ -41,11 +41,10 @@ def task(
     """
     found = find("gsm8k", [FILE], [HUB], data)
     given = exemplar_texts.find("gsm8k", exemplars, start="Q:", end="\n\n")
-    available: dict[str, Judge] = {"paper": paper}
     return Task(
         "gsm8k",
         tuple(_item(row) for row in found.rows),
-        chosen("gsm8k", {"paper": lambda: available["paper"], "robust": expressions.number}, judges),
+        chosen("gsm8k", {"paper": lambda: paper, "robust": expressions.number}, judges),
         given.texts,
         shots=len(given.texts) if shots is None else shots,
         max_new_tokens=256,

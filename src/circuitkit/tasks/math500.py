@@ -25,7 +25,7 @@ def task(data: str | Path | None = None, prompt: str = PROMPT, judges: Sequence[
             `math500/test.jsonl` in the folder of data or the hub if None.
         prompt: what is asked; `ck.tasks.competitions.BOXED` asks for reasoning and a \boxed{} answer.
         judges: "robust", which compares what expressions are worth and is the headline, and "harness", which compares
-            strings and wants \boxed{} or dollars.
+            strings and wants dollars around the answer, or nothing but the answer.
 
     Raises:
         TaskError: the problems cannot be had, one has no answer, or math-verify is not installed.

@@ -79,9 +79,7 @@ def read(path: Path, options: Mapping[str, Any]) -> Task:
 def _described(folder: Path, told: dict[str, Any], options: Mapping[str, Any]) -> Task:
     if unknown := [name for name in options if name not in _OPTIONS]:
         raise TaskError(f"no option {unknown[0]!r}; what may be otherwise than in the file is {', '.join(_OPTIONS)}")
-    # Paths in the file are seen from its folder, those of a call from where it is made.
-    given = {name: str(Path(value).absolute()) for name, value in options.items() if isinstance(value, Path)}
-    told = told | {name: value for name, value in (dict(options) | given).items() if name != "judges"}
+    told = told | {name: _from_here(name, value) for name, value in options.items() if name != "judges"}
     _check(told, _KINDS, _REQUIRED)
     found = _rows(folder, told)
     texts, where = _exemplars(folder, told)
@@ -97,6 +95,14 @@ def _described(folder: Path, told: dict[str, Any], options: Mapping[str, Any]) -
         chance=told.get("chance"),
         source=found.source + where,
     )
+
+
+def _from_here(name: str, value: Any) -> Any:
+    """An option; paths are seen from where the call is made, those in the file from its folder."""
+    if name == "exemplars" and not isinstance(value, str | Path):
+        return list(value)
+    is_path = isinstance(value, Path) or name == "exemplars" or (name == "data" and Path(value).suffix in FORMATS)
+    return str(Path(value).absolute()) if is_path else value
 
 
 def _check(told: Mapping[str, Any], kinds: Mapping[str, tuple[type[Any], ...]], required: tuple[str, ...] = ()) -> None:

@@ -1,7 +1,7 @@
-r"""Answers as lm-evaluation-harness reads and compares them in AIME: \boxed{} or dollars, and equal as strings.
+r"""Answers as lm-evaluation-harness reads and compares them: by \boxed{} or dollars, and equal as strings.
 
-Source: lm-evaluation-harness, tasks aime24 and aime25, whose comparison is that of Hendrycks et al. 2021,
-arXiv 2103.03874.
+Source: lm-evaluation-harness (commit 4e7e0d4), tasks aime24, aime25 and hendrycks_math500, whose comparison is that of
+Hendrycks et al. 2021, arXiv 2103.03874.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class _UnlikeAnyError(ValueError):
     """A text that the comparison gives up on, and takes as it stands."""
 
 
-def harness(item: Item, response: str) -> Judgement:
+def aime(item: Item, response: str) -> Judgement:
     r"""Read the last \boxed{}, else what stands between the first and the last dollar, else all of the response.
 
     It is right where its string equals the gold's: "073" is not "73", and a bare "The answer is 73." is wrong.
@@ -28,16 +28,34 @@ def harness(item: Item, response: str) -> Judgement:
     no \boxed, but takes nothing out of it, and neither does this.
 
     >>> item = Item("0", "Question: …\nAnswer:", "73")
-    >>> [harness(item, said).correct for said in (r"\boxed{73}.", "$73$", " 73", "The answer is 73.", r"\boxed{073}")]
+    >>> [aime(item, said).correct for said in (r"\boxed{73}.", "$73$", " 73", "The answer is 73.", r"\boxed{073}")]
     [True, True, True, False, False]
     """
+    said = _boxed(response)
+    return _judged(item, _between_dollars(response) if said is None else said, response)
+
+
+def math(item: Item, response: str) -> Judgement:
+    r"""Read what stands between the first and the last dollar, else all of the response, as the harness does in MATH.
+
+    A \boxed{} is not read there, so that an answer in one is wrong.
+
+    >>> item = Item("0", "Problem: …\nAnswer:", "\\frac{1}{2}")
+    >>> [math(item, said).correct for said in ("It is $\\frac12$.", " 1/2", r"$\boxed{\frac{1}{2}}$")]
+    [True, True, False]
+    """
+    return _judged(item, _between_dollars(response), response)
+
+
+def _judged(item: Item, said: str, response: str) -> Judgement:
     if not response.strip():
         return Judgement(False, None)
-    said = _boxed(response)
-    if said is None:
-        parts = response.split("$")
-        said = "$".join(parts[1:-1]) if len(parts) > 2 else response
     return Judgement(equal(said, item.gold), said.strip())
+
+
+def _between_dollars(text: str) -> str:
+    parts = text.split("$")
+    return "$".join(parts[1:-1]) if len(parts) > 2 else text
 
 
 def equal(said: str, gold: str) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from string import ascii_lowercase
 
@@ -23,7 +24,8 @@ _LEAD = (
     r"(?:[\s*_`\"'\u201c\u2018$:]|(?:the|probably|clearly|definitely|most\s+likely|option|choice|letter)\b"
     r"|\\(?:boxed|text\w*|mathrm|mathbf)\s*\{)*"
 )
-_CLOSED = r"(?=[\s*_`\"'\u201d\u2019$}\])]*(?:[.,;:!?]|\n|$)|\s+(?:because|since|as|for|and)\b)"
+_LED = re.compile(_CUE + _LEAD, re.IGNORECASE)
+_CLOSED = r"(?=[\s*_`\"'\u201d\u2019$}\])]*(?:[.,;:!?](?!\w)|\n|$)|\s+(?:because|since|as|for|and)\b)"
 
 
 def paper(item: Item, response: str) -> Judgement:
@@ -75,35 +77,57 @@ def _said(offered: Mapping[str, str], response: str) -> str | None:
     if not offered:
         return None
     text = re.sub(r"^\s*A:", "", response).strip()
-    by_words = {words.lower(): letter for letter, words in offered.items() if words}
-    patterns = _patterns(tuple(offered), tuple(sorted(by_words, key=len, reverse=True)))
-    for pattern in patterns:
-        if found := list(pattern.finditer(text)):
-            named = found[-1].groupdict()
-            if (words := named.pop("words", None)) is not None:
-                return by_words[words.lower()]
-            return next(letter.lower() for letter in named.values() if letter is not None)
+    forms = _forms("".join(offered))
+    if given := _behind_cues(forms, offered, text) + [
+        (found.start(), _letter(found)) for found in forms.marked.finditer(text)
+    ]:
+        return max(given)[1]
+    whole = text.strip(" .*_`\"'\n").lower()
+    if by_words := [letter for letter, words in offered.items() if words.lower() == whole]:
+        return by_words[0]
+    for pattern in forms.alone:
+        if found := pattern.search(text):
+            return _letter(found)
     mentioned = {letter.lower() for letter in re.findall(r"\(([A-Za-z])\)", text)} & offered.keys()
     return mentioned.pop() if len(mentioned) == 1 else None
 
 
-@lru_cache(maxsize=4096)
-def _patterns(letters: tuple[str, ...], words: tuple[str, ...]) -> tuple[re.Pattern[str], ...]:
-    """How an answer is given: behind a cue; failing that, as all of the response, its beginning or its last line."""
-    some = f"[{''.join(letters)}]"
-    # "a" and "i" are words too: alone, they are answers only where the sentence or clause ends.
-    firm = f"(?![ai]){some}"
-    any_words = rf"(?P<words>{'|'.join(map(re.escape, words)) or '(?!)'})"
-    answer = (
-        rf"(?:\(\s*(?P<bracketed>{some})\s*\)|(?P<marked>{some})\)|(?P<firm>{firm})(?![\w'\u2019]|\.\w)"
-        rf"|(?P<closed>{some}){_CLOSED}|{any_words}(?!\w))"
-    )
-    boxed = rf"\\boxed\s*\{{\s*(?:\\\w+\s*\{{)?\s*\(?\s*(?P<boxed>{some})\s*\)?\s*[}}.:]"
-    plain = rf"\b(?:is|be|so|thus|hence|therefore)\b,?\s*:?\s*[*_]*\((?P<plain>{some})\)"
-    given = (
-        rf"{_CUE}{_LEAD}{answer}|{boxed}|{plain}",
-        rf"\A\W*(?:(?P<whole>{some})|{any_words})\W*\Z",
-        rf"\A\W*(?P<opening>{some})[).:](?!\w)",
-        rf"\n\W*(?P<last>{some})\W*\Z",
-    )
-    return tuple(re.compile(each, re.IGNORECASE) for each in given)
+def _behind_cues(forms: _Forms, offered: Mapping[str, str], text: str) -> list[tuple[int, str]]:
+    """Where an answer follows a cue such as "the answer is", and the letter that is meant."""
+    # The lead has taken the article.
+    by_words = {re.sub(r"^the\s+", "", words.lower()): letter for letter, words in offered.items() if words}
+    given = []
+    for cue in _LED.finditer(text):
+        if found := forms.answer.match(text, cue.end()):
+            given.append((cue.start(), _letter(found)))
+            continue
+        rest = text[cue.end() :].lower()
+        said = [words for words in by_words if rest.startswith(words) and not rest[len(words) :][:1].isalnum()]
+        if said:
+            given.append((cue.start(), by_words[max(said, key=len)]))
+    return given
+
+
+def _letter(found: re.Match[str]) -> str:
+    return next(group for group in found.groups() if group is not None).lower()
+
+
+@dataclass(frozen=True)
+class _Forms:
+    """How a letter is given as an answer: behind a cue, without one, or as all of a response, its beginning or end."""
+
+    answer: re.Pattern[str]
+    marked: re.Pattern[str]
+    alone: tuple[re.Pattern[str], ...]
+
+
+@lru_cache(maxsize=256)
+def _forms(letters: str) -> _Forms:
+    some = f"[{letters}]"
+    # "a" and "i" are words too: bare, they are answers only where the sentence or clause ends.
+    answer = rf"\(\s*({some})\s*(?:\)|\Z)|({some})\)|((?![ai]){some})(?![\w'\u2019]|\.\w)|({some}){_CLOSED}"
+    boxed = rf"\\boxed\s*\{{\s*(?:\\\w+\s*\{{)?\s*\(?\s*({some})\s*\)?\s*[}}.:]"
+    plain = rf"\b(?:is|so|thus|hence|therefore|(?:must|should|would|has\sto)\sbe)\b,?\s*:?\s*[*_]*\(({some})\)"
+    alone = (rf"\A\W*({some})\W*\Z", rf"\A\W*({some})[).:](?!\w)", rf"\n\W*({some})\W*\Z")
+    compiled = [re.compile(each, re.IGNORECASE) for each in (answer, f"{boxed}|{plain}", *alone)]
+    return _Forms(compiled[0], compiled[1], tuple(compiled[2:]))
