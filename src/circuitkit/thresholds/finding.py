@@ -32,7 +32,8 @@ class Threshold:
     The verdict is one of
 
     - `flat`: one accuracy for all sizes fits as well as any curve with a threshold
-    - `growth`: accuracy changes with size, and some smooth curve explains it as well, or the change is no rise
+    - `growth`: accuracy changes with size, and some smooth curve explains it as well, or what changes is not that a
+      rise begins
     - `possible`: a curve with a threshold fits better than every smooth one, but a smooth one predicts models that were
       left out as well (within one standard error of the difference)
     - `threshold`: it fits better and predicts better
@@ -104,12 +105,19 @@ class Threshold:
         return float((mine - smooth).mean()), float((mine - smooth).std(ddof=1) / np.sqrt(len(mine)))
 
     @property
+    def rises(self) -> bool:
+        """Whether accuracy begins to rise at the breakpoint: of two lines that meet, the second has to be steeper."""
+        line = self.lines.loc[self.lines["curve"] == self.best["curve"], "accuracy"].to_numpy(dtype=np.float64)
+        steeper = self.best["curve"] != "hinge" or line[-1] - line[-2] > line[1] - line[0]
+        return bool(steeper and self.best["rise"] > 0)
+
+    @property
     def verdict(self) -> Verdict:
         """`threshold`, `possible`, `growth` or `flat`, as the class tells."""
         alpha = 1 - self.level
         if self.p_flat >= alpha:
             return "flat"
-        if self.p >= alpha or self.best["rise"] <= 0:
+        if self.p >= alpha or not self.rises:
             return "growth"
         gain, error = self.gain
         return "threshold" if gain > error else "possible"

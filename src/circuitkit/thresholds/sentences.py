@@ -56,8 +56,8 @@ def _whether(found: Threshold) -> str:
     match found.verdict:
         case "flat":
             return f"No threshold: one accuracy for all sizes cannot be rejected (p = {_p(found.p_flat)})."
-        case "growth" if found.best["rise"] <= 0:
-            return f"No threshold: accuracy does not rise at the place where it changes most ({best})."
+        case "growth" if found.p < 1 - found.level:
+            return f"No threshold: {best} fits better than every smooth curve ({against}), but begins no rise."
         case "growth":
             return f"No threshold is told from a smooth change with size: {best} fits no better ({against})."
         case "possible":
