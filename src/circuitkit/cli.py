@@ -19,6 +19,7 @@ VERBS = {
     "patch": "Patch activations, paths and attention between clean and corrupt runs, and measure what each moves.",
     "ablate": "Ablate heads, sets of heads or neurons, and measure what the clean run loses.",
     "attention": "Capture attention patterns on a prompt, draw them, and score its tokens.",
+    "eval": "Let a model answer a task's questions, under ablations too, and judge its answers.",
     "sweep": "Run a grid of cells that survives being killed, on one machine or many.",
 }
 """Every verb with its line of help; `circuitkit.commands.VERB` has the function, or the app of its verbs."""

@@ -24,7 +24,7 @@ def rows_at_once(model: Model, writings: Sequence[Writing], budget: int | None =
     longest = max(len(writing.asked.ids) + writing.room for writing in writings)
     # Once for the cache, once where it is copied, and the logits in fp32, sorted and summed where tokens are drawn.
     a_row = 2 * longest * _bytes_a_token(model) + 24 * (model.vocabulary or 0)
-    return max(1, min(available // a_row, _MOST_ON_CPU if on_cpu else _MOST_ELSEWHERE))
+    return max(1, min(int(available // a_row), _MOST_ON_CPU if on_cpu else _MOST_ELSEWHERE))
 
 
 def prompts_at_once(model: Model, prompts: Sequence[Sequence[int]], budget: int | None = None) -> int:
@@ -35,7 +35,7 @@ def prompts_at_once(model: Model, prompts: Sequence[Sequence[int]], budget: int 
     heads = _most(model, "num_attention_heads", 16)
     a_prompt = longest * (wide + 2 * heads * longest) * model.hf.dtype.itemsize + longest * _bytes_a_token(model)
     available = memory(model, budget if budget is not None or not on_cpu else _BUDGET_ON_CPU)
-    most = available // (2 * a_prompt)
+    most = int(available // (2 * a_prompt))
     return max(1, min(most, _TOKENS_ON_CPU // longest) if on_cpu else most)
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numpy as np
-
 from circuitkit import statistics
 from circuitkit.evaluation.errors import EvaluationError
 from circuitkit.evaluation.outcome import Evaluation
@@ -68,13 +66,13 @@ def compare(first: Evaluation, second: Evaluation, *, judge: str | None = None, 
     for key in shared:
         if (one[key].question, one[key].gold) != (other[key].question, other[key].gold):
             raise EvaluationError(f"item {key!r} is another question in each: evaluate both on the same task")
-    means = [each.frame.groupby("key")[judge].mean()[shared].to_numpy(dtype=float) for each in (first, second)]
-    difference = statistics.paired_bootstrap(means[0], means[1], seed=seed)
-    single = all(each.frame["key"].value_counts()[shared].eq(1).all() for each in (first, second))
-    if single:
-        tested = statistics.mcnemar(means[0] == 1, means[1] == 1)
+    before, after = (each.frame.groupby("key")[judge].mean()[shared].to_numpy(dtype=float) for each in (first, second))
+    difference = statistics.paired_bootstrap(before, after, seed=seed)
+    only: tuple[int, int] | tuple[None, None] = (None, None)
+    if all(each.frame["key"].value_counts()[shared].eq(1).all() for each in (first, second)):
+        tested = statistics.mcnemar(before == 1, after == 1)
         p, test, only = tested.p, "McNemar, exact", (tested.only_first, tested.only_second)
     else:
-        flipped = statistics.sign_flip_test((means[1] - means[0])[None], seed=seed)
-        p, test, only = float(flipped.p[0]), "signs of items flipped", (None, None)
-    return Comparison(len(shared), *(float(np.mean(each)) for each in means), *difference, p, test, *only)
+        p, test = float(statistics.sign_flip_test((after - before)[None], seed=seed).p[0]), "signs of items flipped"
+    accuracies = float(before.mean()), float(after.mean())
+    return Comparison(len(shared), *accuracies, *difference, p, test, *only)

@@ -223,9 +223,9 @@ class Evaluation:
         self.save_beside(folder)
         return folder
 
-    def save_beside(self, folder: Path) -> None:
-        """Write all but the responses, which are in the folder already."""
-        write_table(folder / "table.csv", self.by(*self.groups))
+    def save_beside(self, folder: Path, *groups: str) -> None:
+        """Write all but the responses, which are in the folder already; the table by some groups, or by all."""
+        write_table(folder / "table.csv", self.by(*(groups or self.groups)))
         write_json(folder / EVALUATION, self._head())
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from jaxtyping import Int
@@ -13,14 +14,17 @@ _SPARE = 64
 """Columns that are made at a time, so that a token is written in place and seldom anything is copied."""
 
 
-class RowsLayer(DynamicLayer):  # type: ignore[misc]  # transformers leaves it untyped
+class RowsLayer(DynamicLayer):  # type: ignore[no-untyped-call]  # transformers leaves it untyped
     """One layer's keys and values, each `[row, head, column, d_head]`: a stretch of buffers with columns to spare.
 
     Every row ends at the last column; what it does not fill on the left is padding, which its mask hides.
     """
 
+    keys: Tensor
+    values: Tensor
+
     def __init__(self, keys: Tensor, values: Tensor) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # as above
         self.lazy_initialization(keys, values)
         self._rebuild(keys, values)
 
@@ -68,7 +72,7 @@ class RowsLayer(DynamicLayer):  # type: ignore[misc]  # transformers leaves it u
         self._show()
 
 
-class RowsCache(DynamicCache):  # type: ignore[misc]  # transformers leaves it untyped
+class RowsCache(DynamicCache):
     """All layers' keys and values, made from those of prompts.
 
     Args:
@@ -78,23 +82,26 @@ class RowsCache(DynamicCache):  # type: ignore[misc]  # transformers leaves it u
 
     def __init__(self, prefilled: DynamicCache, rows: Int[Tensor, " row"]) -> None:
         super().__init__()
-        self.layers = [
-            RowsLayer(layer.keys[rows.to(layer.keys.device)], layer.values[rows.to(layer.values.device)])
-            for layer in prefilled.layers
-        ]
+        self._rows = [RowsLayer(keys, values) for keys, values in _chosen(prefilled, rows)]
+        self.layers = list(self._rows)
 
     def put(self, rows: Int[Tensor, " row"], prefilled: DynamicCache, chosen: Int[Tensor, " row"]) -> None:
         """Put chosen rows of a cache of prompts in the place of these."""
-        for layer, other in zip(self.layers, prefilled.layers, strict=True):
-            here = chosen.to(other.keys.device)
-            layer.put(rows, other.keys[here], other.values[here])
+        for layer, (keys, values) in zip(self._rows, _chosen(prefilled, chosen), strict=True):
+            layer.put(rows, keys, values)
 
     def select(self, rows: Int[Tensor, " row"]) -> None:
         """Keep these rows, in this order."""
-        for layer in self.layers:
+        for layer in self._rows:
             layer.select(rows)
 
     def trim(self, columns: int) -> None:
         """Leave out the first columns, which are padding in all rows."""
-        for layer in self.layers:
+        for layer in self._rows:
             layer.trim(columns)
+
+
+def _chosen(prefilled: DynamicCache, rows: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    layers: Any = prefilled.layers
+    for layer in layers:
+        yield layer.keys[rows.to(layer.keys.device)], layer.values[rows.to(layer.values.device)]

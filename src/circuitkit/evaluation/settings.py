@@ -129,6 +129,6 @@ def check_prompts(folder: Path, prompts: Mapping[str, str], kept: Sequence[tuple
     for key, prompt in kept:
         if key in prompts and prompts[key] != prompt:
             raise EvaluationError(
-                f"{folder} holds a response to another prompt of item {key!r}, since the task has changed: give another "
+                f"{folder} holds a response to another prompt of item {key!r}, as the task has changed: give another "
                 "folder"
             )

@@ -169,7 +169,7 @@ class Staying:
         ids, mask = left_padded([writing.asked.ids for writing in batch], self.model.device)
         tokens = Tokens(ids, mask)
         follower = _Follower(self.model, batch, mask, self.chooser, self.ending)
-        config = GenerationConfig(
+        config = GenerationConfig(  # type: ignore[no-untyped-call]  # transformers leaves it untyped
             do_sample=False,
             num_beams=1,
             num_return_sequences=1,

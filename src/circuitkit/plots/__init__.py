@@ -4,6 +4,7 @@ Every function draws on a fresh `Figure`, or, but for panels, on the axes it is 
 the first one's); nothing is shown, and pyplot's global state is left alone. `save` writes the whole figure as PNG.
 """
 
+from circuitkit.plots.arcs import attention_arcs
 from circuitkit.plots.edges import edge_map
 from circuitkit.plots.effects import bars
 from circuitkit.plots.evaluation import accuracies
@@ -21,6 +22,7 @@ from circuitkit.plots.threshold import accuracy_against_size
 __all__ = [
     "accuracies",
     "accuracy_against_size",
+    "attention_arcs",
     "attention_pattern",
     "bars",
     "edge_map",
