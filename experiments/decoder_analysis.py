@@ -47,6 +47,11 @@ def outcome(models: pd.DataFrame, what: Outcome) -> pd.Series:
     return pd.Series(np.log(hits / missed), index=models.index)
 
 
+def varies(models: pd.DataFrame, what: Outcome) -> bool:
+    """Whether any two models differ in an outcome."""
+    return models[what].nunique() > 1
+
+
 def fitted(models: pd.DataFrame, what: Outcome) -> RegressionResultsWrapper:
     """Fit the study's linear model.
 
@@ -65,12 +70,14 @@ def variance_shares(models: pd.DataFrame, what: Outcome, *, draws: int = 2000, s
     """Give each source's share of the variance between models, with intervals and tests; a row a source.
 
     `share` is its sum of squares over the total; `corrected` is omega squared, from which what chance alone would give
-    is taken off (Hays 1963); `low` and `high` are its 95 % interval by a parametric bootstrap of the fitted model. `F`
-    and `p` are the analysis of variance's. `p_shuffled` asks nothing of the distribution: architectures are shuffled
-    within each amount and seed, amounts within each architecture and seed.
+    is taken off (Hays 1963); `low` and `high` are its 95 % interval by a parametric bootstrap of the fitted model; all
+    three are cut to 0 to 1. `F` and `p` are the analysis of variance's. `p_shuffled` asks nothing of the distribution:
+    architectures are shuffled within each amount and seed, amounts within each architecture and seed.
 
-    Raises `ValueError` where the design is not whole.
+    Raises `ValueError` where the design is not whole, or all models have the same outcome.
     """
+    if not varies(models, what):
+        raise ValueError(f"all models have the same {what}: there is no variance to divide")
     fit = fitted(models, what)
     table = sm.stats.anova_lm(fit).rename(index=_TERMS).loc[list(SOURCES)]
     random = np.random.default_rng(seed)
@@ -127,7 +134,7 @@ def _corrected(cube: Cube) -> Cube:
     chance = sums[..., -1:] / df[-1]
     found = (sums - df * chance) / (sums.sum(-1, keepdims=True) + chance)
     found[..., -1] = 1 - found[..., :-1].sum(-1)
-    return found
+    return found.clip(0, 1)
 
 
 def _shuffled(cube: Cube, draws: int, random: np.random.Generator) -> list[float]:

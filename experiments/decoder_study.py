@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
+from decoder_answers import answered, as_table
 from decoder_shapes import ARCHITECTURES, PARAMETERS
-from decoder_training import questions_hash, trained
+from decoder_training import questions_hash, save_decoder, trained
+from torch import Tensor
 
 import circuitkit as ck
 from circuitkit.studies import Cell, Sweep, grid
@@ -31,7 +33,7 @@ class Plan:
         steps: of every training, whatever its amount of data.
         batch: questions a step.
         size: number of parameters, which all come near to.
-        asked: test questions for each model.
+        each: test questions of every kind for each model.
     """
 
     architectures: tuple[str, ...] = ARCHITECTURES
@@ -41,7 +43,7 @@ class Plan:
     steps: int = 1_000
     batch: int = 16
     size: int = PARAMETERS
-    asked: int = 350
+    each: int = 25
 
     def __post_init__(self) -> None:
         for name in ("architectures", "questions", "seeds"):
@@ -62,7 +64,7 @@ class Plan:
         return self.steps * self.batch / questions
 
 
-QUICK = Plan(questions=(28, 56), seeds=(0, 1), rates=(3e-3, 6e-3), steps=6, batch=4, asked=14)
+QUICK = Plan(questions=(28, 56), seeds=(0, 1), rates=(3e-3, 6e-3), steps=6, batch=4, each=1)
 """Seconds long, for trying the study out; its models know nothing."""
 
 
@@ -118,3 +120,21 @@ def train(plan: Plan, rates: dict[str, float], running: Running) -> tuple[pd.Dat
     ]
     found = running.sweep(cells, "trainings", questions_hash())
     return found.frame, found
+
+
+def saved(plan: Plan, models: pd.DataFrame, found: Sweep, out: Path) -> list[Path]:
+    """Write every trained decoder into a folder of its own, and give the files of weights, in the table's order."""
+    files = []
+    for row, model in enumerate(models.to_dict("records")):
+        name = f"{model['architecture'].replace(' ', '-').lower()}-{model['questions']}-seed{model['seed']}"
+        weights = found.value(row, "weights")
+        assert isinstance(weights, Tensor)  # as `trained` returns them
+        save_decoder(model["architecture"], plan.size, weights, out / name)
+        files.append(out / name / "model.safetensors")
+    return files
+
+
+def judge(plan: Plan, files: list[Path], running: Running) -> list[pd.DataFrame]:
+    """Let every decoder prove the test questions: its judged answers, in the order of the files."""
+    cells = grid(answered, weights=files, each=plan.each)
+    return [as_table(text) for text in running.sweep(cells, "answers", questions_hash()).frame["answers"]]
