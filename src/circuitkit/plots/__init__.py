@@ -17,7 +17,7 @@ from circuitkit.plots.pattern import attention_pattern
 from circuitkit.plots.self_repair import total_and_direct
 from circuitkit.plots.study import of_result
 from circuitkit.plots.text import tokens
-from circuitkit.plots.threshold import accuracy_against_size
+from circuitkit.plots.threshold import accuracy_against_size, models_against
 
 __all__ = [
     "accuracies",
@@ -29,6 +29,7 @@ __all__ = [
     "growth_curve",
     "heatmap",
     "joint_effects",
+    "models_against",
     "new_axes",
     "of_result",
     "panels",

@@ -125,6 +125,36 @@ def mark_models(axes: Axes, frame: pd.DataFrame, x: str, y: str, *, factor: floa
     return notes
 
 
+def models_against(
+    frame: pd.DataFrame, x: str, y: str, *, title: str, x_name: str, y_name: str, axes: Axes | None = None
+) -> Axes:
+    """Draw one number of each model against another, families told apart, their members joined in the order of size.
+
+    `frame` has a row a model with `family`, `parameters` and the two columns, and `instruct` where that is known; the
+    x axis is one of sizes where `x` is "parameters".
+
+    >>> import pandas as pd
+    >>> table = pd.DataFrame({"family": ["x", "x"], "parameters": [1e6, 4e6], "score": [0.2, 0.5], "accuracy": [10, 60]})
+    >>> models_against(table, "score", "accuracy", title="", x_name="score", y_name="accuracy, %").get_ylabel()
+    'accuracy, %'
+    """
+    alone = axes is None
+    axes = axes or new_axes(7.0, 4.8)
+    looks = family_looks(list(frame["family"]))
+    for name, rows in frame.sort_values("parameters").groupby("family"):
+        axes.plot(rows[x], rows[y], "-", color=looks[str(name)][0], linewidth=0.9, alpha=0.6, zorder=2)
+    notes = mark_models(axes, frame, x, y, factor=1.0)
+    axes.set_title(title, fontsize=10)
+    if x == "parameters":
+        size_axis(axes)
+    else:
+        axes.set_xlabel(x_name)
+        axes.spines[["top", "right"]].set_visible(False)
+    axes.set_ylabel(y_name)
+    explain_beside(axes, notes, alone=alone)
+    return axes
+
+
 def _models(axes: Axes, frame: pd.DataFrame) -> list[Line2D]:
     looks = family_looks(list(frame["family"]))
     for row in frame.to_dict("records"):

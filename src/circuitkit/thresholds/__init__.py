@@ -13,6 +13,7 @@ from circuitkit.thresholds.finding import Threshold, Verdict
 from circuitkit.thresholds.location import Location
 from circuitkit.thresholds.models import Models
 from circuitkit.thresholds.search import find
+from circuitkit.thresholds.tables import rows_of
 
 __all__ = [
     "CURVES",
@@ -25,4 +26,5 @@ __all__ = [
     "against_smooth",
     "find",
     "judge_models",
+    "rows_of",
 ]
