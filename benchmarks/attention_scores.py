@@ -1,7 +1,7 @@
 """What attention scores of a long prompt cost as patterns stream by, beside holding every pattern.
 
-The other way is what a user would write: the model with eager attention, `output_attentions=True`, and `token_scores` of
-the patterns. Both give the same scores, which is checked first. Scores are of the last layer, or of all. Times are
+The other way is what a user would write: the model with eager attention, `output_attentions=True`, and `token_scores`
+of the patterns. Both give the same scores, which is checked first. Scores are of the last layer, or of all. Times are
 ratios within a round, of the processor's time on a CPU; memory is what one call adds at its peak. Prints a table, and
 one JSON object as its last line.
 """

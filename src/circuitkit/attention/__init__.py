@@ -10,6 +10,7 @@ from circuitkit.attention.patterns import Attention, capture
 from circuitkit.attention.prefixes import NotCausalError
 from circuitkit.attention.scoring import token_scores
 from circuitkit.attention.streamed import TokenScores, scores
+from circuitkit.attention.strongest import TopEdges, top_edges
 
 __all__ = [
     "Attention",
@@ -17,6 +18,7 @@ __all__ = [
     "HeadScores",
     "NotCausalError",
     "TokenScores",
+    "TopEdges",
     "capture",
     "edges",
     "force",
@@ -30,5 +32,6 @@ __all__ = [
     "score_heads",
     "scores",
     "token_scores",
+    "top_edges",
     "transplant",
 ]
