@@ -68,7 +68,7 @@ def choices(question: str) -> dict[str, str]:
     for found, letter in marks[first:]:
         if letter == ascii_lowercase[len(run) % 26]:
             run.append(found)
-    ends = [found.start() for found in run[1:]] + [len(question)]
+    ends = [*(found.start() for found in run[1:]), len(question)][: len(run)]
     texts = [question[found.end() : end].strip() for found, end in zip(run, ends, strict=True)]
     return {letter: text.partition("\n")[0].strip() for letter, text in zip(ascii_lowercase, texts, strict=False)}
 
