@@ -15,6 +15,7 @@ from circuitkit.plots.joint import joint_effects
 from circuitkit.plots.panels import panels
 from circuitkit.plots.pattern import attention_pattern
 from circuitkit.plots.self_repair import total_and_direct
+from circuitkit.plots.size_panels import size_panels
 from circuitkit.plots.study import of_result
 from circuitkit.plots.text import tokens
 from circuitkit.plots.threshold import accuracy_against_size, models_against
@@ -34,6 +35,7 @@ __all__ = [
     "of_result",
     "panels",
     "save",
+    "size_panels",
     "tokens",
     "total_and_direct",
 ]

@@ -134,7 +134,7 @@ def models_against(
     x axis is one of sizes where `x` is "parameters".
 
     >>> import pandas as pd
-    >>> table = pd.DataFrame({"family": ["x", "x"], "parameters": [1e6, 4e6], "score": [0.2, 0.5], "accuracy": [10, 60]})
+    >>> table = pd.DataFrame({"family": "x", "parameters": [1e6, 4e6], "score": [0.2, 0.5], "accuracy": [10, 60]})
     >>> models_against(table, "score", "accuracy", title="", x_name="score", y_name="accuracy, %").get_ylabel()
     'accuracy, %'
     """
