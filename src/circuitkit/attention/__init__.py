@@ -8,15 +8,21 @@ from circuitkit.attention.interventions import force, freeze
 from circuitkit.attention.patching import transplant
 from circuitkit.attention.patterns import Attention, capture
 from circuitkit.attention.prefixes import NotCausalError
+from circuitkit.attention.profiles import Profile, profile
 from circuitkit.attention.scoring import token_scores
 from circuitkit.attention.streamed import TokenScores, scores
 from circuitkit.attention.strongest import TopEdges, top_edges
+from circuitkit.attention.tagging import Lexicon, Spacy, Tagger
 
 __all__ = [
     "Attention",
     "GoldScores",
     "HeadScores",
+    "Lexicon",
     "NotCausalError",
+    "Profile",
+    "Spacy",
+    "Tagger",
     "TokenScores",
     "TopEdges",
     "capture",
@@ -27,6 +33,7 @@ __all__ = [
     "most_attended",
     "overlap",
     "parts_of_speech",
+    "profile",
     "random_tokens",
     "received",
     "score_heads",
