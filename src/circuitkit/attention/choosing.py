@@ -21,7 +21,7 @@ from circuitkit.model.pattern_blocks import PatternBlocks
 from circuitkit.model.tokens import Tokens
 from circuitkit.run.interventions import Rows
 from circuitkit.run.streaming import batch_of, row_batches, stream
-from circuitkit.spans import Span, Tagger
+from circuitkit.spans import Span, SpanError, Tagger
 from circuitkit.tasks.prontoqa.lexicon import tagged
 
 if TYPE_CHECKING:
@@ -186,12 +186,17 @@ def parts_of_speech(model: Model, prompts: Sequence[str], tagger: Tagger = tagge
     >>> parts_of_speech(ck.load("deductor-130k"), ["Fae is not loud."])
     [('entity', 'copula', 'negation', 'property', 'punctuation')]
     """
+    if model.tokenizer is None:
+        raise SpanError("parts of speech are told of text, but the model has no tokenizer")
     tokens = model.tokens(list(prompts))
     tags = [["other"] * int(length) for length in tokens.lengths]
     for row, text in enumerate(prompts):
-        said = {tag for start, end, tag in tagger(text) if text[start:end].strip()}
-        for tag in sorted(said):
-            (places,) = Span.of_speech(tag, tagger=tagger).positions(model, text)
+        for tag in sorted({tag for _, _, tag in tagger(text)}):
+            try:
+                (places,) = Span.of_speech(tag, tagger=tagger).positions(model, text)
+            except SpanError:
+                # Blanks that are parts of words' tokens are no token's part of speech.
+                continue
             for at in places:
                 tags[row][at] = tag
     return [tuple(row) for row in tags]
