@@ -1,8 +1,8 @@
 """Is OpenELM's weak reasoning due to its architecture or to its data? (Hsiao & Dutta 2025 leave it open.)
 
-    python experiments/architecture.py --out FOLDER                      train decoders of four architectures here
-    python experiments/architecture.py --out FOLDER --published          the papers' models of 1.1 to 1.7 billion
-    python experiments/architecture.py --out FOLDER --models ID --models ID   models that you name, asked anew
+- `architecture.py --out FOLDER` trains decoders of four architectures here;
+- `architecture.py --out FOLDER --published` compares the papers' models of 1.1 to 1.7 billion parameters;
+- `architecture.py --out FOLDER --models ID --models ID` compares models that you name, asked anew.
 
 The first trains toys of equal size (Llama, GPT-2, Gemma 2, and one with OpenELM's heads and widths that grow from layer
 to layer) on three amounts of deductions with three seeds, so that architecture and data come apart. The others compare
@@ -36,7 +36,7 @@ from decoder_findings import (
 )
 from decoder_study import QUICK, Plan, Running, judge, saved, train, tune
 from decoder_training import questions_hash
-from families import BAND, CHANCE, HARDEST, PROOFS, asked, between_families, pairs, published, sentences, tasks_of
+from families import BAND, CHANCE, HARDEST, PROOFS, asked, between_families, pairs, published, sentences, titles
 from families import with_intervals as with_family_intervals
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -46,7 +46,7 @@ from circuitkit import plots
 from circuitkit.records import provenance, whole_file
 from circuitkit.studies import Cell, Pretrained, Sweep
 
-app = cyclopts.App(help=__doc__, help_format="plaintext")
+app = cyclopts.App(help=__doc__)
 
 OUTCOMES: tuple[Outcome, ...] = ("headline", "strict", "validation_loss")
 DRAWS = 2000
@@ -142,7 +142,7 @@ def of_one_size(rows: pd.DataFrame, out: Path, source: str, **told: Any) -> None
     write(
         out,
         {"families": rows, "between_families": between_families(rows), "pairs": pairs(rows)},
-        {"families": families_figure(whole)} if whole else {},
+        {"families": families_figure(whole, source)} if whole else {},
         [source, *sentences(rows)],
         provenance(model_name=", ".join(dict.fromkeys(rows["model"])), **told),
     )
@@ -153,23 +153,26 @@ def asked_anew(
     families: Sequence[str] | None,
     names: Sequence[str],
     running: Running,
-    proofs: int,
     **settings: Any,
 ) -> pd.DataFrame:
     """Ask every model every task, a cell each."""
     if families is not None and len(families) != len(models):
         raise SystemExit(f"{len(families)} families are named for {len(models)} models: name one for each")
-    tasks = tasks_of(names, 8, proofs)
     cells = [
-        Cell(asked, {"model": model, "name": model.name, "title": title, "task": task, **settings})
+        # A task's file counts by what is in it, a name by itself.
+        Cell(asked, {"model": model, "name": model.name, "title": title, "task": _named(task), **settings})
         for model in models
-        for title, task in tasks.items()
+        for title, task in titles(names).items()
     ]
     frame = running.sweep(cells, "answers", "")
     rows = frame.frame.drop(columns=["task", "model"]).rename(columns={"name": "model", "title": "task"})
     if families is not None:
         rows["family"] = rows["model"].map(dict(zip([model.name for model in models], families, strict=True)))
     return with_family_intervals(rows)
+
+
+def _named(task: str) -> str | Path:
+    return Path(task) if Path(task).is_file() else task
 
 
 @app.default
@@ -225,10 +228,16 @@ def main(
         For models: the first questions of each task alone.
     decoding
         For models: "clean" (greedy), or "paper" (as the paper ran it).
-    smallest, largest
-        For models: the sizes that are compared, in billions of parameters with one decimal.
-    dtype, device_map, trust_remote_code
-        For models: as in transformers. OpenELM needs --trust-remote-code.
+    smallest
+        For models: the least size that is compared, in billions of parameters with one decimal.
+    largest
+        For models: the largest size that is compared, likewise.
+    dtype
+        For models: as in transformers, such as bfloat16.
+    device_map
+        For models: as in transformers, such as cuda or auto.
+    trust_remote_code
+        For models: run the code that comes with them, as OpenELM's.
     progress
         Show bars.
     """
@@ -241,9 +250,10 @@ def main(
     elif models:
         settings = {"trust_remote_code": True} if trust_remote_code else {}
         named = [Pretrained(name, dtype=dtype, device_map=device_map, settings=settings) for name in models]
-        asking = {"decoding": decoding, "limit": limit, "smallest": smallest, "largest": largest}
-        rows = asked_anew(named, families, tasks, running, proofs, **asking)
-        of_one_size(rows, out, f"{len(named)} models, asked here.", **asking, tasks=list(tasks), proofs=proofs)
+        asking = {"proofs": proofs, "decoding": decoding, "limit": limit, "smallest": smallest, "largest": largest}
+        rows = asked_anew(named, families, tasks, running, **asking)
+        source = f"{len(named)} models of {smallest:g} to {largest:g} billion parameters, asked here."
+        of_one_size(rows, out, source, asked=list(tasks), **asking)
     else:
         changed = {"steps": steps, "questions": questions, "seeds": seeds}
         plan = replace(QUICK if quick else Plan(), **{name: value for name, value in changed.items() if value})

@@ -64,7 +64,7 @@ def variance(shares: Mapping[str, pd.DataFrame]) -> Figure:
     axes.set_yticks(np.arange(len(sources))[::-1], [_said(source) for source in sources])
     axes.axvline(0, color="0.3", linewidth=0.8)
     axes.set(
-        xlabel="share of the variance between trained models, per cent (omega squared; line: 95 % interval)",
+        xlabel="share of the variance between trained models, per cent\n(omega squared; line: 95 % interval)",
         title="What makes one trained decoder better than another",
     )
     axes.spines[["top", "right"]].set_visible(False)
@@ -101,7 +101,7 @@ def loss_curves(curves: pd.DataFrame) -> Figure:
     return figure
 
 
-def families(tables: Sequence[tuple[str, pd.DataFrame, float | None]]) -> Figure:
+def families(tables: Sequence[tuple[str, pd.DataFrame, float | None]], title: str) -> Figure:
     """Draw accuracies of models side by side, families together: a panel a task, each with its chance level, if any."""
     figure = Figure(figsize=(max(5.0, 3.1 * len(tables) + 2.2), 5.2), layout="constrained")
     panels = figure.subplots(1, len(tables), sharey=True, squeeze=False)[0]
@@ -119,5 +119,5 @@ def families(tables: Sequence[tuple[str, pd.DataFrame, float | None]]) -> Figure
         axes.set(title=task, xlabel="per cent right", xlim=(-3, 103))
         axes.set_yticks(heights, [f"{model} ({family})" for model, family in table[["model", "family"]].to_numpy()])
         axes.spines[["top", "right"]].set_visible(False)
-    figure.suptitle("Models of 1.1 to 1.7 billion parameters (open mark: instruction-tuned; line: 95 % interval)")
+    figure.suptitle(f"{title}\nOpen mark: instruction-tuned; line: 95 % interval", fontsize=11)
     return figure

@@ -39,7 +39,7 @@ class Plan:
     architectures: tuple[str, ...] = ARCHITECTURES
     questions: tuple[int, ...] = (1_000, 4_000, 16_000)
     seeds: tuple[int, ...] = (0, 1, 2)
-    rates: tuple[float, ...] = (1.5e-3, 3e-3, 6e-3)
+    rates: tuple[float, ...] = (2e-3, 4e-3, 8e-3)
     steps: int = 1_000
     batch: int = 16
     size: int = PARAMETERS
@@ -64,7 +64,7 @@ class Plan:
         return self.steps * self.batch / questions
 
 
-QUICK = Plan(questions=(28, 56), seeds=(0, 1), rates=(3e-3, 6e-3), steps=6, batch=4, each=1)
+QUICK = Plan(questions=(28, 56), seeds=(0, 1), rates=(4e-3, 8e-3), steps=6, batch=4, each=1)
 """Seconds long, for trying the study out; its models know nothing."""
 
 
@@ -77,10 +77,20 @@ class Running:
     progress: bool = True
 
     def sweep(self, cells: list[Cell], folder: str, version: str) -> Sweep:
-        """Run cells and stop with their errors if any failed."""
-        found = ck.sweep(cells, self.out / folder, workers=self.workers, progress=self.progress, version=version)
+        """Run cells, those that failed before too, and stop with their errors if any fail."""
+        found = ck.sweep(
+            cells,
+            self.out / folder,
+            workers=self.workers,
+            retry_failed=True,
+            progress=self.progress,
+            version=version,
+        )
         if len(found.failures):
-            raise SystemExit(found.failures.to_string())
+            # Of a cell's parameters, what a reader knows it by; the tracebacks are in the sweep's folder.
+            named = ["architecture", "questions", "seed", "learning_rate", "weights", "name", "title", "error"]
+            told = found.failures[[name for name in named if name in found.failures]]
+            raise SystemExit(f"{len(told)} cells failed (see {found.path}):\n{told.to_string(index=False)}")
         return found
 
 

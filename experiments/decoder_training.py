@@ -22,6 +22,7 @@ from transformers.utils import logging
 
 from circuitkit.records import data_hash
 from circuitkit.tasks import prontoqa
+from circuitkit.tasks.prontoqa.parsing import sentences
 
 HOPS = (1, 2, 3)
 KINDS = tuple((rule, hops) for rule in prontoqa.RULES for hops in ((1,) if rule in prontoqa.ONE_HOP_RULES else HOPS))
@@ -43,7 +44,7 @@ def held_out(part: str) -> tuple[prontoqa.Example, ...]:
 
 def said(example: prontoqa.Example) -> tuple[str, ...]:
     """Return what a question says, whatever the order of its sentences."""
-    return (*sorted(example.question.split(". ")), example.statement)
+    return (*sorted(sentences(example.question)), example.statement)
 
 
 @functools.cache

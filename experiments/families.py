@@ -28,6 +28,7 @@ BAND = (1.1, 1.7)
 """Billions of parameters, rounded to one decimal as the models' names are."""
 CHANCE = {"CommonsenseQA": 0.2}
 PROOFS = "PrOntoQA-OOD, six rules"
+_TITLES = {"csqa": "CommonsenseQA"}
 HARDEST = "proof_by_contradiction"
 
 # The class of the models on the hub: what there is of architecture in a family's name.
@@ -120,22 +121,25 @@ def with_intervals(rows: pd.DataFrame) -> pd.DataFrame:
     return found.sort_values(["task", "family", "parameters", "instruct", "model"]).reset_index(drop=True)
 
 
-def tasks_of(names: Sequence[str], shots: int, proofs: int) -> dict[str, Task]:
-    """Give the tasks by what tables call them: "prontoqa" is six of one hop, other names are `ck.tasks.load`'s."""
-    found: dict[str, Task] = {}
+def titles(names: Sequence[str]) -> dict[str, str]:
+    """Give what tables call each task, and its name: "prontoqa" stands for its six rules."""
+    found: dict[str, str] = {}
     for name in names:
-        if name == "prontoqa":
-            found |= {rule: prontoqa.task(rule, shots=shots, n=proofs) for rule in prontoqa.RULES}
-        else:
-            found["CommonsenseQA" if name == "csqa" else name] = ck.tasks.load(name)
+        found |= {rule: rule for rule in prontoqa.RULES} if name == "prontoqa" else {_TITLES.get(name, name): name}
     return found
+
+
+def task_of(name: str | Path, proofs: int) -> Task:
+    """Give a rule's proofs of one hop behind eight exemplars, or the task that `circuitkit.tasks.load` knows."""
+    return prontoqa.task(str(name), n=proofs) if str(name) in prontoqa.RULES else ck.tasks.load(name)
 
 
 def asked(
     model: ck.Model,
     name: str,
     title: str,
-    task: Task,
+    task: str | Path,
+    proofs: int,
     decoding: str,
     limit: int | None,
     smallest: float,
@@ -151,7 +155,7 @@ def asked(
             f"{name} has {count:,} parameters, and models of {smallest} to {largest} billion are compared: leave it "
             "out, or give --smallest and --largest"
         )
-    found = ck.evaluate(model, task, decoding=decoding, limit=limit)
+    found = ck.evaluate(model, task_of(task, proofs), decoding=decoding, limit=limit, progress=False)
     return {
         "family": family_of(name),
         "parameters": count,
