@@ -11,10 +11,12 @@ from circuitkit.statistics.matched import Others, against_others
 from circuitkit.statistics.paired import Difference, McNemar, mcnemar, paired_bootstrap, pass_at_k
 from circuitkit.statistics.permutation import SignFlipTest, benjamini_hochberg, sign_flip_test
 from circuitkit.statistics.sizes import effect_size, jaccard
+from circuitkit.statistics.two_samples import GroupDifference, difference_of_groups
 
 __all__ = [
     "Control",
     "Difference",
+    "GroupDifference",
     "Head",
     "Interval",
     "Intervals",
@@ -25,6 +27,7 @@ __all__ = [
     "against_others",
     "benjamini_hochberg",
     "bootstrap_mean",
+    "difference_of_groups",
     "effect_size",
     "jaccard",
     "matched_control",
