@@ -15,19 +15,7 @@ import circuitkit as ck
 from circuitkit.evaluation import Decoding, Evaluation, EvaluationError
 from evaluation import toys
 
-COUNTED = [
-    "key",
-    "sample",
-    "seed",
-    "gold",
-    "says",
-    "said",
-    "unparseable",
-    "truncated",
-    "n_tokens",
-    "response",
-    "prompt",
-]
+COUNTED = ["key", "sample", "seed", "gold", "says", "said", "unparseable", "truncated", "n_tokens", "response"]
 
 
 def same(one, other):
@@ -58,7 +46,7 @@ def test_a_run_that_was_cut_short_goes_on(tmp_path, after):
         ck.evaluate(model, broken_off(after), out=tmp_path, batch_size=3, progress=False)
     kept = (tmp_path / "responses.jsonl").read_text().splitlines()
     assert len(kept) == after
-    with pytest.raises(EvaluationError, match="has not ended" if after else "not there|has not ended"):
+    with pytest.raises(EvaluationError, match="has not ended"):
         Evaluation.load(tmp_path)
     found = ck.evaluate(model, toys.task(), out=tmp_path, batch_size=4, progress=False)
     assert (tmp_path / "responses.jsonl").read_text().splitlines()[:after] == kept
@@ -104,7 +92,7 @@ def test_more_of_the_same_is_added(tmp_path):
         ({"interventions": [ck.zero("z[layer=0]")]}, "interventions"),
         ({"task": replace(toys.task(4), name="others")}, "task"),
         ({"task": toys.task(4, stop=("w9",))}, "stop"),
-        ({"task": toys.task(4, seed=1)}, "another prompt of item 'item 0'"),
+        ({"task": toys.task(4, seed=1)}, "another prompt of item 'item "),
         ({"model": toys.model_of("qwen2")}, "model"),
     ],
 )
@@ -121,7 +109,7 @@ def test_other_weights_and_other_vectors_are_refused(tmp_path):
     ck.evaluate(model, task, [steer], out=tmp_path, progress=False)
     with pytest.raises(EvaluationError, match="interventions was"):
         ck.evaluate(model, task, [ck.add("resid_post[layer=1]", 2 * torch.ones(model.d_model))], out=tmp_path)
-    with pytest.raises(EvaluationError, match="open context|held on the model"), model.intervene([steer]):
+    with pytest.raises(EvaluationError, match="held on the model"), model.intervene([steer]):
         ck.evaluate(model, task, [steer], out=tmp_path, progress=False)
     weight = model.hf.lm_head.weight
     with torch.no_grad():
@@ -137,9 +125,9 @@ def test_other_weights_and_other_vectors_are_refused(tmp_path):
 def test_a_folder_that_another_process_writes_is_refused(tmp_path):
     from circuitkit.evaluation.responses import Keeping
 
-    with Keeping(tmp_path / "responses.jsonl"):
-        with pytest.raises(EvaluationError, match="another process"), Keeping(tmp_path / "responses.jsonl"):
-            pass
+    path = tmp_path / "responses.jsonl"
+    with Keeping(path), pytest.raises(EvaluationError, match="another process"), Keeping(path):
+        pass
 
 
 def test_saved_and_loaded_it_is_the_same(tmp_path):
