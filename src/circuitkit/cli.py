@@ -18,7 +18,7 @@ VERBS = {
     "doctor": "Check a model and its tap on this machine.",
     "patch": "Patch activations, paths and attention between clean and corrupt runs, and measure what each moves.",
     "ablate": "Ablate heads, sets of heads or neurons, and measure what the clean run loses.",
-    "attention": "Capture attention patterns on a prompt, draw them, and score its tokens.",
+    "attention": "Capture and draw attention patterns, and score tokens by the attention that they receive.",
     "eval": "Let a model answer a task's questions, under ablations too, and judge its answers.",
     "sweep": "Run a grid of cells that survives being killed, on one machine or many.",
 }

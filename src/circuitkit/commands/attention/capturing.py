@@ -1,4 +1,4 @@
-"""`circuitkit attention`: capture patterns on a prompt, draw them, and score its tokens."""
+"""`circuitkit attention MODEL PROMPT`: capture patterns on a prompt, draw them, and score its tokens."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Literal
 
 from circuitkit.commands.loading import LoadAs, load
-from circuitkit.writing import write_json
 
 
-def attention(
+def capturing(
     model: str,
     prompt: str,
     *,
@@ -41,6 +40,7 @@ def attention(
     from circuitkit import plots
     from circuitkit.attention import capture, token_scores
     from circuitkit.records import whole_file
+    from circuitkit.writing import write_json
 
     loaded = load(model, load_as)
     layer = layer % loaded.n_layers if -loaded.n_layers <= layer < 0 else layer
