@@ -36,23 +36,24 @@ from circuitkit.tasks.prontoqa import Distractors
 
 FAMILY = ("deductor-5k", "deductor-20k", "deductor-60k", "deductor-130k", "deductor-400k", "deductor-1m")
 
-app = cyclopts.App(help=__doc__, help_format="plaintext")
+app = cyclopts.App(help=__doc__)
 
 
 @app.default
 def main(
     *,
     out: Path,
-    models: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = FAMILY,
+    models: Annotated[tuple[str, ...], Parameter(negative="", consume_multiple=True)] = FAMILY,
     rule: str = "implication_elimination",
     hops: int = 2,
     n: int = 100,
     distractors: Distractors = "irrelevant",
     shots: int = 0,
-    k: Annotated[tuple[int, ...], Parameter(consume_multiple=True)] = (2, 4, 8),
-    draws: int = 3,
+    max_new_tokens: int = 96,
+    k: Annotated[tuple[int, ...], Parameter(negative="", consume_multiple=True)] = (2, 4, 8),
+    draws: int = 2,
     forced_n: int = 40,
-    weights: Annotated[tuple[float, ...], Parameter(consume_multiple=True)] = (0.25, 1.0),
+    weights: Annotated[tuple[float, ...], Parameter(negative="", consume_multiple=True)] = (0.25, 1.0),
     succeeds: float = 0.5,
     seed: int = 0,
 ) -> None:
@@ -75,6 +76,8 @@ def main(
         same part of speech to mask.
     shots
         Exemplars before each question; models that were not trained on such proofs need some.
+    max_new_tokens
+        Tokens at which a proof is broken off; a spoilt model may go on for ever.
     k
         How many tokens are masked.
     draws
@@ -88,7 +91,7 @@ def main(
     seed
         Of questions and draws.
     """
-    asked = Questions(rule, hops, n, distractors, seed, shots)
+    asked = Questions(rule, hops, n, distractors, seed, shots, max_new_tokens)
     clean = finished(studies.grid(proving, model=loaded(models), questions=asked), out)
     judged = models_table(clean, list(models), succeeds)
     print(judged.to_string(index=False), "\n")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -39,10 +39,12 @@ class Questions:
     distractors: prontoqa.Distractors
     seed: int
     shots: int
+    max_new_tokens: int
 
     def task(self) -> Task:
         """The questions as a task."""
-        return prontoqa.task(self.rule, self.hops, self.shots, self.n, self.seed, distractors=self.distractors)
+        drawn = prontoqa.task(self.rule, self.hops, self.shots, self.n, self.seed, distractors=self.distractors)
+        return replace(drawn, max_new_tokens=self.max_new_tokens)
 
 
 def proving(model: ck.Model, questions: Questions) -> Cell:
@@ -69,11 +71,11 @@ def masking(model: ck.Model, questions: Questions, tokens: Tokens, k: int, draws
     task = questions.task()
     clean = ck.evaluate(model, task, progress=False)
     # What wrote nothing attended to nothing.
-    task = task.only([each.key for each in clean.responses if each.n_tokens > 1])
+    task = task.only([each.key for each in clean.responses if each.text.strip()])
     written = {each.key: each for each in clean.responses}
     prompts = [written[item.key].prompt for item in task.items]
     answers = [written[item.key].text for item in task.items]
-    shares = attention.received(model, prompts, answers, between="", progress=False)
+    shares = attention.received(model, prompts, answers, progress=False)
     kinds = attention.parts_of_speech(model, prompts)
     among = [
         tuple(at for at in range(1, len(row) - 1) if tokens == "all" or kinds[number][at] in CONTENT)
