@@ -83,7 +83,7 @@ def size_axis(axes: Axes) -> None:
     axes.set_xlabel("parameters")
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: size(value)))
     low, high = axes.get_xlim()
-    if high / low < 100:
+    if high / low < 1000:
         axes.xaxis.set_minor_formatter(FuncFormatter(lambda value, _: size(value) if f"{value:e}"[0] in "25" else ""))
     else:
         axes.xaxis.set_minor_formatter(NullFormatter())

@@ -111,7 +111,7 @@ CURVES = {
     for curve in (
         Curve("step", True, 3, "a step", _gaps, _jump),
         Curve("flat_then_rise", True, 3, "a flat line that starts to rise", _bends, _flat_then_rising),
-        Curve("hinge", True, 4, "two straight lines that meet", _bends, _bent),
+        Curve("hinge", True, 4, "a bent line", _bends, _bent),
         Curve("constant", False, 1, "one accuracy at all sizes", _nowhere, _level),
         Curve("linear", False, 2, "a straight line in log parameters", _nowhere, _straight),
         Curve("logistic", False, 4, "a logistic curve", _climbs, _climbing),

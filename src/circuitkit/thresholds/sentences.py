@@ -11,6 +11,8 @@ from circuitkit.thresholds.curves import CURVES
 if TYPE_CHECKING:
     from circuitkit.thresholds.finding import Threshold
 
+_BELIEVED = ("threshold", "possible")
+
 
 def told(found: Threshold) -> list[str]:
     """Say what was looked at, whether there is a threshold, where, how sure, in which families, and what fails."""
@@ -51,7 +53,7 @@ def _whether(found: Threshold) -> str:
     best, smooth = CURVES[found.best["curve"]].words, CURVES[found.best_smooth["curve"]].words
     against = f"p = {_p(found.p)} against {CURVES[found.hardest].words}, the hardest to reject"
     gain, error = found.gain
-    better = "better" if gain < 0 else "about as well"
+    better = "better" if gain < -error else "about as well"
     apart = f"{abs(gain):.2f} ± {error:.2f} nats a model, with its standard error"
     match found.verdict:
         case "flat":
@@ -82,7 +84,7 @@ def _where(found: Threshold) -> str:
         if best["curve"] == "step"
         else f"at {size(found.breakpoint)}"
     )
-    believed = "It lies" if found.verdict in ("threshold", "possible") else "If there were one, it would lie"
+    believed = "It lies" if found.verdict in _BELIEVED else "If there were one, it would lie"
     to = "above" if best["curve"] == "step" else "at the largest size"
     interval = f"{100 * found.level:.0f} % interval {size(low)} to {size(high)}, drawing {found.resampled}"
     nowhere = (
@@ -107,29 +109,25 @@ def _spread(found: Threshold) -> str:
 
 
 def _without(found: Threshold) -> list[str]:
-    frame = found.left_out
-    if not len(frame):
-        return (
-            ["One family alone: whether another would have a threshold there cannot be said."]
-            if (found.frame["family"].nunique() == 1)
-            else []
-        )
-    tried = frame[frame["breakpoint"].notna()]
-    held = tried[tried["verdict"].isin(["threshold", "possible"])]
-    lost = tried[~tried["family"].isin(held["family"])]
-    said = f"Leaving out one family at a time, it is found without {len(held)} of {len(tried)}"
-    if found.verdict in ("flat", "growth"):
-        said = f"Leaving out one family at a time, one is found without {len(held)} of {len(tried)}"
-    if len(held):
-        ends = held["breakpoint"].min(), held["breakpoint"].max()
-        said += f", at {size(ends[0])}" if np.isclose(*ends) else f", between {size(ends[0])} and {size(ends[1])}"
-    if len(lost) and len(held):
-        said += f"; not without {', '.join(lost['family'])}"
-    return [said + "."]
+    tried = found.left_out[found.left_out["breakpoint"].notna()]
+    if not len(tried):
+        alone = found.frame["family"].nunique() == 1
+        return ["One family alone: whether another would have a threshold there cannot be said."] if alone else []
+    held = tried[tried["verdict"].isin(_BELIEVED)]
+    lost = tried[~tried["verdict"].isin(_BELIEVED)]
+    begun = "Leaving out one family at a time"
+    if not len(held):
+        return [
+            f"{begun}, none is found{'' if found.verdict not in _BELIEVED else ' any more, whichever is left out'}."
+        ]
+    low, high = held["breakpoint"].min(), held["breakpoint"].max()
+    at = f"at {size(low)}" if np.isclose(low, high) else f"between {size(low)} and {size(high)}"
+    said = f"{begun}, one is found without {len(held)} of {len(tried)} ({at})"
+    return [said + (f"; not without {', '.join(lost['family'])}." if len(lost) else ".")]
 
 
 def _within(found: Threshold) -> list[str]:
-    if found.verdict == "flat" or found.frame["family"].nunique() == 1:
+    if found.verdict not in _BELIEVED or found.frame["family"].nunique() == 1:
         return []
     crossing = found.families[found.families["crosses"]]
     if not len(crossing):
@@ -139,8 +137,7 @@ def _within(found: Threshold) -> list[str]:
         f"{100 * row['across_low']:+.0f} to {100 * row['across_high']:+.0f})"
         for row in crossing.to_dict("records")
     ]
-    one = len(crossing) == 1
-    has = "family has" if one else "families have"
+    has = "family has" if len(crossing) == 1 else "families have"
     return [f"Within families: {len(crossing)} {has} models on both sides of it: {', '.join(each)}."]
 
 
