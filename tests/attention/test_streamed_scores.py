@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from transformers import LlamaConfig, LlamaForCausalLM
 
 import architectures
 import circuitkit as ck
@@ -162,3 +164,35 @@ def test_what_cannot_be_scored_is_named():
     model.hf.model.layers[0].mlp.down_proj.weight.fill_(torch.nan)
     with pytest.raises(ValueError, match="NaN"):
         ck.attention.scores(model, [[5, 6, 7]], progress=False)
+
+
+class _Largest(TorchDispatchMode):
+    """Remembers how many numbers the largest tensor has that anything gives."""
+
+    numbers = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        given = func(*args, **(kwargs or {}))
+        for each in given if isinstance(given, tuple | list) else (given,):
+            if isinstance(each, torch.Tensor) and not each._is_view():
+                self.numbers = max(self.numbers, each.numel())
+        return given
+
+
+@pytest.mark.parametrize("studied", ["scores", "top_edges", "profile"])
+def test_no_map_of_all_tokens_is_ever_made(studied):
+    length = 1024
+    hf = LlamaForCausalLM(LlamaConfig(**{**architectures.DECODER, "max_position_embeddings": length}))
+    hf.set_attn_implementation("sdpa")
+    model = ck.Model(hf.eval(), architectures.tokenizer())
+    ids = architectures.prompts(batch=1, length=length).input_ids
+    run = {
+        "scores": lambda: ck.attention.scores(model, ids, [0, 2], progress=False),
+        "top_edges": lambda: ck.attention.top_edges(model, ids, 1, 2),
+        "profile": lambda: ck.attention.profile(model, ids, ck.attention.Lexicon(), 1, progress=False),
+    }[studied]
+    assert len(model.layers) == 3
+    with _Largest() as largest:
+        run()
+    # A map has 4 heads x 1024 x 1024; a block an eighth of it at most, and one mask for all heads.
+    assert length * 4 < largest.numbers <= 4 * length * length // 8

@@ -106,15 +106,29 @@ class GoldScores:
         return float(last["score"].iloc[0])
 
     def plot(self, *, axes: Axes | None = None) -> Axes:
-        """Draw the mean over proofs by layer and head."""
+        """Draw the mean over proofs by layer and head: bars with 95 % intervals for one layer, a map for several."""
+        title = f"Attention score of the next gold token, {len(self.by_token)} proof{'s' * (len(self.by_token) != 1)}"
+        unit = "best score of an earlier occurrence (0 to 1)"
+        if len(self.layers) == 1:
+            table = self.table
+            several = len(self.by_token) > 1
+            return plots.bars(
+                table["score"].to_numpy(),
+                labels=[f"{head}" for head in table["head"]],
+                title=title,
+                unit=unit,
+                name=f"head of layer {self.layers[0]}",
+                interval=(table["low"].to_numpy(), table["high"].to_numpy()) if several else None,
+                axes=axes,
+            )
         return plots.heatmap(
             self.values.nanmean(0),
             row_labels=[str(layer) for layer in self.layers],
             column_labels=[str(head) for head in self.heads],
-            title=f"Attention score of the next gold token, {len(self.by_token)} proofs",
+            title=title,
             row_name="layer",
             column_name="head",
-            unit="best score of an earlier occurrence (0 to 1)",
+            unit=unit,
             centre=None,
             axes=axes,
         )

@@ -108,7 +108,7 @@ class Profile:
             above,
             row_labels=[f"{layer}.{head}" for _, _, layer, head in cells],
             column_labels=list(self.tags),
-            title=f"Attention by part of speech, {len(self.entropy)} prompts",
+            title=f"Attention by part of speech, {len(self.entropy)} prompt{'s' * (len(self.entropy) != 1)}",
             row_name="layer.head",
             column_name="part of speech of the key",
             unit="share above that of uniform attention",

@@ -21,7 +21,7 @@ tokens. A word before MODEL names another study, which keeps no map and so reads
 ```
 circuitkit attention deductor-130k "Every wumpus is a dumpus."
 circuitkit attention scores deductor-130k "Every wumpus is a dumpus." --all-layers
-circuitkit attention scores gpt2 --prompts long.txt --head 0
+circuitkit attention scores gpt2 --prompts long.txt --heads 0
 circuitkit attention gold deductor-130k --rule implication_elimination --n 20
 circuitkit attention profile deductor-130k "Every wumpus is a dumpus. Fae is a wumpus."
 circuitkit attention agreement deductor-130k "Every wumpus is a dumpus. Fae is a wumpus." --top 5
