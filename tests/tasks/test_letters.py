@@ -143,3 +143,9 @@ def test_many_responses_are_judged_at_once() -> None:
     # A pattern of each question's own would take half a minute for these.
     items = [Item(str(n), QUESTION.replace("bank", f"bank {n}"), "b") for n in range(10_000)]
     assert all(robust(item, "It sells magazines. So the answer is (b).").correct for item in items)
+
+
+@pytest.mark.parametrize("loop", ["\n", " ", "(", "the answer is ", "*\n", "A: ", "the answer is (b or ", "\\boxed{"])
+def test_a_model_that_repeats_itself_is_judged(loop: str) -> None:
+    for judge in (paper, robust):
+        assert judge(ITEM, f"so {loop * 30_000} it").said in (None, "b")

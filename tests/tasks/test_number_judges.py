@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import circuitkit as ck
 from circuitkit.tasks import gsm8k
-from circuitkit.tasks.answers import expressions
+from circuitkit.tasks.answers import expressions, harness
 from circuitkit.tasks.task import Item, Judgement
 
 number, expression = expressions.number(), expressions.expression()
@@ -184,3 +184,11 @@ def test_many_answers_are_judged_at_once(monkeypatch: pytest.MonkeyPatch) -> Non
 
     monkeypatch.setattr(builtins, "__import__", without_math_verify)
     assert all(number(Item("0", "…", str(n)), f"{n - 3} + 3 = {n}. The answer is {n}.").correct for n in range(10_000))
+
+
+@pytest.mark.parametrize(
+    "loop", ["\n", " ", "(", "\\(", "\\[", "$$x", "$", "\\boxed{", "the answer is ", "*\n", "1,", "1/", "-"]
+)
+def test_a_model_that_repeats_itself_is_judged(loop: str) -> None:
+    for judge in (number, expression, harness.aime, harness.math, gsm8k.paper):
+        assert not judge(Item("0", "…", "18"), f"so {loop * 30_000} it").correct

@@ -3,6 +3,7 @@
 from circuitkit.tasks import (
     aime,
     amc,
+    competitions,
     csqa,
     deductions,
     exemplars,
@@ -24,6 +25,7 @@ __all__ = [
     "TaskError",
     "aime",
     "amc",
+    "competitions",
     "csqa",
     "deductions",
     "exemplars",

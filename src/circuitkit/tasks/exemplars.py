@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -66,8 +66,10 @@ def that_fit(
     raise _too_long(task, count, context, new_tokens)
 
 
-def equal_shots(task: Task, models: Sequence[Model], max_new_tokens: int | None = None) -> int:
+def equal_shots(task: Task, models: Iterable[Model], max_new_tokens: int | None = None) -> int:
     """The most exemplars that fit the context of every model, so that all are asked with as many.
+
+    Models are asked for one at a time, so that a generator of models needs no more memory than the largest.
 
     Raises:
         TaskError: a question does not fit a model's context even without exemplars; there are no models, or one has
@@ -79,8 +81,6 @@ def equal_shots(task: Task, models: Sequence[Model], max_new_tokens: int | None 
     >>> equal_shots(task, [ck.load("deductor-5k"), ck.load("deductor-130k")])
     1
     """
-    if not models:
-        raise TaskError("an equal number of exemplars is one of several models: give at least one")
     fitting = []
     for model in models:
         if model.tokenizer is None:
@@ -89,6 +89,8 @@ def equal_shots(task: Task, models: Sequence[Model], max_new_tokens: int | None 
             fitting.append(that_fit(task, model.tokenizer, model.context, max_new_tokens))
         except TaskError as error:
             raise TaskError(f"{model.name}: {error}") from error
+    if not fitting:
+        raise TaskError("an equal number of exemplars is one of several models: give at least one")
     return min(fitting)
 
 

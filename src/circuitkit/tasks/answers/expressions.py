@@ -19,13 +19,19 @@ from circuitkit.tasks.task import Item, Judge, Judgement, TaskError
 
 # A longer answer is a text; reading one as an expression can take minutes.
 _LONGEST = 300
-_SECONDS = 5
+# A model may repeat itself without end: so far is a bracket that closes looked for, and so many answers are tried.
+_REACH, _TRIES = 2000, 20
+# By the clock, so it is generous: a busy machine must not change a verdict.
+_SECONDS = 15
 
 _DIGITS = r"-?(?:(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|\.\d+)(?:/\d+)?"
 _NUMBER = re.compile(rf"(?<![\w.]){_DIGITS}(?!\w)")
 _ONLY_A_NUMBER = re.compile(rf"\+?\\?\$?\s*({_DIGITS})\s*(?:\\?[%$])?\.?")
 _CUE = re.compile(r"(?:\banswer(?:\s+\w+)?\s*(?:\b(?:is|would be|will be|equals)\b|[:=])|####)[\s:*_]*", re.IGNORECASE)
-_FORMULA = re.compile(r"\$\$(.+?)\$\$|(?<!\\)\$((?:[^$\\]|\\.)+)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
+_FORMULA = re.compile(
+    rf"\$\$(.{{1,{_REACH}}}?)\$\$|(?<!\\)\$((?:[^$\\]|\\.)+)\$|\\\((.{{1,{_REACH}}}?)\\\)|\\\[(.{{1,{_REACH}}}?)\\\]",
+    re.DOTALL,
+)
 _SENTENCE = re.compile(r"[^\n]*?(?=[.!?](?:\s|$)|\n|$)")
 _COMMAND = re.compile(r"\\[A-Za-z]+")
 _WORD = re.compile(r"[A-Za-z]{3,}")
@@ -115,28 +121,26 @@ def _named(text: str) -> Iterator[str]:
     boxed = _last_boxed(text)
     if boxed:
         yield boxed
-    for cue in reversed(list(_CUE.finditer(text))):
-        formula = _FORMULA.match(text, cue.end())
-        if formula is None:
-            sentence = _SENTENCE.match(text, cue.end())
-            assert sentence is not None  # It may be empty, but is always there.
-            formula = _FORMULA.search(sentence[0])
-            said = _bare(sentence[0]) if formula is None else _inside(formula)
-        else:
-            said = _inside(formula)
+    cues = list(_CUE.finditer(text))
+    ends = [*(cue.start() for cue in cues[1:]), len(text)][: len(cues)]
+    for cue, end in list(zip(cues, ends, strict=True))[::-1][:_TRIES]:
+        behind = text[cue.end() : min(end, cue.end() + _REACH)]
+        sentence = _SENTENCE.match(behind)
+        formula = _FORMULA.match(behind) or (sentence and _FORMULA.search(sentence[0]))
+        said = _inside(formula) if formula else _bare(sentence[0]) if sentence else ""
         if said:
             yield said
 
 
 def _last_boxed(text: str) -> str | None:
-    for found in reversed(list(re.finditer(r"\\(?:boxed|fbox|framebox)\s*(\{)?", text))):
+    for found in list(re.finditer(r"\\(?:boxed|fbox|framebox)\s*(\{)?", text))[::-1][:_TRIES]:
         if found[1] is None:
-            bare = re.match(r"[^\s$.,]+", text[found.end() :])
+            bare = re.match(r"[^\s$.,]+", text[found.end() : found.end() + _REACH])
             if bare:
                 return bare[0]
             continue
         open_braces = 1
-        for at in range(found.end(), len(text)):
+        for at in range(found.end(), min(len(text), found.end() + _REACH)):
             open_braces += {"{": 1, "}": -1}.get(text[at], 0)
             if not open_braces:
                 return _bare(text[found.end() : at])

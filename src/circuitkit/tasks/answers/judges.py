@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from circuitkit.tasks.task import Judge, TaskError
 
-_NEXT_QUESTION = re.compile(r"\n\s*(?:Q|Question|Problem)\s*:")
+_NEXT_QUESTION = re.compile(r"(?<=\n)[ \t]*(?:Q|Question|Problem)[ \t]*:")
 
 
 def chosen(task: str, available: Mapping[str, Callable[[], Judge]], wanted: Sequence[str] | None) -> dict[str, Judge]:
@@ -27,7 +27,7 @@ def own_part(response: str) -> str:
     r"""A response up to where the model goes on to a question of its own.
 
     >>> own_part("So it is 4.\n\nQ: What is 3 + 3?\nA: 6")
-    'So it is 4.'
+    'So it is 4.\n\n'
     """
     found = _NEXT_QUESTION.search(response)
     return response if found is None else response[: found.start()]

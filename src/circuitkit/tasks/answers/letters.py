@@ -85,8 +85,8 @@ def _said(offered: Mapping[str, str], response: str) -> str | None:
     whole = text.strip(" .*_`\"'\n").lower()
     if by_words := [letter for letter, words in offered.items() if words.lower() == whole]:
         return by_words[0]
-    for pattern in forms.alone:
-        if found := pattern.search(text):
+    for pattern, part in zip(forms.alone, (text, text, text.rpartition("\n")[2]), strict=True):
+        if found := pattern.match(part):
             return _letter(found)
     mentioned = {letter.lower() for letter in re.findall(r"\(([A-Za-z])\)", text)} & offered.keys()
     return mentioned.pop() if len(mentioned) == 1 else None
@@ -96,12 +96,13 @@ def _behind_cues(forms: _Forms, offered: Mapping[str, str], text: str) -> list[t
     """Where an answer follows a cue such as "the answer is", and the letter that is meant."""
     # The lead has taken the article.
     by_words = {re.sub(r"^the\s+", "", words.lower()): letter for letter, words in offered.items() if words}
+    longest = max(map(len, by_words), default=0)
     given = []
     for cue in _LED.finditer(text):
         if found := forms.answer.match(text, cue.end()):
             given.append((cue.start(), _letter(found)))
             continue
-        rest = text[cue.end() :].lower()
+        rest = text[cue.end() : cue.end() + longest + 1].lower()
         said = [words for words in by_words if rest.startswith(words) and not rest[len(words) :][:1].isalnum()]
         if said:
             given.append((cue.start(), by_words[max(said, key=len)]))
@@ -114,7 +115,7 @@ def _letter(found: re.Match[str]) -> str:
 
 @dataclass(frozen=True)
 class _Forms:
-    """How a letter is given as an answer: behind a cue, without one, or as all of a response, its beginning or end."""
+    """How a letter is given as an answer: behind a cue, without one, or as all, the beginning or the last line."""
 
     answer: re.Pattern[str]
     marked: re.Pattern[str]
@@ -126,8 +127,8 @@ def _forms(letters: str) -> _Forms:
     some = f"[{letters}]"
     # "a" and "i" are words too: bare, they are answers only where the sentence or clause ends.
     answer = rf"\(\s*({some})\s*(?:\)|\Z)|({some})\)|((?![ai]){some})(?![\w'\u2019]|\.\w)|({some}){_CLOSED}"
-    boxed = rf"\\boxed\s*\{{\s*(?:\\\w+\s*\{{)?\s*\(?\s*({some})\s*\)?\s*[}}.:]"
-    plain = rf"\b(?:is|so|thus|hence|therefore|(?:must|should|would|has\sto)\sbe)\b,?\s*:?\s*[*_]*\(({some})\)"
-    alone = (rf"\A\W*({some})\W*\Z", rf"\A\W*({some})[).:](?!\w)", rf"\n\W*({some})\W*\Z")
-    compiled = [re.compile(each, re.IGNORECASE) for each in (answer, f"{boxed}|{plain}", *alone)]
-    return _Forms(compiled[0], compiled[1], tuple(compiled[2:]))
+    boxed = rf"\\boxed\s?\{{\s?(?:\\\w+\s?\{{\s?)?\(?\s?({some})\s?\)?\s?[}}.:]"
+    plain = rf"\b(?:is|so|thus|hence|therefore|(?:must|should|would|has\sto)\sbe)\b,?[\s:*_]{{0,9}}\(({some})\)"
+    texts = (answer, f"{boxed}|{plain}", rf"\W*({some})\W*\Z", rf"\W*({some})[).:](?!\w)")
+    behind, marked, whole, opening = (re.compile(text, re.IGNORECASE) for text in texts)
+    return _Forms(behind, marked, (whole, opening, whole))
