@@ -1,8 +1,8 @@
 """How many tokens a second `circuitkit.evaluate` writes, beside a plain `generate` loop as a user would write it.
 
 The plain loop takes the prompts in the order of the task, 16 at a time, padded on the left, ends responses at the same
-tokens, and decodes each batch's texts. Both write the same responses, which is checked. `intervened` holds one head at
-zero throughout, and its ratio is to evaluate without. Prints a table, and one JSON object as its last line; the rows of
+tokens, and decodes each batch's texts. Both write the same responses, which is checked. `intervened` scales one head by
+1 throughout, so that it writes the same too, and its ratio is to evaluate without. Prints a table, and one JSON object as its last line; the rows of
 `attention_scores.py` follow where that script is there.
 """
 
@@ -102,7 +102,8 @@ def plain(case: Case) -> list[str]:
 
 def measure(case: Case, clock: Clock, rounds: int) -> dict[str, Any]:
     """Seconds of each way in turns, the fastest of its rounds, and the median of the rounds' ratios."""
-    head = [ck.zero("z[layer=0, head=0]")]
+    # Its own value, so that both write the same.
+    head = [ck.scale("z[layer=0, head=0]", 1.0)]
     kept: dict[str, Any] = {}
 
     def run(way: str) -> None:

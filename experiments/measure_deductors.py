@@ -26,11 +26,10 @@ from train_deductors import (
     direct_questions,
     evaluation_questions,
 )
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 import circuitkit as ck
 from circuitkit import studies
-from circuitkit.tasks import prontoqa
+from circuitkit.tasks import Item, Judge, Judgement, Task, prontoqa
 
 app = cyclopts.App(help=__doc__)
 
@@ -46,38 +45,40 @@ def count(hits: int, n: int) -> Count:
     return {"hits": hits, "n": n, "share": hits / n, "low": round(float(low), 4), "high": round(float(high), 4)}
 
 
-def answers(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, examples: Sequence[prontoqa.Example], tokens: int
-) -> list[str]:
-    """Return the model's greedy answers."""
-    batch = tokenizer([example.prompt for example in examples], return_tensors="pt", padding=True)
-    with torch.inference_mode():
-        written = model.generate(**batch, max_new_tokens=tokens, do_sample=False)
-    return tokenizer.batch_decode(written[:, batch["input_ids"].shape[1] :], skip_special_tokens=True)
+def asked(
+    model: ck.Model, examples: Sequence[prontoqa.Example], judges: dict[str, Judge], tokens: int
+) -> ck.Evaluation:
+    """Return the model's greedy answers to questions, judged."""
+    items = [Item(str(at), each.prompt, each.answer) for at, each in enumerate(examples)]
+    task = Task("held-out questions", tuple(items), judges, max_new_tokens=tokens)
+    return ck.evaluate(model, task, progress=False)
 
 
-def proofs(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, examples: Sequence[prontoqa.Example]
-) -> dict[str, Count]:
+def shares(evaluation: ck.Evaluation) -> dict[str, Count]:
+    """Return each judge's share of right answers."""
+    found = {judge: evaluation.share(judge) for judge in evaluation.judges}
+    return {judge: count(share.hits, share.n) for judge, share in found.items()}
+
+
+def proofs(model: ck.Model, examples: Sequence[prontoqa.Example]) -> dict[str, Count]:
     """Return how many proofs are correct, strictly correct, sound, and equal to the gold one."""
-    written = answers(model, tokenizer, examples, MAX_NEW_TOKENS)
-    verdicts = [prontoqa.judge(e.judged, proof) for e, proof in zip(examples, written, strict=True)]
-    same = sum(proof == e.answer for e, proof in zip(examples, written, strict=True))
-    n = len(examples)
-    return {
-        "correct": count(sum(verdict.correct for verdict in verdicts), n),
-        "strict": count(sum(verdict.strict for verdict in verdicts), n),
-        "sound": count(sum(verdict.sound for verdict in verdicts), n),
-        "gold": count(same, n),
-    }
+    questions = {str(at): each.judged for at, each in enumerate(examples)}
+
+    def by(measure: str) -> Judge:
+        return lambda item, said: Judgement(getattr(prontoqa.judge(questions[item.key], said), measure), said or None)
+
+    judges = {measure: by(measure) for measure in ("correct", "strict", "sound")} | {"gold": same}
+    return shares(asked(model, examples, judges, MAX_NEW_TOKENS))
 
 
-def decisions(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, examples: Sequence[prontoqa.Example]
-) -> Count:
+def decisions(model: ck.Model, examples: Sequence[prontoqa.Example]) -> Count:
     """Return how many statements are decided rightly."""
-    written = answers(model, tokenizer, examples, 1)
-    return count(sum(answer == e.answer for e, answer in zip(examples, written, strict=True)), len(examples))
+    return shares(asked(model, examples, {"gold": same}, 1))["gold"]
+
+
+def same(item: Item, said: str) -> Judgement:
+    """Judge an answer by whether it is the gold one, letter by letter."""
+    return Judgement(said == item.gold, said or None)
 
 
 def added(counts: Sequence[Count]) -> Count:
@@ -92,16 +93,15 @@ def pooled(cells: Sequence[dict[str, Count]]) -> dict[str, Count]:
 
 def measure(folder: Path, n: int, n_three: int) -> Record:
     """Judge one model on every rule and number of hops, in both modes."""
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = ck.load(folder, dtype=torch.float32)
     proof_cells: dict[str, dict[str, dict[str, Count]]] = {}
     direct_cells: dict[str, dict[str, Count]] = {}
     contrary: list[Count] = []
     for (rule, hops), examples in evaluation_questions().items():
-        cell = proofs(model, tokenizer, examples[: n_three if hops == 3 else n])
+        cell = proofs(model, examples[: n_three if hops == 3 else n])
         proof_cells.setdefault(rule, {})[str(hops)] = cell
-        direct_cells.setdefault(rule, {})[str(hops)] = decisions(model, tokenizer, direct_questions()[rule, hops][:n])
-        contrary.append(decisions(model, tokenizer, direct_questions("irrelevant")[rule, hops][:n]))
+        direct_cells.setdefault(rule, {})[str(hops)] = decisions(model, direct_questions()[rule, hops][:n])
+        contrary.append(decisions(model, direct_questions("irrelevant")[rule, hops][:n]))
     three = [cells["3"] for cells in proof_cells.values() if "3" in cells]
     return {
         "evaluation_seed": EVALUATION_SEED,
