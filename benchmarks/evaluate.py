@@ -2,8 +2,8 @@
 
 The plain loop takes the prompts in the order of the task, 16 at a time, padded on the left, ends responses at the same
 tokens, and decodes each batch's texts. Both write the same responses, which is checked. `intervened` scales one head by
-1 throughout, so that it writes the same too, and its ratio is to evaluate without. Prints a table, and one JSON object as its last line; the rows of
-`attention_scores.py` follow where that script is there.
+1 throughout, so that it writes the same too, and its ratio is to evaluate without. Prints a table, and one JSON object
+as its last line; the rows of `attention_scores.py` follow where that script is there.
 """
 
 import argparse
