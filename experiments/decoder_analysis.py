@@ -125,7 +125,8 @@ def _squares(cube: Cube) -> tuple[Cube, Float[np.ndarray, " source"]]:
 
 def _shares(cube: Cube) -> Cube:
     sums, _ = _squares(cube)
-    return sums / sums.sum(-1, keepdims=True)
+    shares: Cube = sums / sums.sum(-1, keepdims=True)
+    return shares
 
 
 def _corrected(cube: Cube) -> Cube:
@@ -134,7 +135,8 @@ def _corrected(cube: Cube) -> Cube:
     chance = sums[..., -1:] / df[-1]
     found = (sums - df * chance) / (sums.sum(-1, keepdims=True) + chance)
     found[..., -1] = 1 - found[..., :-1].sum(-1)
-    return found.clip(0, 1)
+    cut: Cube = found.clip(0, 1)
+    return cut
 
 
 def _shuffled(cube: Cube, draws: int, random: np.random.Generator) -> list[float]:
