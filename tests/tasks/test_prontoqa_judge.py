@@ -166,7 +166,11 @@ def test_a_proof_without_its_conclusion_or_with_it_denied_is_not_one():
             assert not prontoqa.judge(example.judged, f"{cut} {negated(example.statement)}").correct
 
 
-narrow = rules_and_hops.map(lambda rule_hops: dict(zip(("rule", "hops"), rule_hops, strict=True)))
+narrow = st.builds(
+    lambda rule, hops: {"rule": rule, "hops": 1 if rule in prontoqa.ONE_HOP_RULES else hops},
+    st.sampled_from(prontoqa.RULES),
+    st.integers(1, 5),
+)
 mutants = st.tuples(
     st.one_of(narrow, wide), st.sampled_from(["none", "irrelevant"]), st.integers(0, 2**32), st.integers(0, 99)
 )
