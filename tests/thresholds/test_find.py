@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import circuitkit as ck
 from circuitkit.thresholds import Threshold, ThresholdError, find
-from thresholds.planted import chance, planted, step, straight
+from planted_accuracy import chance, planted, step, straight
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from circuitkit.thresholds import CURVES, Models
 from circuitkit.thresholds.fitting import fit_curve
 from circuitkit.thresholds.prediction import by_family, by_model, isotonic
 from circuitkit.thresholds.spread import correlations, dispersions, drawn_about, log_score, spread_about
-from thresholds.planted import hinge, planted, step
+from planted_accuracy import hinge, planted, step
 
 
 def pooled(models: Models) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

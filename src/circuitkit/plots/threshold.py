@@ -170,7 +170,7 @@ def _headline(found: Threshold) -> str:
     low, high = found.interval
     match found.verdict:
         case "flat":
-            return f"no change with size (p = {found.p_flat:.2g})"
+            return f"accuracy does not go with size (p = {found.p_trend:.2g})"
         case "growth":
             return f"no threshold is told from a smooth rise (p = {found.p:.2g})"
         case _:

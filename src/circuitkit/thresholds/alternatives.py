@@ -11,6 +11,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
+from scipy import stats
 from tqdm import tqdm
 
 from circuitkit.thresholds.curves import CURVES, SMOOTH, THRESHOLDS
@@ -18,16 +19,15 @@ from circuitkit.thresholds.fitting import fit_curve
 from circuitkit.thresholds.models import Models
 from circuitkit.thresholds.spread import dispersions, drawn_about, spread_about
 
-ANY = "any"
 _AT_A_TIME = 500
 
 
 def against_smooth(models: Models, *, draws: int, seed: int, progress: bool = False) -> pd.DataFrame:
-    """Test every threshold curve, and the best of them ("any"), against every smooth one.
+    """Test every threshold curve against every smooth one.
 
-    Columns: `smooth`, `threshold`, `statistic` (the gain in log likelihood, in nats, over the dispersion) and `p`, the
-    share of draws from the smooth curve, the table itself among them, whose statistic is as large. "any" takes the
-    largest of the threshold curves' statistics in each draw, so it needs no correction for trying several.
+    Columns: `smooth`, `threshold`, `statistic` (the gain in log likelihood, in nats, over the dispersion), `p`, the
+    share of draws from the smooth curve, the table itself among them, whose statistic is as large, and `p_corrected`,
+    the share in which that of any threshold curve is: several were tried.
     """
     names = [name for name in THRESHOLDS if len(CURVES[name].places(models))]
     rows = []
@@ -46,17 +46,36 @@ def against_smooth(models: Models, *, draws: int, seed: int, progress: bool = Fa
                 bar.update(n)
             null = np.concatenate(drawn, axis=1)
             told = _gains(models, observed, smooth, names)[:, 0]
-            pairs = [*zip(names, told, null, strict=True), (ANY, told.max(), null.max(0))]
+            laws = dict(zip(names, null, strict=True))
             rows += [
-                {
-                    "smooth": smooth,
-                    "threshold": name,
-                    "statistic": float(value),
-                    "p": float((1 + (law >= value - 1e-9).sum()) / (1 + draws)),
-                }
-                for name, value, law in pairs
+                {"smooth": smooth, "threshold": name, "statistic": float(value)}
+                | {"p": _share(laws[name], value), "p_corrected": _share(null.max(0), value)}
+                for name, value in zip(names, told, strict=True)
             ]
     return pd.DataFrame(rows)
+
+
+def trend(models: Models, *, draws: int, seed: int) -> float:
+    """The p of accuracy going with size at all: Spearman's rank correlation, two-sided, permuting models.
+
+    All permutations are taken where there are no more than `draws`.
+    """
+    ranks = stats.rankdata(models.at)
+
+    def correlation(accuracy: Float[np.ndarray, "*draws model"], axis: int = -1) -> Float[np.ndarray, "*draws"]:
+        return np.asarray((stats.rankdata(accuracy, axis=axis) * ranks).sum(axis))
+
+    accuracy = models.correct / models.total
+    if len(set(accuracy)) < 2:
+        return 1.0
+    test = stats.permutation_test(
+        (accuracy,), correlation, permutation_type="pairings", vectorized=True, n_resamples=draws, rng=seed
+    )
+    return float(test.pvalue)
+
+
+def _share(law: Float[np.ndarray, " draw"], value: float) -> float:
+    return float((1 + (law >= value - 1e-9).sum()) / (1 + len(law)))
 
 
 def _gains(

@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 
 from circuitkit.records import whole_file
-from circuitkit.thresholds.alternatives import ANY
 from circuitkit.thresholds.curves import SMOOTH, THRESHOLDS
 
 if TYPE_CHECKING:
@@ -31,7 +30,7 @@ class Threshold:
 
     The verdict is one of
 
-    - `flat`: one accuracy for all sizes fits as well as any curve with a threshold
+    - `flat`: accuracy does not go with size (a permutation test of the rank correlation)
     - `growth`: accuracy changes with size, and some smooth curve explains it as well, or what changes is not that a
       rise begins
     - `possible`: a curve with a threshold fits better than every smooth one, but a smooth one predicts models that were
@@ -46,6 +45,7 @@ class Threshold:
         tests: each curve with a threshold against each smooth one (see `against_smooth`).
         families: a row a family by itself (see `within_families`).
         left_out: a row a family: what the search finds without it.
+        p_trend: the p of accuracy going with size at all (see `trend`).
         task, chance, level, seed: as they were given.
         resampled: what the bootstrap drew: "families" or "models".
         provenance: where it comes from.
@@ -57,6 +57,7 @@ class Threshold:
     tests: pd.DataFrame
     families: pd.DataFrame
     left_out: pd.DataFrame
+    p_trend: float
     task: str
     chance: float | None
     level: float
@@ -66,9 +67,18 @@ class Threshold:
 
     @property
     def best(self) -> pd.Series[Any]:
-        """The row of `curves` of the curve with a threshold that predicts left-out models best."""
+        """The row of `curves` of the best curve with a threshold: of those that begin to rise, if any does.
+
+        The best is the one that predicts left-out models best.
+        """
         rows = self.curves[self.curves["curve"].isin(THRESHOLDS) & self.curves["breakpoint"].notna()]
-        return _largest(rows, "model_score")
+        rising = rows[[self._begins(row["curve"], row["rise"]) for row in rows.to_dict("records")]]
+        return _largest(rising if len(rising) else rows, "model_score")
+
+    def _begins(self, curve: str, rise: float) -> bool:
+        """Whether accuracy begins to rise at a breakpoint: of a bent line, the second part has to be steeper."""
+        line = self.lines.loc[self.lines["curve"] == curve, "accuracy"].to_numpy(dtype=np.float64)
+        return bool(rise > 0 and (curve != "hinge" or line[-1] - line[-2] > line[1] - line[0]))
 
     @property
     def best_smooth(self) -> pd.Series[Any]:
@@ -78,20 +88,17 @@ class Threshold:
 
     @property
     def p(self) -> float:
-        """The largest p of any threshold against a smooth curve: every one of them has to be rejected."""
-        return float(self.tests.loc[self.tests["threshold"] == ANY, "p"].max())
+        """The largest p of the best threshold against a smooth curve, corrected: each of them has to be rejected."""
+        return float(self._tested["p_corrected"].max())
 
     @property
     def hardest(self) -> str:
         """The smooth curve that is hardest to reject."""
-        rows = self.tests[self.tests["threshold"] == ANY]
-        return str(_largest(rows, "p")["smooth"])
+        return str(_largest(self._tested, "p_corrected")["smooth"])
 
     @property
-    def p_flat(self) -> float:
-        """The p of any threshold against one accuracy for all sizes."""
-        rows = self.tests
-        return float(rows.loc[(rows["threshold"] == ANY) & (rows["smooth"] == "constant"), "p"].iloc[0])
+    def _tested(self) -> pd.DataFrame:
+        return pd.DataFrame(self.tests[self.tests["threshold"] == self.best["curve"]])
 
     @property
     def gain(self) -> tuple[float, float]:
@@ -106,16 +113,14 @@ class Threshold:
 
     @property
     def rises(self) -> bool:
-        """Whether accuracy begins to rise at the breakpoint: of two lines that meet, the second has to be steeper."""
-        line = self.lines.loc[self.lines["curve"] == self.best["curve"], "accuracy"].to_numpy(dtype=np.float64)
-        steeper = self.best["curve"] != "hinge" or line[-1] - line[-2] > line[1] - line[0]
-        return bool(steeper and self.best["rise"] > 0)
+        """Whether accuracy begins to rise at the breakpoint."""
+        return self._begins(str(self.best["curve"]), float(self.best["rise"]))
 
     @property
     def verdict(self) -> Verdict:
         """`threshold`, `possible`, `growth` or `flat`, as the class tells."""
         alpha = 1 - self.level
-        if self.p_flat >= alpha:
+        if self.p_trend >= alpha:
             return "flat"
         if self.p >= alpha or not self.rises:
             return "growth"

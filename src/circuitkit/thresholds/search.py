@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from circuitkit.records import provenance
 from circuitkit.statistics.cells import checked_level
-from circuitkit.thresholds.alternatives import against_smooth
+from circuitkit.thresholds.alternatives import against_smooth, trend
 from circuitkit.thresholds.chance import judge_models
 from circuitkit.thresholds.curves import CURVES, THRESHOLDS, Curve
 from circuitkit.thresholds.errors import ThresholdError
@@ -72,6 +72,7 @@ def find(
         curves=_curves(models, located, scores, by_family(models)),
         lines=_lines(models),
         tests=against_smooth(models, draws=draws, seed=seed, progress=progress),
+        p_trend=trend(models, draws=draws, seed=seed),
         families=pd.DataFrame(),
         left_out=_left_out(models, max(_LEAST_DRAWS, draws // 8) if leave_out else 0, level, seed, progress),
         task=task,

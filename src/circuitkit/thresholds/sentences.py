@@ -57,7 +57,7 @@ def _whether(found: Threshold) -> str:
     apart = f"{abs(gain):.2f} ± {error:.2f} nats a model, with its standard error"
     match found.verdict:
         case "flat":
-            return f"No threshold: one accuracy for all sizes cannot be rejected (p = {_p(found.p_flat)})."
+            return f"No threshold: accuracy does not go with size (p = {_p(found.p_trend)}, permuting models)."
         case "growth" if found.p < 1 - found.level:
             return f"No threshold: {best} fits better than every smooth curve ({against}), but begins no rise."
         case "growth":
