@@ -25,7 +25,7 @@ from cyclopts import Parameter
 from decoder_analysis import Outcome, architecture_contrasts, data_contrasts, variance_shares, varies
 from decoder_answers import by_kind, by_model
 from decoder_figures import families as families_figure
-from decoder_figures import learning, loss_curves, variance
+from decoder_figures import kinds, learning, loss_curves, variance
 from decoder_findings import (
     said_in_short,
     said_of_architecture,
@@ -83,7 +83,7 @@ def toys(plan: Plan, running: Running) -> None:
     shares = {what: variance_shares(models, what, draws=DRAWS) for what in outcomes}
     between = {what: architecture_contrasts(models, what) for what in outcomes}
     more = {what: data_contrasts(models, what) for what in outcomes}
-    curves = losses(models, found)
+    curves, apart = losses(models, found), by_kind(models, answers)
     answer = [
         *(said_in_short(what, shares[what], between[what]) for what in outcomes[:1]),
         said_of_design(plan, models),
@@ -103,13 +103,18 @@ def toys(plan: Plan, running: Running) -> None:
         {
             "tuning": tuning,
             "models": models,
-            "by_kind": by_kind(models, answers),
+            "by_kind": apart,
             "variance": _stacked(shares),
             "architecture_contrasts": _stacked(between),
             "data_contrasts": _stacked(more),
             "losses": curves,
         },
-        {"learning": learning(models), "variance": variance(shares), "losses": loss_curves(curves)},
+        {
+            "learning": learning(models),
+            "variance": variance(shares),
+            "losses": loss_curves(curves),
+            "kinds": kinds(apart),
+        },
         answer,
         provenance(
             model_name=", ".join(plan.architectures), seed=0, plan=asdict(plan), questions_sha256=questions_hash()
@@ -246,7 +251,7 @@ def main(
     running = Running(out, workers, progress)
     if published_tables:
         rows = published()
-        of_one_size(rows, out, "The papers' models of 1.1 to 1.7 billion parameters, as their tables print them.")
+        of_one_size(rows, out, "Published models of 1.1 to 1.7 billion parameters, as the paper's tables print them.")
     elif models:
         settings = {"trust_remote_code": True} if trust_remote_code else {}
         named = [Pretrained(name, dtype=dtype, device_map=device_map, settings=settings) for name in models]

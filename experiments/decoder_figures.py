@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
+from jaxtyping import Float
 from matplotlib.axes import Axes
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from matplotlib.ticker import FixedLocator, NullLocator
+
+from circuitkit.plots.figures import SEQUENTIAL, readable_on
+from circuitkit.plots.painting import paint
 
 # Okabe and Ito's colours, told apart under every common colour blindness; shapes tell the same once more.
 LOOKS = (("#0072B2", "o"), ("#D55E00", "s"), ("#009E73", "^"), ("#CC79A7", "D"), ("#E69F00", "v"), ("#56B4E9", "P"))
@@ -99,6 +106,31 @@ def loss_curves(curves: pd.DataFrame) -> Figure:
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
     figure.suptitle("Training loss, mean of the seeds")
     return figure
+
+
+def kinds(by_kind: pd.DataFrame) -> Figure:
+    """Draw the headline accuracy by rule and hops, a row an architecture and amount of data, seeds together."""
+    pairs = by_kind[["rule", "hops"]].to_numpy()
+    named = by_kind.assign(kind=[f"{rule.replace('_', ' ')}, {hops}" for rule, hops in pairs])
+    order = list(dict.fromkeys(named["kind"]))
+    shares = named.assign(share=100 * named["headline"] / named["asked"])
+    table = shares.pivot_table(index=["architecture", "questions"], columns="kind", values="share", sort=False)[order]
+    figure = Figure(figsize=(11.5, 2.6 + 0.36 * len(table)), layout="constrained")
+    axes, values = figure.subplots(), table.to_numpy()
+    image = paint(axes, values, mpl.colormaps[SEQUENTIAL], Normalize(0, 100), downwards=True)
+    write_percentages(axes, image, values)
+    axes.set_yticks(range(len(table)), [f"{name}, {amount:,}" for name, amount in table.index])
+    axes.set_xticks(range(len(order)), order, rotation=35, ha="right")
+    axes.set(xlabel="rule, hops", ylabel="architecture, questions", title="Proofs right by the headline rule")
+    figure.colorbar(image, ax=axes, label="per cent of the test questions, seeds together", pad=0.02)
+    return figure
+
+
+def write_percentages(axes: Axes, image: AxesImage, values: Float[np.ndarray, "row column"]) -> None:
+    """Write whole per cent into each cell, in black or white as can be read on its colour."""
+    for (row, column), value in np.ndenumerate(values):
+        colour = readable_on(image.cmap(image.norm(value)))
+        axes.text(column, row, f"{value:.0f}", ha="center", va="center", fontsize=8, color=colour)
 
 
 def families(tables: Sequence[tuple[str, pd.DataFrame, float | None]], title: str) -> Figure:

@@ -131,16 +131,16 @@ def test_a_model_of_another_size_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_quick_study_from_end_to_end(tmp_path: Path) -> None:
-    run("--out", str(tmp_path), "--quick", "--no-progress")
+    run("--out", str(tmp_path), "--quick", "--no-progress", "--workers", "2")
     models = pd.read_csv(tmp_path / "models.csv")
     assert len(models) == 16 and models["asked"].eq(14).all()
     assert (models["parameters"] / models["parameters"].min()).max() < 1.01
-    assert {path.name for path in tmp_path.glob("*.png")} >= {"learning.png", "losses.png"}
+    assert {path.name for path in tmp_path.glob("*.png")} >= {"learning.png", "losses.png", "kinds.png"}
     kinds = pd.read_csv(tmp_path / "by_kind.csv")
     assert len(kinds) == 4 * 2 * 14 and kinds["asked"].eq(2).all()
     written = {path.name: path.read_bytes() for path in tmp_path.glob("*.csv")}
     trainings = {path: path.stat().st_mtime_ns for path in (tmp_path / "trainings" / "done").iterdir()}
-    run("--out", str(tmp_path), "--quick", "--no-progress", "--workers", "2")
+    run("--out", str(tmp_path), "--quick", "--no-progress")
     assert written == {path.name: path.read_bytes() for path in tmp_path.glob("*.csv")}
     assert trainings == {path: path.stat().st_mtime_ns for path in (tmp_path / "trainings" / "done").iterdir()}
 
