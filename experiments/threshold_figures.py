@@ -8,6 +8,8 @@ import pandas as pd
 
 from circuitkit import plots
 
+_FAILING = 16.0
+
 
 def overview(accuracy: pd.DataFrame, folder: Path) -> None:
     """Accuracy against size, a panel a rule and a line a number of hops, for each way of decoding."""
@@ -41,6 +43,12 @@ def failures(accuracy: pd.DataFrame, folder: Path) -> None:
             sums["share"] = 100 * sums[what] / sums["total"]
             title = f"{name.removesuffix(', %').capitalize()} against size, all tasks, decoding {decoding}"
             drawn = plots.models_against(sums, "parameters", "share", title=title, x_name="", y_name=name)
+            drawn.set_ylim(-3, 103)
+            if what == "unparseable":
+                drawn.axhline(_FAILING, color="0.6", linestyle=":", linewidth=1.2)
+                drawn.text(
+                    drawn.get_xlim()[0], _FAILING + 1, " failing, as published: over 16 %", fontsize=8, color="0.4"
+                )
             plots.save(drawn, folder / f"{what}_{decoding}.png")
 
 
@@ -59,11 +67,16 @@ def attention(scores: pd.DataFrame, within: pd.DataFrame, folder: Path) -> None:
     tested = within.dropna(subset=["p"])
     if not len(tested):
         return
-    drawn = plots.bars(
-        (tested["right"] - tested["wrong"]).to_numpy(dtype=float),
-        labels=[f"{row.model}, {row.rule.replace('_', ' ')}, {row.hops}" for row in tested.itertuples()],
-        title="Attention score of right proofs less that of wrong ones, within each model, rule and number of hops",
-        unit="difference of scores (0 to 1)",
-        name="model, rule, hops",
+    of_model = scores[["model", "family", "parameters"]].drop_duplicates()
+    drawn = plots.models_against(
+        tested.merge(of_model, on="model").assign(difference=tested["right"].to_numpy() - tested["wrong"].to_numpy()),
+        "parameters",
+        "difference",
+        title="Attention score of right proofs less that of wrong ones, within a model\n"
+        "(a mark a rule and number of hops with five proofs or more of either)",
+        x_name="",
+        y_name="difference of mean scores (0 to 1)",
+        joined=False,
     )
+    drawn.axhline(0.0, color="0.6", linewidth=0.8)
     plots.save(drawn, folder / "attention_right_against_wrong.png")

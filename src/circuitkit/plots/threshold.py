@@ -84,6 +84,7 @@ def size_axis(axes: Axes) -> None:
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: size(value)))
     low, high = axes.get_xlim()
     if high / low < 1000:
+        axes.tick_params(axis="x", which="minor", labelsize=7)
         axes.xaxis.set_minor_formatter(FuncFormatter(lambda value, _: size(value) if f"{value:e}"[0] in "25" else ""))
     else:
         axes.xaxis.set_minor_formatter(NullFormatter())
@@ -126,9 +127,17 @@ def mark_models(axes: Axes, frame: pd.DataFrame, x: str, y: str, *, factor: floa
 
 
 def models_against(
-    frame: pd.DataFrame, x: str, y: str, *, title: str, x_name: str, y_name: str, axes: Axes | None = None
+    frame: pd.DataFrame,
+    x: str,
+    y: str,
+    *,
+    title: str,
+    x_name: str,
+    y_name: str,
+    joined: bool = True,
+    axes: Axes | None = None,
 ) -> Axes:
-    """Draw one number of each model against another, families told apart, their members joined in the order of size.
+    """Draw one number of each model against another, families told apart, `joined` in the order of size.
 
     `frame` has a row a model with `family`, `parameters` and the two columns, and `instruct` where that is known; the
     x axis is one of sizes where `x` is "parameters".
@@ -141,7 +150,7 @@ def models_against(
     alone = axes is None
     axes = axes or new_axes(7.0, 4.8)
     looks = family_looks(list(frame["family"]))
-    for name, rows in frame.sort_values("parameters").groupby("family"):
+    for name, rows in frame.sort_values("parameters").groupby("family") if joined else ():
         axes.plot(rows[x], rows[y], "-", color=looks[str(name)][0], linewidth=0.9, alpha=0.6, zorder=2)
     notes = mark_models(axes, frame, x, y, factor=1.0)
     axes.set_title(title, fontsize=10)

@@ -25,6 +25,7 @@ from circuitkit.thresholds.spread import spread_about
 
 _POINTS = 240
 _LEAST_DRAWS = 19
+_LEAST_DRAWS_LEFT_OUT = 99
 
 
 def find(
@@ -45,7 +46,8 @@ def find(
             `unparseable` (counts). A family is what shares training data and architecture; other columns are kept.
         task: what the answers are to, for titles and sentences.
         chance: the accuracy of a random answer, where there is such a thing: `Task.chance`.
-        draws: of the bootstrap and of each test. Leaving out families, each search takes an eighth of them.
+        draws: of the bootstrap and of each test. Leaving out families, each search takes an eighth of them, but 99 at the
+            least.
         leave_out: whether to search again without each family.
 
     Raises:
@@ -74,7 +76,7 @@ def find(
         tests=against_smooth(models, draws=draws, seed=seed, progress=progress),
         p_trend=trend(models, draws=draws, seed=seed),
         families=pd.DataFrame(),
-        left_out=_left_out(models, max(_LEAST_DRAWS, draws // 8) if leave_out else 0, level, seed, progress),
+        left_out=_left_out(models, max(_LEAST_DRAWS_LEFT_OUT, draws // 8) if leave_out else 0, level, seed, progress),
         task=task,
         chance=chance,
         level=level,

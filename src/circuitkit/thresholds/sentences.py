@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from circuitkit.thresholds.finding import Threshold
 
 _BELIEVED = ("threshold", "possible")
+_SMALL = 0.1
+"""A rise of fewer points than this, that is not believed, is not looked for family by family."""
 
 
 def told(found: Threshold) -> list[str]:
@@ -127,18 +129,19 @@ def _without(found: Threshold) -> list[str]:
 
 
 def _within(found: Threshold) -> list[str]:
-    if found.verdict not in _BELIEVED or found.frame["family"].nunique() == 1:
+    small = found.best["rise"] < _SMALL and found.verdict not in _BELIEVED
+    if found.verdict == "flat" or small or found.frame["family"].nunique() == 1:
         return []
     crossing = found.families[found.families["crosses"]]
     if not len(crossing):
-        return ["No family has models on both sides of it, so size and family cannot be told apart."]
+        return ["No family has models on both sides of that place, so size and family cannot be told apart there."]
     each = [
         f"{row['family']} {'follows' if row['follows'] else 'does not'} ({100 * row['rise_across']:+.0f} points, "
         f"{100 * row['across_low']:+.0f} to {100 * row['across_high']:+.0f})"
         for row in crossing.to_dict("records")
     ]
     has = "family has" if len(crossing) == 1 else "families have"
-    return [f"Within families: {len(crossing)} {has} models on both sides of it: {', '.join(each)}."]
+    return [f"Within families: {len(crossing)} {has} models on both sides of that place: {', '.join(each)}."]
 
 
 def _chance(found: Threshold) -> list[str]:
