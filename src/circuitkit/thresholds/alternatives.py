@@ -19,7 +19,7 @@ from circuitkit.thresholds.fitting import fit_curve
 from circuitkit.thresholds.models import Models
 from circuitkit.thresholds.spread import dispersions, drawn_about, spread_about
 
-_AT_A_TIME = 500
+_AT_A_TIME, _PERMUTATIONS = 500, 9999
 
 
 def against_smooth(models: Models, *, draws: int, seed: int, progress: bool = False) -> pd.DataFrame:
@@ -55,21 +55,22 @@ def against_smooth(models: Models, *, draws: int, seed: int, progress: bool = Fa
     return pd.DataFrame(rows)
 
 
-def trend(models: Models, *, draws: int, seed: int) -> float:
+def trend(models: Models, *, seed: int) -> float:
     """The p of accuracy going with size at all: Spearman's rank correlation, two-sided, permuting models.
 
-    All permutations are taken where there are no more than `draws`.
+    All permutations are taken where there are fewer than ten thousand.
     """
-    ranks = stats.rankdata(models.at)
-
-    def correlation(accuracy: Float[np.ndarray, "*draws model"], axis: int = -1) -> Float[np.ndarray, "*draws"]:
-        return np.asarray((stats.rankdata(accuracy, axis=axis) * ranks).sum(axis))
-
-    accuracy = models.correct / models.total
+    size = stats.rankdata(models.at)
+    accuracy = stats.rankdata(models.correct / models.total)
     if len(set(accuracy)) < 2:
         return 1.0
     test = stats.permutation_test(
-        (accuracy,), correlation, permutation_type="pairings", vectorized=True, n_resamples=draws, rng=seed
+        (accuracy,),
+        lambda ranks, axis: (ranks * size).sum(axis),
+        permutation_type="pairings",
+        vectorized=True,
+        n_resamples=_PERMUTATIONS,
+        rng=seed,
     )
     return float(test.pvalue)
 

@@ -46,8 +46,8 @@ def find(
             `unparseable` (counts). A family is what shares training data and architecture; other columns are kept.
         task: what the answers are to, for titles and sentences.
         chance: the accuracy of a random answer, where there is such a thing: `Task.chance`.
-        draws: of the bootstrap and of each test. Leaving out families, each search takes an eighth of them, but 99 at the
-            least.
+        draws: of the bootstrap and of each test. A search without a family takes an eighth of them, or 99 if that is
+            more.
         leave_out: whether to search again without each family.
 
     Raises:
@@ -74,7 +74,7 @@ def find(
         curves=_curves(models, located, scores, by_family(models)),
         lines=_lines(models),
         tests=against_smooth(models, draws=draws, seed=seed, progress=progress),
-        p_trend=trend(models, draws=draws, seed=seed),
+        p_trend=trend(models, seed=seed),
         families=pd.DataFrame(),
         left_out=_left_out(models, max(_LEAST_DRAWS_LEFT_OUT, draws // 8) if leave_out else 0, level, seed, progress),
         task=task,
