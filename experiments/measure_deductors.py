@@ -67,13 +67,14 @@ def proofs(model: ck.Model, examples: Sequence[prontoqa.Example]) -> dict[str, C
     def by(measure: str) -> Judge:
         return lambda item, said: Judgement(getattr(prontoqa.judge(questions[item.key], said), measure), said or None)
 
-    judges = {measure: by(measure) for measure in ("correct", "strict", "sound")} | {"gold": same}
-    return shares(asked(model, examples, judges, MAX_NEW_TOKENS))
+    judges = {measure: by(measure) for measure in ("correct", "strict", "sound")} | {"same": same}
+    found = shares(asked(model, examples, judges, MAX_NEW_TOKENS))
+    return {"gold" if judge == "same" else judge: counted for judge, counted in found.items()}
 
 
 def decisions(model: ck.Model, examples: Sequence[prontoqa.Example]) -> Count:
     """Return how many statements are decided rightly."""
-    return shares(asked(model, examples, {"gold": same}, 1))["gold"]
+    return shares(asked(model, examples, {"same": same}, 1))["same"]
 
 
 def same(item: Item, said: str) -> Judgement:

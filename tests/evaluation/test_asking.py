@@ -160,5 +160,5 @@ def test_the_table_and_the_figure_tell_groups_apart():
     with pytest.raises(EvaluationError, match="no judge 'strict'"):
         found.share("strict")
     judges = {"truncated": lambda item, said: Judgement(True, said)}
-    with pytest.raises(EvaluationError, match="column of its own"):
+    with pytest.raises(EvaluationError, match="another column's name"):
         ck.evaluate(model, replace(task, judges=judges), progress=False)

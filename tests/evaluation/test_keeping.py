@@ -13,6 +13,7 @@ import torch
 
 import circuitkit as ck
 from circuitkit.evaluation import Decoding, Evaluation, EvaluationError
+from circuitkit.run import InterventionError
 from evaluation import toys
 
 COUNTED = ["key", "sample", "seed", "gold", "says", "said", "unparseable", "truncated", "n_tokens", "response"]
@@ -142,6 +143,26 @@ def test_saved_and_loaded_it_is_the_same(tmp_path):
         Evaluation.load(tmp_path / "saved")
     with pytest.raises(EvaluationError, match="not there"):
         Evaluation.load(tmp_path / "nothing")
+
+
+def test_an_intervention_that_never_took_place_stays_an_error(tmp_path):
+    model, task = toys.model_of("llama"), toys.task(3, longest=4)
+    for _ in range(2):
+        with pytest.raises(InterventionError, match="never took place"):
+            ck.evaluate(model, task, [ck.zero("resid_post[layer=1, position=60]")], out=tmp_path, progress=False)
+
+
+def test_what_took_place_before_a_run_was_cut_short_counts(tmp_path):
+    # Position 9 is in the longest prompts alone, which come first; what is left has none.
+    model, task = toys.model_of("llama"), toys.task(11)
+    held = [ck.add("resid_post[layer=1, position=9]", torch.ones(model.d_model), during="prompt")]
+    whole = ck.evaluate(model, task, held, batch_size=2, progress=False)
+    ck.evaluate(model, task, held, batch_size=2, out=tmp_path, progress=False)
+    path = tmp_path / "responses.jsonl"
+    lines = path.read_text().splitlines(keepends=True)
+    assert len(json.loads(lines[-1])["prompt"].split()) < 9
+    path.write_text("".join(lines[:-1]))
+    same(whole, ck.evaluate(model, task, held, batch_size=2, out=tmp_path, progress=False))
 
 
 PROGRAM = """

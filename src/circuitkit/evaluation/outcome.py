@@ -104,15 +104,7 @@ class Evaluation:
     def __post_init__(self) -> None:
         if not self.responses:
             raise EvaluationError(f"{self.task}: there are no responses")
-        names = {name for item in self.items for name in item.groups}
-        if taken := sorted({*_OWN, *self.judges} & names):
-            raise EvaluationError(
-                f"{self.task} has a group {taken[0]!r}, which is a column of its own: name it otherwise"
-            )
-        if taken := sorted({*_OWN} & {*self.judges}):
-            raise EvaluationError(
-                f"{self.task} has a judge {taken[0]!r}, which is a column of its own: name it otherwise"
-            )
+        check_columns(self.task, self.items, self.judges)
 
     @cached_property
     def frame(self) -> pd.DataFrame:
@@ -278,6 +270,20 @@ class Evaluation:
             raise EvaluationError(f"{folder / RESPONSES} lacks the response to item {missing[0][0]!r}: it is cut short")
         head |= {name: tuple(head[name]) for name in ("judges", "exemplars")}
         return cls(items=items, responses=tuple(responses[name] for name in asked), **head)
+
+
+def check_columns(task: str, items: Sequence[Item], judges: Sequence[str]) -> None:
+    """Refuse groups and judges whose names are those of other columns.
+
+    Raises:
+        EvaluationError: one is.
+    """
+    groups = {name for item in items for name in item.groups}
+    for what, taken in (("group", groups & {*_OWN, *judges}), ("judge", {*judges} & {*_OWN})):
+        if taken:
+            raise EvaluationError(
+                f"{task} has a {what} {min(taken)!r}, which is another column's name: name it otherwise"
+            )
 
 
 def _summary(frame: pd.DataFrame, judges: Sequence[str]) -> dict[str, Any]:

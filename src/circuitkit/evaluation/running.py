@@ -14,9 +14,10 @@ from circuitkit.evaluation.choosing import Chooser
 from circuitkit.evaluation.decoding import Decoding, decoding_of
 from circuitkit.evaluation.errors import EvaluationError
 from circuitkit.evaluation.joining import why_rows_are_named, why_rows_stay
-from circuitkit.evaluation.outcome import RESPONSES, Evaluation
+from circuitkit.evaluation.outcome import RESPONSES, Evaluation, check_columns
 from circuitkit.evaluation.responses import Keeping, Response
 from circuitkit.evaluation.settings import check_prompts, check_same, settings_of
+from circuitkit.evaluation.taking_place import TakingPlace
 from circuitkit.evaluation.writers import ByBatch, ComingAndGoing, Staying, check_size
 from circuitkit.evaluation.writing import Ending, Writing
 from circuitkit.records import provenance
@@ -81,6 +82,7 @@ def evaluate(
     0
     """
     asking, asked = _asked(model, task, shots, limit, max_new_tokens, chat, think)
+    check_columns(asking.task.name, asking.task.items, list(asking.task.judges))
     way = decoding_of(decoding)
     room = asking.task.max_new_tokens if max_new_tokens is None else max_new_tokens
     _check(model, way, seeds, samples, room, interventions)
@@ -214,9 +216,14 @@ def _responses(
             items = {writing.asked.item.key: writing.asked.item for writing in writings}
             found = {kept.name: _judged(task, items[kept.key], kept) for kept in file.kept if kept.key in items}
         waiting = [writing for writing in writings if _name(writing) not in found]
+        taking_place = TakingPlace(folder)
+        if writer.session is not None:
+            taking_place.begin(writer.session) if waiting else taking_place.check(writer.session)
         bar = tqdm(total=len(writings), initial=len(writings) - len(waiting), disable=not progress, unit="response")
         with bar:
             for response in _written(writer, waiting, task, ending):
+                if writer.session is not None:
+                    taking_place.note(writer.session)
                 if file is not None:
                     file.keep(response)
                 found[response.name] = response

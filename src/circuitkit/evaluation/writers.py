@@ -38,6 +38,9 @@ class ComingAndGoing:
         interventions: what holds throughout.
         chooser, ending: how tokens are chosen, and what ends a response.
         size: responses at a time; None for as many as the memory holds.
+
+    Attributes:
+        session: what holds the interventions while responses are written; None where there are none.
     """
 
     def __init__(
@@ -45,6 +48,7 @@ class ComingAndGoing:
     ) -> None:
         self.model, self.interventions, self.chooser, self.ending = model, interventions, chooser, ending
         self.size = size
+        self.session = model.intervene(interventions) if interventions else None
 
     def written(self, writings: Sequence[Writing]) -> Iterator[Writing]:
         """Each response, as it ends.
@@ -56,8 +60,8 @@ class ComingAndGoing:
         # The longest first, so that those that join are no longer than those that are there.
         waiting = sorted(writings, key=lambda writing: (-len(writing.asked.ids), writing.asked.ids))
         with ExitStack() as stack, torch.no_grad():
-            if self.interventions:
-                stack.enter_context(self.model.intervene(self.interventions))
+            if self.session is not None:
+                stack.enter_context(self.session)
             stack.callback(self._unfollow)
             size = self.size or rows_at_once(self.model, waiting)
             while waiting:
@@ -114,6 +118,9 @@ class Staying:
         chooser, ending: how tokens are chosen, and what ends a response.
         size: responses at a time; None for as many as the memory holds.
         padded: whether prompts of different lengths may share a batch.
+
+    Attributes:
+        session: what holds the interventions while responses are written; None where each batch has its own, or none.
     """
 
     def __init__(
@@ -127,6 +134,7 @@ class Staying:
     ) -> None:
         self.model, self.interventions, self.chooser, self.ending = model, interventions, chooser, ending
         self.size, self.padded = size, padded
+        self.session = model.intervene(interventions) if not callable(interventions) and interventions else None
 
     def written(self, writings: Sequence[Writing]) -> Iterator[Writing]:
         """Each response, as its batch ends.
@@ -138,8 +146,8 @@ class Staying:
         waiting = sorted(writings, key=lambda writing: (-len(writing.asked.ids), writing.asked.ids))
         size = self.size or rows_at_once(self.model, waiting)
         with ExitStack() as stack, torch.no_grad():
-            if not callable(self.interventions) and self.interventions:
-                stack.enter_context(self.model.intervene(self.interventions))
+            if self.session is not None:
+                stack.enter_context(self.session)
             while waiting:
                 batch = self._next(waiting, size)
                 try:
