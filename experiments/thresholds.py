@@ -138,6 +138,15 @@ def right_against_wrong(proofs: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
+def fitting_all(models: Sequence[Named], tasks: Sequence[ck.tasks.Task]) -> dict[str, int]:
+    """How many exemplars of each task fit the context of every model; one model is in memory at a time."""
+    fewest = {task.name: task.shots for task in tasks}
+    for named in models:
+        model = ck.load(named.name)
+        fewest = {task.name: min(fewest[task.name], equal_shots(task, [model])) for task in tasks}
+    return fewest
+
+
 def evaluate_all(
     models: Sequence[Named],
     tasks: Sequence[ck.tasks.Task],
@@ -148,9 +157,9 @@ def evaluate_all(
     same_shots: bool,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Let every model answer every task; give the counts, and the attention scores of proofs."""
-    shots = dict.fromkeys((task.name for task in tasks), None)
+    shots: dict[str, int | None] = dict.fromkeys((task.name for task in tasks), None)
     if same_shots:
-        shots = {task.name: equal_shots(task, [ck.load(each.name) for each in models]) for task in tasks}
+        shots |= fitting_all(models, tasks)
     counted, scored = [], []
     for named in tqdm(models, desc="models"):
         model = ck.load(named.name)
@@ -163,7 +172,7 @@ def evaluate_all(
                 )
                 by = [group for group in ("rule", "hops") if group in answers.groups]
                 counted.append(ck.thresholds.rows_of(answers, family=named.family, parameters=parameters, by=by))
-                if attention and decoding == decodings[0] and by:
+                if attention and decoding == decodings[0] and len(by) == 2:
                     path = folder / f"gold_scores_{len(answers.items)}_{answers.shots}.safetensors"
                     of_model = {"model": answers.model, "family": named.family, "parameters": parameters}
                     scored.append(attention_of(model, task, answers, path).assign(**of_model))
@@ -172,7 +181,8 @@ def evaluate_all(
 
 def label(keys: Sequence[object]) -> str:
     """What a part of the table is called: its task or rule and hops, and its decoding."""
-    return ", ".join(f"{key} hop{'s' * (key > 1)}" if isinstance(key, int) else str(key) for key in keys)
+    # Hops are floats where another task of the table has none.
+    return ", ".join(f"{key:.0f} hop{'s' * (key > 1)}" if isinstance(key, int | float) else str(key) for key in keys)
 
 
 def fit_all(accuracy: pd.DataFrame, draws: int, seed: int, out: Path) -> tuple[pd.DataFrame, list[str]]:
