@@ -1,26 +1,37 @@
-"""The README's example and the demo's sentences are what is printed."""
+"""The README's examples and the demo's sentences are what is printed, and its commands are understood."""
 
 import contextlib
 import io
 import re
+import runpy
+import shlex
+import warnings
 from pathlib import Path
 
+import pytest
+
 import circuitkit as ck
+from circuitkit import cli
 from circuitkit.commands.prompts import pairs_of
 from circuitkit.demo import demonstrate
 
-README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, flags=re.DOTALL)
+EXAMPLES = [
+    (code, BLOCKS[at + 1][1]) for at, (kind, code) in enumerate(BLOCKS) if kind == "python" and at + 1 < len(BLOCKS)
+]
+COMMANDS = [
+    shlex.split(line, comments=True)
+    for kind, text in BLOCKS
+    if kind == "bash"
+    for line in text.splitlines()
+    if line.startswith(("circuitkit", "python"))
+]
 
 
-def block_after(language: str, start: str) -> tuple[str, str]:
-    """A code block that begins with some text, and the block behind it."""
-    at = next(i for i, (kind, text) in enumerate(BLOCKS) if kind == language and text.startswith(start))
-    return BLOCKS[at][1], BLOCKS[at + 1][1] if at + 1 < len(BLOCKS) else ""
-
-
-def test_the_example_prints_what_stands_below_it():
-    code, printed = block_after("python", "import circuitkit")
+@pytest.mark.parametrize(("code", "printed"), EXAMPLES)
+def test_the_example_prints_what_stands_below_it(code: str, printed: str):
     out = io.StringIO()
     with contextlib.redirect_stdout(out):
         exec(code, {})
@@ -28,8 +39,32 @@ def test_the_example_prints_what_stands_below_it():
 
 
 def test_the_demo_says_what_is_quoted(tmp_path):
-    quoted, _ = block_after("text", "deductor-1m prefers")
+    quoted = next(text for kind, text in BLOCKS if kind == "text" and text.startswith("deductor-1m prefers"))
     model = ck.load("deductor-1m")
     findings = demonstrate(model, pairs_of(model, None, 48), tmp_path, progress=False)
     assert "\n".join(findings.sentences()).startswith(quoted.strip())
     assert len(README.splitlines()) < 150
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=shlex.join)
+def test_the_command_is_understood(words: list[str], monkeypatch: pytest.MonkeyPatch):
+    if words[0] == "circuitkit":
+        app, given = cli.app, words[1:]
+    else:
+        monkeypatch.syspath_prepend(str(ROOT / "experiments"))
+        app, given = runpy.run_path(str(ROOT / words[1]))["app"], words[2:]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        called, bound, _ = app.parse_args(given, exit_on_error=False, print_error=False)
+    assert callable(called)
+    assert bound.arguments
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("words", [words for words in COMMANDS if "deductor-1m" in words], ids=shlex.join)
+def test_the_command_runs(words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        cli.main(words[1:])
+    assert ended.value.code == 0
+    assert any(path.suffix in (".csv", ".safetensors") for path in (tmp_path / words[-1]).iterdir())
