@@ -104,11 +104,11 @@ def main(
             masking, model=loaded(able), questions=asked, tokens=["all", "content"], k=list(k), draws=draws
         )
     shown = replace(asked, n=min(n, forced_n))
-    for name, n_layers in zip(failing["model"], failing["n_layers"], strict=True):
-        layers: list[int | str] = [*range(n_layers), "all"]
-        cells += studies.grid(
-            forcing, model=Pretrained(name), questions=shown, layer=layers, weight=list(weights), draws=draws
-        )
+    for row in failing.itertuples():
+        # As many exemplars as its own proofs were written behind: those that fit its context.
+        own = {"model": Pretrained(row.model), "questions": shown, "shots": int(row.shots)}
+        layers: list[int | str] = [*range(int(row.n_layers)), "all"]
+        cells += studies.grid(forcing, **own, layer=layers, weight=list(weights), draws=draws)
     measured = finished(cells, out) if cells else pd.DataFrame()
     tables = {"models": judged}
     figures = {}

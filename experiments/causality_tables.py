@@ -57,9 +57,9 @@ def masking_table(cells: pd.DataFrame, seed: int) -> pd.DataFrame:
                 {
                     "model": _name(cell["model"]),
                     "tokens": cell["tokens"],
-                    "k": cell["k"],
+                    "k": int(cell["k"]),
                     "masked": kind,
-                    "n": cell["n"],
+                    "n": int(cell["n"]),
                     "accuracy": left.mean(),
                     **_tested(clean - left, "loss", seed),
                     "p_mcnemar": np.nan if mcnemar is None else mcnemar.p,

@@ -154,15 +154,13 @@ def steps_of(model: ck.Model, task: Task, shots: int) -> Iterator[Step]:
                 yield Step(proof, ids[:at], ids[at], right, kinds[proof][:at])
 
 
-def forcing(model: ck.Model, questions: Questions, layer: int | str, draws: int, weight: float) -> Cell:
+def forcing(model: ck.Model, questions: Questions, shots: int, layer: int | str, draws: int, weight: float) -> Cell:
     """Gold proofs token by token, with attention forced onto the earlier occurrences of the next token, or elsewhere.
 
     All heads of the layer (or of all layers) attend with this weight, from the last token alone; a row a gold token.
     """
     layers = model.layers_with("pattern") if layer == "all" else [int(layer)]
-    task = questions.task()
-    shots = min(questions.shots, task.most_shots)
-    steps = list(steps_of(model, task, shots))
+    steps = list(steps_of(model, questions.task(), shots))
     among = [(*step.others, *step.right) for step in steps]
     right = [step.right for step in steps]
 
