@@ -31,7 +31,7 @@ def test_a_study_is_written_whole_and_goes_on_where_it_was(tmp_path: Path) -> No
     assert len(accuracy) == len(MODELS) * 2 and set(accuracy["decoding"]) == {"clean", "paper"}
     assert set(accuracy["family"]) == {"deductor-reason", "base"} and (accuracy["total"] == 4).all()
     clean = accuracy[accuracy["decoding"] == "clean"].set_index("model")["correct"]
-    assert clean["deductor-5k-reason"] == 0 and clean["deductor-130k-reason"] == 4
+    assert clean["deductor-5k"] == 0 and clean["deductor-130k"] == 4
     assert len(pd.read_csv(tmp_path / "attention.csv")) == len(MODELS)
     fits = sorted((tmp_path / "fits").glob("*.json"))
     assert len(fits) == 2 and Threshold.load(fits[0]).sentences()[0] in told
