@@ -157,7 +157,8 @@ def random_tokens(
         for kind, those in wanted.items():
             others = [at for at in places if kind_of(at) == kind and at not in chosen]
             random.shuffle(others)
-            taken += [*others, *those][: len(those)]
+            missing = max(0, len(those) - len(others))
+            taken += [*others[: len(those)], *random.sample(those, missing)]
         drawn.append(tuple(sorted(taken)))
     return tuple(drawn)
 
