@@ -157,8 +157,8 @@ def random_tokens(
         for kind, those in wanted.items():
             others = [at for at in places if kind_of(at) == kind and at not in chosen]
             random.shuffle(others)
-            missing = max(0, len(those) - len(others))
-            taken += [*others[: len(those)], *random.sample(those, missing)]
+            lacking = max(0, len(those) - len(others))
+            taken += [*others[: len(those)], *random.sample(those, lacking)]
         drawn.append(tuple(sorted(taken)))
     return tuple(drawn)
 
