@@ -216,7 +216,7 @@ def main(
     quick
         A study of seconds whose models know nothing, to see that it runs.
     workers
-        Processes that run cells, one thread each. The default study takes about 50 minutes of one core.
+        Processes that run cells, one thread each. The default study takes about an hour of one core.
     steps
         Steps of every training, 1,000 if not given.
     questions

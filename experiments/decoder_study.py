@@ -39,7 +39,7 @@ class Plan:
     architectures: tuple[str, ...] = ARCHITECTURES
     questions: tuple[int, ...] = (1_000, 4_000, 16_000)
     seeds: tuple[int, ...] = (0, 1, 2)
-    rates: tuple[float, ...] = (2e-3, 4e-3, 8e-3)
+    rates: tuple[float, ...] = (2e-3, 4e-3, 8e-3, 16e-3)
     steps: int = 1_000
     batch: int = 16
     size: int = PARAMETERS
