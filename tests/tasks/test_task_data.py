@@ -34,7 +34,10 @@ HUB: dict[tuple[str, str | None, str], list[dict[str, Any]]] = {
     ("Maxwell-Jia/AIME_2024", None, "train"): [
         {"ID": "2024-II-4", "Problem": "Find $1+1$.", "Solution": "It is 2.", "Answer": 2}
     ],
-    ("math-ai/aime25", None, "test"): [{"problem": "Find $2+2$.", "answer": "4", "id": "0"}],
+    ("math-ai/aime25", None, "test"): [
+        {"problem": "Find $2+2$.", "answer": "4", "id": "0"},
+        {"problem": "Find $336$ degrees.", "answer": "336^\\circ", "id": "19"},
+    ],
     ("math-ai/amc23", None, "test"): [{"id": 0, "question": "Find $3+3$.", "answer": "6.0", "url": "https://…"}],
     ("HuggingFaceH4/MATH-500", None, "test"): [
         {
@@ -77,6 +80,25 @@ def test_all_questions_are_there_with_their_answers(name: str, n: int) -> None:
 
 
 @needs_data
+def test_a_problem_of_a_contest_has_one_key_whatever_numbers_its_data_gives_it(tmp_path: Path) -> None:
+    for year in (24, 25):
+        task = ck.tasks.load(f"aime{year}")
+        assert {item.key for item in task.items} == {
+            f"20{year}-{part}-{n}" for part in ("I", "II") for n in range(1, 16)
+        }
+    # As a data set without parts has them: mixed, and numbered from 0.
+    rows = [
+        json.loads(line) | {"id": None}
+        for part in ("I", "II")
+        for line in (FOLDER / f"aime/test2025-{part}.jsonl").read_text(encoding="utf-8").splitlines()
+    ][::-1]
+    data = tmp_path / "mixed.jsonl"
+    data.write_text("".join(json.dumps(row | {"id": str(n)}) + "\n" for n, row in enumerate(rows)), encoding="utf-8")
+    mixed = ck.tasks.load("aime25", data=data)
+    assert {item.key: item for item in mixed.items} == {item.key: item for item in task.items}
+
+
+@needs_data
 def test_the_papers_exemplars_give_the_papers_prompt() -> None:
     published = (FOLDER / "csqa/exemplars.txt").read_text(encoding="utf-8")
     first = json.loads((FOLDER / "csqa/dev.jsonl").read_text(encoding="utf-8").split("\n")[0])["question"]
@@ -98,7 +120,9 @@ def test_exemplars_can_be_chosen() -> None:
     assert given.shots == 3
     assert given.exemplars == ck.tasks.load("csqa").exemplars
     assert not set(own.exemplars) & set(given.exemplars)
-    assert ck.tasks.load("csqa", exemplars=["Q: a\nA: the answer is (b).\n"]).shots == 1
+    # Texts of one's own are asked as they are.
+    texts = ["Q: a\n(a)b\nA: the answer is (b).\n"]
+    assert (mine := ck.tasks.load("csqa", exemplars=texts)).shots == 1 and mine.exemplars == tuple(texts)
 
 
 def test_our_own_exemplars_have_the_papers_form(hub: None) -> None:
@@ -129,7 +153,8 @@ def test_the_hubs_rows_are_read(hub: None) -> None:
     assert gsm8k.items[0].groups == {"steps": 1}
     assert gsm8k.prompt(gsm8k.items[0]).endswith(".\n\nQ: What is 600 + 600?\nA: ")
     assert gsm8k.source.startswith("openai/gsm8k (main, test) on the hub")
-    assert [item.key for item in ck.tasks.load("aime").items] == ["2024-II-4", "2025-0"]
+    assert [item.key for item in ck.tasks.load("aime").items] == ["2024-II-4", "2025-0", "2025-II-5"]
+    assert ck.tasks.load("aime25").items[1].groups == {"year": 2025, "part": "II"}
     assert ck.tasks.load("aime24").items[0].question == "Question: Find $1+1$.\nAnswer:"
     assert ck.tasks.load("amc").items[0].gold == "6"
     math500 = ck.tasks.load("math500", prompt=competitions.BOXED)

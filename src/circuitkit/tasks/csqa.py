@@ -5,7 +5,6 @@ Sources: Talmor et al. 2019, arXiv 1811.00937 (questions); Hsiao & Dutta 2025, a
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -41,8 +40,8 @@ def task(
     """
     found = find("csqa", [FILE], [HUB], data)
     given = exemplar_texts.find("csqa", exemplars, start="Q:", end="\n")
-    # A published file of the paper's exemplars lacks a space that its prompts have: "(c)super market".
-    texts = tuple(re.sub(r"^\(([a-z])\)(?=\S)", r"(\1) ", text, flags=re.MULTILINE) for text in given.texts)
+    # A published file of the paper's exemplars lacks a space that its prompts have.
+    texts = tuple(text.replace("\n(c)super market\n", "\n(c) super market\n") for text in given.texts)
     return Task(
         "csqa",
         tuple(_item(row) for row in found.rows),
