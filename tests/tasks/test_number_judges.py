@@ -3,6 +3,7 @@
 import builtins
 import importlib.util
 import threading
+from fractions import Fraction
 
 import pytest
 from hypothesis import given
@@ -68,6 +69,11 @@ def test_what_the_papers_parser_makes_of(response: str, said: str | None) -> Non
         "The answer is 18.\n\nQ: What is 2 + 2?\nA: The answer is 4.",
         "The answer is even. There are 18",
         "The answer is\n\n$$18$$",
+        "The answer is not 17. It is 18.",
+        "The answer is 6*3.",
+        "The answer is 9 \u00d7 2",
+        "The answer is 17 1/1",
+        "<think>The answer is 20? \\boxed{20}</think>\n18",
     ],
 )
 def test_any_usual_form_of_a_number_is_read(response: str) -> None:
@@ -80,12 +86,51 @@ def test_without_a_number_there_is_no_answer(response: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "response", ["81", "The answer is -18.", "The answer is 1.8.", "The answer is 18,000.", "1/18", "so 16-3=13"]
+    "response",
+    [
+        "81",
+        "The answer is -18.",
+        "The answer is 1.8.",
+        "The answer is 18,000.",
+        "1/18",
+        "so 16-3=13",
+        # A sign before a dollar, and one that no keyboard has; a mixed number; and two at once.
+        "The answer is -$18.",
+        "The answer is −18.",
+        "The answer is 18 3/5.",
+        "The answer is 18 or 19.",
+        r"\boxed{18\text{ or }19}",
+        "It is 18 1/2",
+    ],
 )
 def test_other_numbers_are_wrong(response: str) -> None:
     judged = number(EIGHTEEN, response)
     assert judged.said is not None
     assert not judged.correct
+
+
+@given(
+    st.integers(-(10**8), 10**8).filter(lambda n: abs(n) > 999),
+    st.sampled_from(["{,}", "\\,", ",\\!", ",\\! ", "\u202f", ","]),
+    st.sampled_from(["\\boxed{{{}}}", "The answer is {}.", "so it is {}"]),
+    st.booleans(),
+)
+def test_thousands_are_read_however_they_are_divided(value: int, divided: str, form: str, minus: bool) -> None:
+    written = form.format(f"{value:,}".replace(",", divided)).replace("-", "\u2212" if minus else "-")
+    for judge in (number, expression):
+        assert judge(Item("0", "…", str(value)), written).correct
+        assert not judge(Item("0", "…", str(-value)), written).correct
+
+
+@given(st.integers(0, 50), st.integers(1, 9), st.integers(2, 9), st.sampled_from(["The answer is {}.", "so {}"]))
+def test_mixed_numbers_are_the_sum_of_their_parts(whole: int, above: int, below: int, form: str) -> None:
+    worth = Fraction(whole) + Fraction(above, below)
+    gold = f"\\frac{{{worth.numerator}}}{{{worth.denominator}}}"
+    said = form.format(f"{whole} {above}/{below}")
+    assert number(Item("0", "…", str(worth)), said).correct
+    assert not number(Item("0", "…", str(whole)), said).correct
+    assert number(Item("0", "…", str(-worth)), form.format(f"-{whole} {above}/{below}")).correct
+    assert expressions.same(gold, f"{whole} {above}/{below}")
 
 
 @given(
@@ -191,4 +236,4 @@ def test_many_answers_are_judged_at_once(monkeypatch: pytest.MonkeyPatch) -> Non
 )
 def test_a_model_that_repeats_itself_is_judged(loop: str) -> None:
     for judge in (number, expression, harness.aime, harness.math, gsm8k.paper):
-        assert not judge(Item("0", "…", "18"), f"so {loop * 30_000} it").correct
+        assert not judge(Item("0", "…", "18"), f"so {loop * 10_000} it").correct

@@ -24,10 +24,17 @@ _REACH, _TRIES = 2000, 20
 # By the clock, so it is generous: a busy machine must not change a verdict.
 _SECONDS = 15
 
-_DIGITS = r"-?(?:(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|\.\d+)(?:/\d+)?"
+_DIGITS = r"-?(?:\d+ \d+/\d+|(?:(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|\.\d+)(?:/\d+)?)"
 _NUMBER = re.compile(rf"(?<![\w.]){_DIGITS}(?!\w)")
 _ONLY_A_NUMBER = re.compile(rf"\+?\\?\$?\s*({_DIGITS})\s*(?:\\?[%$])?\.?")
-_CUE = re.compile(r"(?:\banswer(?:\s+\w+)?\s*(?:\b(?:is|would be|will be|equals)\b|[:=])|####)[\s:*_]*", re.IGNORECASE)
+_CALCULATION = re.compile(r"[\d\s.,()]+(?:[-+*/][\d\s.,()]+)+")
+_EITHER = re.compile(rf"{_DIGITS}\s*(?:\\text\s*\{{\s*or\s*\}}|\bor\b)\s*\\?\$?\s*{_DIGITS}")
+_CUE = re.compile(
+    r"(?:\banswer(?:\s+\w+)?\s*(?:\b(?:is|would be|will be|equals)\b|[:=])|####)(?![\s:*_]*not\b)[\s:*_]*",
+    re.IGNORECASE,
+)
+# Thousands as LaTeX and typesetters divide them: 1{,}234, 1,\!234, 1\,234, and with a thin space.
+_THOUSANDS = re.compile(r"(?<=\d)(?:\{,\}|,\\!|\\[,;:!]|[\u2009\u202f])\s*(?=\d{3}(?!\d))")
 _FORMULA = re.compile(
     rf"\$\$(.{{1,{_REACH}}}?)\$\$|(?<!\\)\$((?:[^$\\]|\\.)+)\$|\\\((.{{1,{_REACH}}}?)\\\)|\\\[(.{{1,{_REACH}}}?)\\\]",
     re.DOTALL,
@@ -41,7 +48,7 @@ def number() -> Judge:
     r"""The judge of answers that are numbers.
 
     It reads the last \boxed{}, else what is called the answer last, else the last number; nothing behind a further
-    question is read.
+    question is read, and no thought before "</think>". Two numbers at once, as in "7 or 8", are wrong.
 
     Raises:
         TaskError: math-verify is not installed.
@@ -89,11 +96,15 @@ def same(gold: str, said: str) -> bool:
 
 
 def _number(item: Item, response: str) -> Judgement:
-    text = own_part(response)
+    # The dollar of an amount may stand between it and its sign.
+    text = re.sub(r"-\\?\$(?=\s*[\d.])", "-", _typed(own_part(response)))
     for said in _named(text):
         # Of a calculation, its result.
         result = said.rpartition("=")[2].strip()
-        if _worth(result) is None and re.search(r"[\\^]", result) and _read(result):
+        if _EITHER.match(result):
+            return Judgement(False, result)
+        calculated = re.search(r"[\\^]", result) or _CALCULATION.fullmatch(result)
+        if _worth(result) is None and calculated and _read(result):
             return Judgement(same(item.gold, result), result)
         if (found := _only_number(result) or _first_number(result)) is not None:
             return Judgement(same(item.gold, found), found)
@@ -102,8 +113,10 @@ def _number(item: Item, response: str) -> Judgement:
 
 
 def _expression(item: Item, response: str) -> Judgement:
-    text = own_part(response)
+    text = _typed(own_part(response))
     for said in _named(text):
+        if _EITHER.match(said) and _worth(item.gold) is not None:
+            return Judgement(False, said)
         # A number before words is an amount of them.
         amount = re.match(rf"({_DIGITS})\s+[a-z]", said)
         value = amount[1] if amount else said
@@ -114,6 +127,11 @@ def _expression(item: Item, response: str) -> Judgement:
         return Judgement(False, None)
     said = formulas[-2] if len(formulas) > 1 else formulas[-1]
     return Judgement(same(item.gold, said), said)
+
+
+def _typed(text: str) -> str:
+    """A text with minus signs and thousands as a keyboard writes them."""
+    return _THOUSANDS.sub(",", text.replace("\u2212", "-").replace("\u00d7", "*"))
 
 
 def _named(text: str) -> Iterator[str]:
@@ -170,8 +188,15 @@ def _worth(text: str) -> Fraction | None:
     plain = _only_number(text)
     if plain is None:
         return None
-    above, _, below = plain.replace(",", "").partition("/")
-    return Fraction(above) / Fraction(below or 1) if below.strip("0") or not below else None
+    whole, space, fraction = plain.replace(",", "").rpartition(" ")
+    above, _, below = fraction.partition("/")
+    if below and not below.strip("0"):
+        return None
+    part = Fraction(above) / Fraction(below or 1)
+    if not space:
+        return part
+    # Of a mixed number, the sign is that of both parts.
+    return Fraction(whole) + (-part if whole.startswith("-") else part)
 
 
 def _verified(gold: str, said: str) -> bool:
@@ -187,6 +212,8 @@ def _read(text: str) -> tuple[Any, ...]:
 
     if len(text) > _LONGEST:
         return ()
+    if " " in text and (mixed := _worth(text)) is not None:
+        text = str(mixed)
     return tuple(parse(f"${text}$", parsing_timeout=_seconds()))
 
 

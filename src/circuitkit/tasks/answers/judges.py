@@ -1,4 +1,4 @@
-"""Which of a task's judges are asked, and what stands behind the answer in a response."""
+"""Which of a task's judges are asked, and which part of a response they read."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from circuitkit.tasks.task import Judge, TaskError
 
+_THOUGHT_ENDS = "</think>"
 _NEXT_QUESTION = re.compile(r"(?<=\n)[ \t]*(?:Q|Question|Problem)[ \t]*:")
 
 
@@ -24,10 +25,13 @@ def chosen(task: str, available: Mapping[str, Callable[[], Judge]], wanted: Sequ
 
 
 def own_part(response: str) -> str:
-    r"""A response up to where the model goes on to a question of its own.
+    r"""A response from behind the model's thought, if it marks one, up to where it goes on to a question of its own.
 
     >>> own_part("So it is 4.\n\nQ: What is 3 + 3?\nA: 6")
     'So it is 4.\n\n'
+    >>> own_part("<think>Is it 5? No.</think>It is 4.")
+    'It is 4.'
     """
-    found = _NEXT_QUESTION.search(response)
-    return response if found is None else response[: found.start()]
+    said = response.rpartition(_THOUGHT_ENDS)[2]
+    found = _NEXT_QUESTION.search(said)
+    return said if found is None else said[: found.start()]
