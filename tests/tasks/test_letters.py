@@ -92,6 +92,13 @@ def test_what_the_papers_parser_makes_of(response: str, said: str | None) -> Non
         "The answer is (a). No, wait: the answer is (b).",
         "Magazines are sold.\n\nB",
         "So the answer is (b).\nQ: What is red? Answer Choices: (a) sky\nA: the answer is (a).",
+        "B\n\nExplanation: (a) is a bank",
+        "(b) is the answer, not (c)",
+        "Option B is correct.",
+        "(B) is correct, because (A) is a bank.",
+        "The answer is (a)? No. (b) is right.",
+        "It isn't (a), so we have (b) left",
+        "<think>The answer is (a)? Or B is correct?</think>\n(b)",
     ],
 )
 def test_any_usual_form_is_read(response: str) -> None:
@@ -110,6 +117,16 @@ def test_any_usual_form_is_read(response: str) -> None:
         "the answer is e.g. a shop",
         "The answer is a place where people read",
         "The answer is: a bank is not it",
+        "The answer is not (b).",
+        "The answer is (B) or (C).",
+        "The answer is b or c",
+        "(b) or (c)",
+        # The choices gone through, or given again.
+        "(b) no (c) yes",
+        "(b) bookstore\n(c) department store",
+        "A: (a) bank\n(b) bookstore\n(c) department store\n(d) the mall\n(e) new york",
+        "B\nC\nD",
+        "<think>The answer is (b).</think>",
     ],
 )
 def test_what_says_no_letter_of_the_question_is_unparseable(response: str) -> None:
@@ -126,6 +143,11 @@ def test_no_response_is_an_error(response: str) -> None:
     for judge in (paper, robust):
         judged = judge(ITEM, response)
         assert judged.correct == (judged.said == "b")
+
+
+def test_a_choices_words_are_read_with_its_own_full_stop() -> None:
+    item = Item("0", "Q: What? Answer Choices: (a) a desk\n(b) a car.\n", "b")
+    assert robust(item, "A: A car.") == robust(item, "a car") == Judgement(True, "b")
 
 
 def test_choices_are_read_in_the_forms_that_prompts_have() -> None:
@@ -145,7 +167,9 @@ def test_many_responses_are_judged_at_once() -> None:
     assert all(robust(item, "It sells magazines. So the answer is (b).").correct for item in items)
 
 
-@pytest.mark.parametrize("loop", ["\n", " ", "(", "the answer is ", "*\n", "A: ", "the answer is (b or ", "\\boxed{"])
+@pytest.mark.parametrize(
+    "loop", ["\n", " ", "(", "the answer is ", "*\n", "A: ", "the answer is (b or ", "\\boxed{", "(b) ", "b\n"]
+)
 def test_a_model_that_repeats_itself_is_judged(loop: str) -> None:
     for judge in (paper, robust):
         assert judge(ITEM, f"so {loop * 30_000} it").said in (None, "b")

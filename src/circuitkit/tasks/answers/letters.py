@@ -25,6 +25,15 @@ _LEAD = (
     r"|\\(?:boxed|text\w*|mathrm|mathbf)\s*\{)*"
 )
 _LED = re.compile(_CUE + _LEAD, re.IGNORECASE)
+_IS_RIGHT = (
+    r"[*_`\"'\u201d\u2019]{0,3}\s+is\s+"
+    r"(?:correct|right|the\s+(?:(?:correct|right|best|only|final)\s+)?(?:answer|choice|option))\b"
+)
+# What stands right before a choice's mark, and so far back it is looked for.
+_BEFORE = 40
+_DENIED = re.compile(
+    r"(?:\bnot|n['\u2019]t|\bnever|\bneither|\bnor)\s+(?:(?:the|option|choice|letter|answer)\s+){0,3}\Z", re.IGNORECASE
+)
 _CLOSED = r"(?=[\s*_`\"'\u201d\u2019$}\])]*(?:[.,;:!?](?!\w)|\n|$)|\s+(?:because|since|as|for|and)\b)"
 
 
@@ -46,7 +55,8 @@ def paper(item: Item, response: str) -> Judgement:
 def robust(item: Item, response: str) -> Judgement:
     r"""Read the last answer that is given in any usual form, a choice's own words included.
 
-    Only letters that the question has are answers, and nothing behind a further question is read.
+    Only letters that the question has are answers, and nothing behind a further question is read, and no thought before
+    "</think>". A list of the choices is no answer, and neither are two letters at once, as in "(a) or (b)".
 
     >>> item = Item("0", "Q: Which is blue? Answer Choices: (a) grass\n(b) sky\n", "b")
     >>> [robust(item, said).said for said in ("**B**", "It must be \\boxed{b}", "The answer is the sky.", "(z)")]
@@ -78,29 +88,44 @@ def _said(offered: Mapping[str, str], response: str) -> str | None:
         return None
     text = re.sub(r"^\s*A:", "", response).strip()
     forms = _forms("".join(offered))
-    if given := _behind_cues(forms, offered, text) + [
-        (found.start(), _letter(found)) for found in forms.marked.finditer(text)
-    ]:
-        return max(given)[1]
-    whole = text.strip(" .*_`\"'\n").lower()
-    if by_words := [letter for letter, words in offered.items() if words.lower() == whole]:
+    given = _behind_cues(forms, offered, text)
+    given += [(found.start(), _alone(forms, found)) for found in forms.marked.finditer(text)]
+    if given:
+        return max(given, key=lambda each: each[0])[1]
+    whole = _bare(text)
+    if by_words := [letter for letter, words in offered.items() if _bare(words) == whole]:
         return by_words[0]
-    for pattern, part in zip(forms.alone, (text, text, text.rpartition("\n")[2]), strict=True):
-        if found := pattern.match(part):
-            return _letter(found)
-    mentioned = {letter.lower() for letter in re.findall(r"\(([A-Za-z])\)", text)} & offered.keys()
+    if lines := {_letter(found) for found in forms.line.finditer(text)}:
+        return lines.pop() if len(lines) == 1 else None
+    if (found := forms.opening.match(text)) and not _lists(forms, _letter(found), text[found.end() :]):
+        return _letter(found)
+    mentioned = {
+        _letter(found)
+        for found in forms.mark.finditer(text)
+        if not _DENIED.search(text[max(0, found.start() - _BEFORE) : found.start()])
+    }
     return mentioned.pop() if len(mentioned) == 1 else None
 
 
-def _behind_cues(forms: _Forms, offered: Mapping[str, str], text: str) -> list[tuple[int, str]]:
-    """Where an answer follows a cue such as "the answer is", and the letter that is meant."""
+def _bare(text: str) -> str:
+    return text.strip(" .*_`\"'\n").lower()
+
+
+def _lists(forms: _Forms, first: str, rest: str) -> bool:
+    """Whether a response goes through the choices, as its next letter is the one behind its first."""
+    following = forms.mark.search(rest)
+    return following is not None and ord(_letter(following)) == ord(first) + 1
+
+
+def _behind_cues(forms: _Forms, offered: Mapping[str, str], text: str) -> list[tuple[int, str | None]]:
+    """Where an answer follows a cue such as "the answer is", and the letter that is meant; none where two are."""
     # The lead has taken the article.
     by_words = {re.sub(r"^the\s+", "", words.lower()): letter for letter, words in offered.items() if words}
     longest = max(map(len, by_words), default=0)
-    given = []
+    given: list[tuple[int, str | None]] = []
     for cue in _LED.finditer(text):
         if found := forms.answer.match(text, cue.end()):
-            given.append((cue.start(), _letter(found)))
+            given.append((cue.start(), _alone(forms, found)))
             continue
         rest = text[cue.end() : cue.end() + longest + 1].lower()
         said = [words for words in by_words if rest.startswith(words) and not rest[len(words) :][:1].isalnum()]
@@ -109,17 +134,34 @@ def _behind_cues(forms: _Forms, offered: Mapping[str, str], text: str) -> list[t
     return given
 
 
+def _alone(forms: _Forms, found: re.Match[str]) -> str | None:
+    """The letter of an answer, and none where another stands beside it, as in "(a) or (b)"."""
+    return None if forms.another.match(found.string, found.end()) else _letter(found)
+
+
 def _letter(found: re.Match[str]) -> str:
     return next(group for group in found.groups() if group is not None).lower()
 
 
 @dataclass(frozen=True)
 class _Forms:
-    """How a letter is given as an answer: behind a cue, without one, or as all, the beginning or the last line."""
+    """How a letter is given as an answer.
+
+    Attributes:
+        answer: behind a cue.
+        another: behind such an answer, one more beside it.
+        marked: without a cue, anywhere.
+        line: as all of a line.
+        opening: as the beginning of the response.
+        mark: a choice's mark, which is no answer by itself.
+    """
 
     answer: re.Pattern[str]
+    another: re.Pattern[str]
     marked: re.Pattern[str]
-    alone: tuple[re.Pattern[str], ...]
+    line: re.Pattern[str]
+    opening: re.Pattern[str]
+    mark: re.Pattern[str]
 
 
 @lru_cache(maxsize=256)
@@ -127,8 +169,10 @@ def _forms(letters: str) -> _Forms:
     some = f"[{letters}]"
     # "a" and "i" are words too: bare, they are answers only where the sentence or clause ends.
     answer = rf"\(\s*({some})\s*(?:\)|\Z)|({some})\)|((?![ai]){some})(?![\w'\u2019]|\.\w)|({some}){_CLOSED}"
+    another = rf"(?<![a-z]{{2}})\s*(?:\b(?:or|and)\b|/|&)\s*(?:option\s+|choice\s+)?(?:\({some}\)|{some}(?!\w))"
     boxed = rf"\\boxed\s?\{{\s?(?:\\\w+\s?\{{\s?)?\(?\s?({some})\s?\)?\s?[}}.:]"
     plain = rf"\b(?:is|so|thus|hence|therefore|(?:must|should|would|has\sto)\sbe)\b,?[\s:*_]{{0,9}}\(({some})\)"
-    texts = (answer, f"{boxed}|{plain}", rf"\W*({some})\W*\Z", rf"\W*({some})[).:](?!\w)")
-    behind, marked, whole, opening = (re.compile(text, re.IGNORECASE) for text in texts)
-    return _Forms(behind, marked, (whole, opening, whole))
+    named = rf"(?:\(({some})\)|\b(?:option|choice|letter)\s+({some})\b|(?<!\S)((?![ai]){some})){_IS_RIGHT}"
+    line = rf"^[^\w\n]*({some})[^\w\n]*$"
+    texts = (answer, another, f"{boxed}|{plain}|{named}", line, rf"\W*({some})[).:](?!\w)", rf"\(({some})\)")
+    return _Forms(*(re.compile(text, re.IGNORECASE | re.MULTILINE) for text in texts))
