@@ -126,5 +126,11 @@ class Task:
         return replace(self, items=tuple(known[key] for key in keys))
 
     def first(self, n: int) -> Task:
-        """The same task with its first questions alone."""
+        """The same task with its first questions alone, or all where there are fewer.
+
+        Raises:
+            TaskError: n is under 1.
+        """
+        if n < 1:
+            raise TaskError(f"{self.name}: the first {n} questions are none: give 1 or more")
         return replace(self, items=self.items[:n])
