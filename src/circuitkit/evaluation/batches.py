@@ -27,16 +27,17 @@ def rows_at_once(model: Model, writings: Sequence[Writing], budget: int | None =
     return max(1, min(int(available // a_row), _MOST_ON_CPU if on_cpu else _MOST_ELSEWHERE))
 
 
-def prompts_at_once(model: Model, prompts: Sequence[Sequence[int]], budget: int | None = None) -> int:
-    """How many of these prompts, the longest first, are read together."""
+def prompts_at_once(model: Model, prompts: Sequence[Sequence[int]], shared: int, budget: int | None = None) -> int:
+    """How many of these prompts, the longest first, are read together, behind so many tokens that are read already."""
     on_cpu = model.device.type == "cpu"
-    longest = max(1, len(prompts[0]))
+    longest = len(prompts[0])
+    read = longest - shared
     wide = 8 * model.d_model + 3 * _most(model, "intermediate_size", 4 * model.d_model)
     heads = _most(model, "num_attention_heads", 16)
-    a_prompt = longest * (wide + 2 * heads * longest) * model.hf.dtype.itemsize + longest * _bytes_a_token(model)
+    a_prompt = read * (wide + 2 * heads * longest) * model.hf.dtype.itemsize + longest * _bytes_a_token(model)
     available = memory(model, budget if budget is not None or not on_cpu else _BUDGET_ON_CPU)
     most = int(available // (2 * a_prompt))
-    return max(1, min(most, _TOKENS_ON_CPU // longest) if on_cpu else most)
+    return max(1, min(most, _TOKENS_ON_CPU // read) if on_cpu else most)
 
 
 def _bytes_a_token(model: Model) -> int:

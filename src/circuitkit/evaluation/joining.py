@@ -1,14 +1,17 @@
-"""Whether a model's rows can come and go: looked at in its settings, and tried on its own numbers once."""
+"""Whether rows can come and go, and share what they begin with: looked at in settings, and tried on numbers once."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from transformers import DynamicCache
 
+from circuitkit.evaluation.reading import Prefix, left_padded, next_logits
 from circuitkit.evaluation.rows_cache import RowsCache
 from circuitkit.run.interventions import Intervention, axis_names
 
@@ -16,7 +19,10 @@ if TYPE_CHECKING:
     from circuitkit.model import Model
 
 _KEPT_WHOLE = {"full_attention", "sliding_attention"}
+_ALIKE = 3
+"""Tokens that the prompts of a try begin with alike."""
 _tried: WeakKeyDictionary[Model, str | None] = WeakKeyDictionary()
+_shares: WeakKeyDictionary[Model, bool] = WeakKeyDictionary()
 
 
 def why_rows_stay(model: Model) -> str | None:
@@ -30,7 +36,7 @@ def why_rows_stay(model: Model) -> str | None:
         if reason is None and model.sessions:
             # What a context holds may name positions that a try does not have.
             return None
-        _tried[model] = reason or _by_trying(model)
+        _tried[model] = reason or _why_not(model, _joined)
     return _tried[model]
 
 
@@ -43,21 +49,50 @@ def _by_settings(model: Model) -> str | None:
     kinds = set(getattr(model.config, "layer_types", None) or ())
     if other := sorted(kinds - _KEPT_WHOLE):
         return f"it has layers of {', '.join(other)}"
-    slides = "sliding_attention" in kinds or getattr(model.config, "sliding_window", None) is not None
-    if slides and not type(root).__module__.startswith("transformers.models."):
+    if _slides(model) and not type(root).__module__.startswith("transformers.models."):
         return "it attends through a sliding window, in code of its own"
     if getattr(model.config, "num_kv_shared_layers", 0):
         return "its layers share keys and values"
     return None
 
 
-def _by_trying(model: Model) -> str | None:
-    """Two prompts read apart, joined, and read on, against each of them read at once."""
+def _slides(model: Model) -> bool:
+    kinds = getattr(model.config, "layer_types", None) or ()
+    return "sliding_attention" in kinds or getattr(model.config, "sliding_window", None) is not None
+
+
+def may_share_prefix(model: Model) -> bool:
+    """Whether a model computes the same where prompts are read on from what they all begin with.
+
+    >>> may_share_prefix(ck.load("deductor-130k"))
+    True
+    """
+    if model not in _shares:
+        # Between prefix and rest stands padding, by which a window would be counted too short.
+        if why_rows_stay(model) is not None or _slides(model) or not model.accepts("position_ids"):
+            _shares[model] = False
+        elif model.sessions:
+            return False
+        else:
+            _shares[model] = _why_not(model, _read_on) is None
+    return _shares[model]
+
+
+def holds_alike_for_prefix(intervention: Intervention) -> bool:
+    """Whether an intervention does the same to the tokens that all prompts begin with in every prompt."""
+    held = intervention
+    named = (held.site.position, held.site.key, *(held.queries or ()), *(held.keys or ()))
+    counted_from_the_end = any(position is not None and position < 0 for position in named)
+    return not counted_from_the_end and held.value_positions is None and why_rows_are_named([held]) is None
+
+
+def _why_not(model: Model, read: Callable[[Model, list[list[int]]], Tensor]) -> str | None:
+    """What comes of reading two prompts in some way, but for the last token of each, and then this, against at once."""
     last = max(2, min(model.vocabulary or 8, 64)) - 1
-    rows = [[last - (3 * at + shift) % last for at in range(length)] for shift, length in ((0, 7), (1, 4))]
+    rows = [[*range(_ALIKE), *(last - (3 * at + shift) % last for at in range(n))] for shift, n in ((0, 7), (1, 4))]
     try:
         with torch.no_grad():
-            found, expected = _joined(model, rows), torch.cat([_at_once(model, row) for row in rows])
+            found, expected = read(model, rows), torch.cat([_at_once(model, row) for row in rows])
     except (TypeError, AttributeError, RuntimeError, ValueError, IndexError, NotImplementedError) as error:
         return f"its cache cannot be joined ({type(error).__name__}: {error})"
     close = 1e-3 if model.hf.dtype == torch.float32 else 0.1
@@ -74,23 +109,27 @@ def _at_once(model: Model, row: list[int]) -> Tensor:
 
 
 def _joined(model: Model, rows: list[list[int]]) -> Tensor:
-    """The logits behind each row, whose last token is read out of a joined cache."""
-    device = model.device
+    """Each row read apart, and their caches joined."""
     caches = []
     for row in rows:
         caches.append(DynamicCache())
-        ids = torch.tensor([row[:-1]], device=device)
-        model.hf(input_ids=ids, attention_mask=torch.ones_like(ids), past_key_values=caches[-1], use_cache=True)
-    zero = torch.tensor([0], device=device)
+        ids, mask = left_padded([row[:-1]], model.device)
+        next_logits(model, ids, mask, mask, caches[-1])
+    zero = torch.tensor([0], device=model.device)
     cache = RowsCache(caches[0], zero.repeat(2))
     cache.put(zero + 1, caches[1], zero)
-    longest = max(map(len, rows))
-    mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows], device=device)
-    arguments: dict[str, Any] = {"input_ids": torch.tensor([row[-1:] for row in rows], device=device)}
-    if model.accepts("position_ids"):
-        arguments["position_ids"] = mask.sum(-1, keepdim=True) - 1
-    logits: Tensor = model.hf(**arguments, attention_mask=mask, past_key_values=cache, use_cache=True).logits[:, -1]
-    return logits.float()
+    return _last(model, rows, left_padded(rows, model.device)[1], cache)
+
+
+def _read_on(model: Model, rows: list[list[int]]) -> Tensor:
+    """What both begin with read once, and each row from there."""
+    _, mask, cache, _ = Prefix(model, tuple(rows[0][:_ALIKE])).read_on(model, [tuple(row[:-1]) for row in rows])
+    return _last(model, rows, F.pad(mask, (0, 1), value=True), cache)
+
+
+def _last(model: Model, rows: list[list[int]], mask: Tensor, cache: DynamicCache) -> Tensor:
+    ids = torch.tensor([row[-1:] for row in rows], device=model.device)
+    return next_logits(model, ids, mask, mask, cache).float()
 
 
 def why_rows_are_named(interventions: list[Intervention]) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +13,7 @@ from transformers import DynamicCache
 
 from circuitkit.evaluation.choosing import Chooser
 from circuitkit.evaluation.errors import EvaluationError
+from circuitkit.evaluation.reading import Prefix, left_padded, next_logits
 from circuitkit.evaluation.rows_cache import RowsCache
 from circuitkit.evaluation.writing import Ending, Writing
 from circuitkit.run.run import nan_advice, nan_row
@@ -31,10 +32,11 @@ class Rows:
         model: who writes.
         chooser: chooses tokens.
         ending: says what ends a response.
+        prefix: what all prompts begin with, where that has been read.
     """
 
-    def __init__(self, model: Model, chooser: Chooser, ending: Ending) -> None:
-        self.model, self.chooser, self.ending = model, chooser, ending
+    def __init__(self, model: Model, chooser: Chooser, ending: Ending, prefix: Prefix | None = None) -> None:
+        self.model, self.chooser, self.ending, self.prefix = model, chooser, ending, prefix
         self.writings: list[Writing] = []
         self._cache: RowsCache | None = None
         nothing = torch.zeros(0, 0, dtype=torch.long, device=model.device)
@@ -55,9 +57,12 @@ class Rows:
         began = time.perf_counter()
         prompts = list(dict.fromkeys(writing.asked.ids for writing in writings))
         number = {ids: at for at, ids in enumerate(prompts)}
-        ids, mask = left_padded(prompts, self.model.device)
-        cache = DynamicCache()
-        logits = self._forward(ids, mask, mask, cache)
+        if self.prefix is None:
+            ids, mask = left_padded(prompts, self.model.device)
+            cache = DynamicCache()
+            logits = next_logits(self.model, ids, mask, mask, cache)
+        else:
+            ids, mask, cache, logits = self.prefix.read_on(self.model, prompts)
         rows = torch.tensor([number[writing.asked.ids] for writing in writings], device=ids.device)
         ids, mask, prompt = ids[rows], mask[rows], mask[rows]
         chosen = self._choose(logits[rows.to(logits.device)], ids, mask, writings)
@@ -73,7 +78,7 @@ class Rows:
         began = time.perf_counter()
         self._move_together()
         live = [writing for writing in self.writings if writing.ended is None]
-        logits = self._forward(self._ids[:, -1:], self._mask, self._prompt, self._cache)
+        logits = next_logits(self.model, self._ids[:, -1:], self._mask, self._prompt, self._cache)
         chosen = self._choose(logits, self._ids, self._mask, self.writings)
         self._ids, self._mask, self._prompt = (
             _append(self._ids, chosen),
@@ -81,20 +86,6 @@ class Rows:
             _append(self._prompt, False),
         )
         _share(time.perf_counter() - began, live)
-
-    def _forward(self, ids: Tensor, mask: Tensor, prompt: Tensor, cache: Any) -> Tensor:
-        """The logits of each row's next token."""
-        for session in self.model.sessions:
-            session.follow(prompt)
-        arguments: dict[str, Any] = {"input_ids": ids, "attention_mask": mask.long(), "past_key_values": cache}
-        if self.model.accepts("position_ids"):
-            positions = (mask.long().cumsum(-1) - 1).clamp(min=0)[:, -ids.shape[1] :]
-            # A row that has ended may be computed beyond the context; nobody reads it.
-            arguments["position_ids"] = positions.clamp(max=(self.model.context or 1 << 62) - 1)
-        if self.model.accepts("logits_to_keep"):
-            arguments["logits_to_keep"] = 1
-        logits: Tensor = self.model.hf(**arguments, use_cache=True).logits[:, -1]
-        return logits
 
     def _choose(self, logits: Tensor, ids: Tensor, mask: Tensor, writings: Sequence[Writing]) -> Tensor:
         if nan_row(logits) is not None:
@@ -163,14 +154,6 @@ class Rows:
             assert self._cache is not None
             self._cache.trim(empty)
             self._ids, self._mask, self._prompt = (each[:, empty:] for each in (self._ids, self._mask, self._prompt))
-
-
-def left_padded(prompts: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Token ids and which of them are real, `[row, column]`; padding is a token of the row's own, and is hidden."""
-    width = max(map(len, prompts))
-    ids = torch.tensor([[*[row[0]] * (width - len(row)), *row] for row in prompts], device=device)
-    lengths = torch.tensor([len(row) for row in prompts], device=device)
-    return ids, torch.arange(width, device=device) >= width - lengths[:, None]
 
 
 def _append(tensor: Tensor, column: Tensor | bool) -> Tensor:

@@ -88,7 +88,7 @@ def evaluate(
     _check(model, way, seeds, samples, room, interventions)
     check_size(batch_size)
     ending = Ending(model.tokenizer, _end_tokens(model), asking.task.stop, thinks=chat, must_think=think is True)
-    writer, how = _writer(model, interventions, Chooser(way), ending, batch_size)
+    writer = _writer(model, interventions, Chooser(way), ending, batch_size)
     writings = [
         Writing(each, sample, seed, _room(model, each, room))
         for each in asked
@@ -109,7 +109,7 @@ def evaluate(
         shots=asking.shots,
         exemplars=asking.task.exemplars[: asking.shots],
         chance=asking.task.chance,
-        provenance=_provenance(model, asking, asked, way, interventions, room, how, seeds, samples),
+        provenance=_provenance(model, asking, asked, way, interventions, room, writer.how, seeds, samples),
     )
     if folder is not None:
         found.save_beside(folder)
@@ -169,12 +169,12 @@ def _check(
 
 def _writer(
     model: Model, interventions: Interventions | ByBatch, chooser: Chooser, ending: Ending, size: int | None
-) -> tuple[ComingAndGoing | Staying, str]:
-    """The way in which responses are written, and what is said of it."""
+) -> ComingAndGoing | Staying:
+    """The way in which responses are written."""
     why = why_rows_stay(model)
     if callable(interventions):
         how = "batches that stay, since interventions are made for each"
-        return Staying(model, interventions, chooser, ending, size, padded=why is None), how
+        return Staying(model, interventions, chooser, ending, size, padded=why is None, how=how)
     listed = list(interventions)
     if named := why_rows_are_named(listed):
         raise EvaluationError(
@@ -182,8 +182,9 @@ def _writer(
             "that makes its interventions"
         )
     if why is not None:
-        return Staying(model, listed, chooser, ending, size, padded=False), f"batches of equal lengths, since {why}"
-    return ComingAndGoing(model, listed, chooser, ending, size), "rows that come and go"
+        how = f"batches of equal lengths, since {why}"
+        return Staying(model, listed, chooser, ending, size, padded=False, how=how)
+    return ComingAndGoing(model, listed, chooser, ending, size)
 
 
 def _end_tokens(model: Model) -> frozenset[int]:

@@ -15,7 +15,9 @@ from torch import Tensor
 from circuitkit.evaluation.batches import prompts_at_once, rows_at_once
 from circuitkit.evaluation.choosing import Chooser
 from circuitkit.evaluation.errors import EvaluationError
-from circuitkit.evaluation.rows import Rows, check_finite, left_padded
+from circuitkit.evaluation.joining import holds_alike_for_prefix, may_share_prefix
+from circuitkit.evaluation.reading import Prefix, left_padded, prefix_of
+from circuitkit.evaluation.rows import Rows, check_finite
 from circuitkit.evaluation.writing import Ending, Writing
 from circuitkit.model.tokens import Tokens
 from circuitkit.run.interventions import Interventions
@@ -49,6 +51,17 @@ class ComingAndGoing:
         self.model, self.interventions, self.chooser, self.ending = model, interventions, chooser, ending
         self.size = size
         self.session = model.intervene(interventions) if interventions else None
+        # Tried here, where the session does not hold yet.
+        self._may_share = may_share_prefix(model)
+        self._prefix: Prefix | None = None
+
+    @property
+    def how(self) -> str:
+        """How responses were written, in words."""
+        if self._prefix is None:
+            return "rows that come and go"
+        alike, spared = len(self._prefix.ids), self._prefix.spared
+        return f"rows that come and go; {alike} tokens that all prompts begin with read once, which spared {spared}"
 
     def written(self, writings: Sequence[Writing]) -> Iterator[Writing]:
         """Each response, as it ends.
@@ -63,9 +76,10 @@ class ComingAndGoing:
             if self.session is not None:
                 stack.enter_context(self.session)
             stack.callback(self._unfollow)
+            self._prefix = self._read_prefix(waiting)
             size = self.size or rows_at_once(self.model, waiting)
             while waiting:
-                rows = Rows(self.model, self.chooser, self.ending)
+                rows = Rows(self.model, self.chooser, self.ending, self._prefix)
                 try:
                     yield from self._until_all_end(rows, waiting, size)
                 except (RuntimeError, MemoryError) as error:
@@ -79,6 +93,12 @@ class ComingAndGoing:
                         writing.begin()
                     del rows
                     gc.collect()
+
+    def _read_prefix(self, waiting: Sequence[Writing]) -> Prefix | None:
+        held = [each for session in self.model.sessions for each in session.interventions]
+        if not self._may_share or not all(map(holds_alike_for_prefix, held)):
+            return None
+        return prefix_of(self.model, {writing.asked.ids for writing in waiting})
 
     def _until_all_end(self, rows: Rows, waiting: list[Writing], size: int) -> Iterator[Writing]:
         """Write until no response is left; those that have not begun stay in `waiting`."""
@@ -95,7 +115,7 @@ class ComingAndGoing:
     def _joined(self, rows: Rows, waiting: list[Writing], free: int) -> Iterator[Writing]:
         while waiting and free > 0:
             prompts = list(dict.fromkeys(writing.asked.ids for writing in waiting[:free]))
-            most = prompts_at_once(self.model, prompts)
+            most = prompts_at_once(self.model, prompts, shared=0 if self._prefix is None else len(self._prefix.ids))
             together = set(prompts[:most])
             joining = [writing for writing in waiting[:free] if writing.asked.ids in together]
             rows.join(joining)
@@ -118,6 +138,7 @@ class Staying:
         chooser, ending: how tokens are chosen, and what ends a response.
         size: responses at a time; None for as many as the memory holds.
         padded: whether prompts of different lengths may share a batch.
+        how: how responses are written, in words.
 
     Attributes:
         session: what holds the interventions while responses are written; None where each batch has its own, or none.
@@ -131,9 +152,10 @@ class Staying:
         ending: Ending,
         size: int | None,
         padded: bool,
+        how: str,
     ) -> None:
         self.model, self.interventions, self.chooser, self.ending = model, interventions, chooser, ending
-        self.size, self.padded = size, padded
+        self.size, self.padded, self.how = size, padded, how
         self.session = model.intervene(interventions) if not callable(interventions) and interventions else None
 
     def written(self, writings: Sequence[Writing]) -> Iterator[Writing]:
