@@ -78,6 +78,18 @@ def test_within_families_is_told_apart_from_over_all():
     assert table.loc["a", "least_p"] == pytest.approx(2 / 24)
 
 
+def test_a_family_whose_accuracies_are_alike_has_no_correlation():
+    table = pd.DataFrame(
+        {"family": list("aaabbb"), "score": [1.0, 2, 3, 4, 5, 6], "accuracy": [10.0, 20, 30, 100, 100, 100]}
+    )
+    found = ck.attention.against_accuracy(table).set_index("models_of")
+    assert found.loc["b", ["correlation", "p", "least_p"]].isna().all() and found.loc["b", "models"] == 3
+    assert found.loc["within families", "correlation"] == pytest.approx(1.0)
+    assert found.loc["within families", "models"] == 3
+    with pytest.raises(ValueError, match="nothing can be said within one"):
+        ck.attention.against_accuracy(table.query("family == 'b'"))
+
+
 def test_tables_that_say_nothing_within_a_family_are_refused():
     table = pd.DataFrame({"family": ["a", "a", "b"], "score": [1.0, 2.0, 3.0], "accuracy": [1.0, 2.0, 3.0]})
     with pytest.raises(ValueError, match="no family has three models"):

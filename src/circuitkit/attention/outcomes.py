@@ -84,7 +84,8 @@ def against_accuracy(
     The row "all" is what a reader of one scatter plot sees, and mixes families that differ in both. The row "within
     families" is the mean of the families' correlations, weighted by their models, with accuracies permuted inside each
     family alone. The p is two-sided; that of a family is exact where it has few models, and its least value is told
-    beside it: three models of one family cannot reach 0.05.
+    beside it: three models of one family cannot reach 0.05. A family whose scores or accuracies are all alike has no
+    correlation: its row holds NaN, and "within families" leaves it out.
 
     Args:
         table: a row a model.
@@ -93,7 +94,7 @@ def against_accuracy(
         draws: of them.
 
     Raises:
-        ValueError: a column is missing or holds NaN, or no family has three models.
+        ValueError: a column is missing or holds NaN, or no family has three models that differ in both.
 
     >>> models = pd.DataFrame({"family": list("aaabbb"), "score": [1, 2, 3, 7, 8, 9], "accuracy": [6, 5, 4, 9, 8, 7]})
     >>> against_accuracy(models).set_index("models_of")["correlation"].round(2).to_dict()
@@ -107,27 +108,36 @@ def against_accuracy(
     groups = {str(name): group for name, group in table.groupby(family, sort=False) if len(group) >= 3}
     if not groups:
         raise ValueError("no family has three models, so nothing can be said within one")
-    ranked = {name: _ranks(group, score, accuracy) for name, group in {"all": table, **groups}.items()}
-    rows = []
+    differing = [name for name, group in groups.items() if group[[score, accuracy]].nunique().min() > 1]
+    if not differing:
+        raise ValueError("in every family all scores or all accuracies are alike, so nothing can be said within one")
+    rows: list[dict[str, object]] = []
     drawn: dict[str, Floats] = {}
-    for name, (scores, accuracies) in ranked.items():
+    found: dict[str, float] = {}
+    for name, group in {"all": table, **groups}.items():
+        if name != "all" and name not in differing:
+            unknown = dict.fromkeys(("correlation", "p", "least_p"), np.nan)
+            rows.append({"models_of": name, "models": len(group), **unknown})
+            continue
+        scores, accuracies = _ranks(group, score, accuracy)
+        found[name] = float(scores @ accuracies)
         drawn[name], exact = _permuted(scores, accuracies, draws, rng)
-        rows.append(_row(name, len(scores), float(scores @ accuracies), drawn[name], exact))
-    weights = np.array([len(groups[name]) for name in groups]) / sum(map(len, groups.values()))
-    observed = sum(w * float(ranked[name][0] @ ranked[name][1]) for w, name in zip(weights, groups, strict=True))
-    mixed = [rng.choice(drawn[name], draws) for name in groups]
-    together = np.asarray(weights @ np.stack(mixed))
-    rows.append(_row("within families", sum(map(len, groups.values())), observed, together, exact=False))
+        rows.append(_row(name, len(scores), found[name], drawn[name], exact))
+    sizes = np.array([len(groups[name]) for name in differing])
+    weights = sizes / sizes.sum()
+    mean = float(weights @ np.array([found[name] for name in differing]))
+    together = np.asarray(weights @ np.stack([rng.choice(drawn[name], draws) for name in differing]))
+    rows.append(_row("within families", int(sizes.sum()), mean, together, exact=False))
     return pd.DataFrame(rows)
 
 
 def _ranks(group: pd.DataFrame, score: str, accuracy: str) -> tuple[Floats, Floats]:
-    """Ranks, centred and scaled so that their product is Spearman's correlation; zeros where all are alike."""
+    """Ranks, centred and scaled so that their product is Spearman's correlation."""
     both = []
     for name in (score, accuracy):
         ranks = stats.rankdata(group[name].to_numpy(dtype=np.float64))
         centred = ranks - ranks.mean()
-        both.append(centred / max(float(np.linalg.norm(centred)), 1e-300))
+        both.append(centred / float(np.linalg.norm(centred)))
     return both[0], both[1]
 
 
