@@ -135,6 +135,8 @@ def test_scores_load_again(tmp_path):
     assert again.table.equals(scored.table) and again.frame.equals(scored.frame)
     assert again.provenance == json.loads(json.dumps(scored.provenance))
     assert again.plot().get_title() == "Attention score of the next gold token, 3 proofs"
+    one = ck.attention.gold_scores(model, [p for p, _ in proofs], [g for _, g in proofs], progress=False).plot()
+    assert [text.get_text() for text in one.figure.legends[0].get_texts()] == ["mean over proofs (line: 95% interval)"]
     with pytest.raises(ValueError, match="holds no token scores"):
         ck.attention.TokenScores.load(tmp_path / "gold.safetensors")
 

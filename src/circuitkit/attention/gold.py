@@ -119,6 +119,7 @@ class GoldScores:
                 unit=unit,
                 name=f"head of layer {self.layers[0]}",
                 interval=(table["low"].to_numpy(), table["high"].to_numpy()) if several else None,
+                effect_name="mean over proofs",
                 axes=axes,
             )
         return plots.heatmap(

@@ -31,13 +31,14 @@ def bars(
     control_interval: Ends | None = None,
     interval_name: str = "line: 95% interval",
     control_name: str = "the middle 95% of them",
+    effect_name: str = "effect",
     axes: Axes | None = None,
 ) -> Axes:
     """Draw effects as bars with their intervals and, where given, random controls beside them.
 
-    `name` says what a bar is, `unit` what its height is, `interval` the low and high ends, `interval_name`
-    and `control_name` what the lines on the bars show. A bar that is NaN is left out. Raises
-    ValueError where lengths disagree.
+    `name` says what a bar is, `unit` what its height is, `effect_name` what the legend calls it, `interval` the low
+    and high ends, `interval_name` and `control_name` what the lines on the bars show. A bar that is NaN is left out.
+    Raises ValueError where lengths disagree.
 
     >>> bars(np.array([1.0, 0.2]), labels=["3.1", "3.2"], title="Drop", unit="logits").get_ylabel()
     'logits'
@@ -51,7 +52,7 @@ def bars(
     width = 0.8 if controls is None else 0.4
     places = np.arange(len(labels), dtype=np.float64) - (0.8 - width) / 2
     drawn = [_draw(axes, places, heights, interval, width, _EFFECT)]
-    drawn[0].set_label("effect" if interval is None else f"effect ({interval_name})")
+    drawn[0].set_label(effect_name if interval is None else f"{effect_name} ({interval_name})")
     if controls is not None:
         drawn.append(_draw(axes, places + width, as_array(controls), control_interval, width, _CONTROL))
         spread = "" if control_interval is None else f" (line: {control_name})"
