@@ -41,6 +41,9 @@ def test_a_precision_that_overflows_is_named():
         ck.attention.agreement(model, [list(range(5, 25))], dtypes=["float16"], progress=False)
     with pytest.raises(ValueError, match="'int8' is no precision"):
         ck.attention.agreement(model, [[5, 6, 7]], dtypes=["int8"], progress=False)
+    for dtypes in ([], ["float32"]):
+        with pytest.raises(ValueError, match="no precision is held against float32"):
+            ck.attention.agreement(model, [[5, 6, 7]], dtypes=dtypes, top=2, progress=False)
     with pytest.raises(ValueError, match="the shortest prompt has 3"):
         ck.attention.agreement(model, [[5, 6, 7]], top=4, progress=False)
 

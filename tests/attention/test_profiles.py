@@ -110,5 +110,7 @@ def test_spacy_tags_where_the_user_has_it(monkeypatch):
 def test_what_cannot_be_tagged_is_named():
     with pytest.raises(ValueError, match="has no tokenizer"):
         profile(ck.Model(architectures.build("llama")[0]), [[5, 6]], Lexicon(), progress=False)
+    with pytest.raises(ValueError, match="'zeroed' or 'kept', not 'dropped'"):
+        profile(ck.load("deductor-5k"), TEXTS, Lexicon(), first_column="dropped", progress=False)
     with pytest.raises(ValueError, match="overlaps another"):
         token_tags(["ab"], Spacy(lambda text: [SimpleNamespace(text="ab", idx=i, pos_="X") for i in (0, 1)]))

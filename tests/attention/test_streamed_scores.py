@@ -159,6 +159,10 @@ def test_what_cannot_be_scored_is_named():
         ck.attention.scores(model, [[5, 6, 7]], heads=4, progress=False)
     with pytest.raises(ValueError, match="'zeroed' or 'kept'"):
         ck.attention.scores(model, [[5, 6, 7]], first_column="dropped", progress=False)
+    with pytest.raises(ValueError, match="no head is named"):
+        ck.attention.scores(model, [[5, 6, 7]], heads=[], progress=False)
+    with pytest.raises(ValueError, match="no layer is named"):
+        ck.attention.scores(model, [[5, 6, 7]], [], progress=False)
     with pytest.raises(KeyError, match="layer 0 was not scored; scored were 2"):
         ck.attention.scores(model, [[5, 6, 7]], progress=False).of(layer=0)
     model.hf.model.layers[0].mlp.down_proj.weight.fill_(torch.nan)

@@ -35,5 +35,7 @@ def test_a_short_prompt_has_as_many_edges_as_there_are_and_a_picture():
     assert axes.get_title().startswith("Strongest 6 edges of layer")
     with pytest.raises(ValueError, match="0 edges are none"):
         ck.attention.top_edges(model, "Fae is bright.", n=0)
+    with pytest.raises(ValueError, match="'zeroed' or 'kept', not 'dropped'"):
+        ck.attention.top_edges(model, "Fae is bright.", first_column="dropped")
     with pytest.raises(ValueError, match="ends outside the 1 tokens"):
         ck.plots.attention_arcs(["a"], torch.tensor([1]), torch.tensor([0]), torch.tensor([0.5]), title="")

@@ -19,7 +19,7 @@ from circuitkit import plots, statistics
 from circuitkit.attention import saving
 from circuitkit.attention.prefixes import NotCausalError, received_by_prefix, scores_by_prefix
 from circuitkit.attention.proofs import Proofs, Texts
-from circuitkit.attention.reductions import FirstColumn, received
+from circuitkit.attention.reductions import FirstColumn, received, require_first_column
 from circuitkit.attention.sides import layers_and_heads
 from circuitkit.attention.streamed import heads_of, precision
 from circuitkit.model.pattern_blocks import PatternBlocks
@@ -206,8 +206,9 @@ def gold_scores(
     >>> scored.by_token.shape, scored.absent.any().item()
     (torch.Size([1, 1, 4, 5]), False)
     """
-    if match not in ("id", "text") or first_column not in ("zeroed", "kept"):
-        raise ValueError(f"match is 'id' or 'text', first_column 'zeroed' or 'kept', not {match!r}, {first_column!r}")
+    require_first_column(first_column)
+    if match not in ("id", "text"):
+        raise ValueError(f"match is 'id' or 'text', not {match!r}")
     layer_at, head_at = layers_and_heads(model, model.layers_with("pattern")[-1:] if layers is None else layers, heads)
     proofs = Proofs.of(model, prompts, golds, between)
     n_proofs, most = len(proofs.tokens), max(proofs.n_gold)

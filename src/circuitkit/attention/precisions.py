@@ -97,6 +97,8 @@ def agreement(
     >>> bool(found.table["rank_correlation"].min() > 0.9)
     True
     """
+    if not set(dtypes) - {_REFERENCE}:
+        raise ValueError(f"no precision is held against {_REFERENCE}: name one at least, such as bfloat16")
     for name in dtypes:
         if not (isinstance(getattr(torch, name, None), torch.dtype) and getattr(torch, name).is_floating_point):
             raise ValueError(f"{name!r} is no precision: give float16, bfloat16 or float64")

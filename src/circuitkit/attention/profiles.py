@@ -13,7 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from circuitkit import plots
-from circuitkit.attention.reductions import Columns, FirstColumn, block_scores
+from circuitkit.attention.reductions import Columns, FirstColumn, block_scores, require_first_column
 from circuitkit.attention.sides import layers_and_heads
 from circuitkit.attention.streamed import heads_of, precision, words_of
 from circuitkit.attention.tagging import FIRST, Tagger, token_tags
@@ -152,6 +152,7 @@ def profile(
     >>> found.tags
     ('first token', 'copula', 'determiner', 'concept', 'punctuation')
     """
+    require_first_column(first_column)
     if model.tokenizer is None:
         raise ValueError(f"{model.name} has no tokenizer, so its tokens have no text whose words could be tagged")
     tokens = model.tokens(prompts, attention_mask)

@@ -16,6 +16,16 @@ from circuitkit.model.pattern_blocks import PatternBlock, PatternBlocks
 FirstColumn = Literal["zeroed", "kept"]
 
 
+def require_first_column(first_column: str) -> None:
+    """Refuse what says neither that the first token counts nor that it does not.
+
+    Raises:
+        ValueError: it is neither "zeroed" nor "kept".
+    """
+    if first_column not in ("zeroed", "kept"):
+        raise ValueError(f"first_column is 'zeroed' or 'kept', not {first_column!r}")
+
+
 @dataclass(frozen=True)
 class Columns:
     """The columns of a token batch, and which of them are tokens.

@@ -90,6 +90,8 @@ def layers_and_heads(
     given = model.layers_with("pattern") if layers is None else [layers] if isinstance(layers, int) else layers
     sites = [site for layer in given for site in model.sites(Site("pattern", layer=layer))]
     at = [int(site.layer or 0) for site in sites]
+    if not at and layers is not None:
+        raise SiteError("no layer is named: name one at least, or leave layers out")
     if not at:
         raise SiteError(f"{model.name} has no layers to patch attention in")
     _require_once("layer", at)
@@ -97,6 +99,8 @@ def layers_and_heads(
     if heads is None:
         return at, list(range(count))
     named = [heads] if isinstance(heads, int) else list(heads)
+    if not named:
+        raise SiteError("no head is named: name one at least, or leave heads out")
     for head in named:
         if not 0 <= head < count:
             raise SiteError(f"head {head} does not exist: layers {at} have heads 0 to {count - 1}")

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from circuitkit import plots
 from circuitkit.attention import saving
-from circuitkit.attention.reductions import FirstColumn, block_scores
+from circuitkit.attention.reductions import FirstColumn, block_scores, require_first_column
 from circuitkit.attention.sides import layers_and_heads
 from circuitkit.model.pattern_blocks import PatternBlocks
 from circuitkit.model.tokens import Prompts, Tokens
@@ -170,8 +170,7 @@ def scores(
     >>> scored.values.shape, scored.layers
     (torch.Size([1, 1, 4, 6]), (2,))
     """
-    if first_column not in ("zeroed", "kept"):
-        raise ValueError(f"first_column is 'zeroed' or 'kept', not {first_column!r}")
+    require_first_column(first_column)
     tokens = model.tokens(prompts, attention_mask)
     layer_at, head_at = layers_and_heads(model, model.layers_with("pattern")[-1:] if layers is None else layers, heads)
     _require_a_scale(tokens)

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from circuitkit import plots
-from circuitkit.attention.reductions import Columns, FirstColumn
+from circuitkit.attention.reductions import Columns, FirstColumn, require_first_column
 from circuitkit.attention.sides import layers_and_heads
 from circuitkit.attention.streamed import words_of
 from circuitkit.model.pattern_blocks import PatternBlocks
@@ -100,6 +100,7 @@ def top_edges(
     >>> edges.frame["weight"].is_monotonic_decreasing
     True
     """
+    require_first_column(first_column)
     if n < 1:
         raise ValueError(f"{n} edges are none: give 1 or more")
     tokens = model.tokens(prompts, attention_mask)
