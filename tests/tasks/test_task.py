@@ -44,6 +44,7 @@ def test_parts_of_a_task_are_asked_alike() -> None:
         ({"judges": {}}, "a task needs a judge"),
         ({"items": (ITEMS[0], ITEMS[0])}, "two questions are called 'x'"),
         ({"items": (Item("x", "Q: x\nA:", ""),)}, "question 'x' has no answer key"),
+        ({"shots": -1}, "-1 exemplars are wanted: give 0 or more"),
         ({"shots": 3}, "3 exemplars are wanted, and there are 2"),
     ],
 )

@@ -246,6 +246,8 @@ def test_what_is_asked_for_and_not_there_is_named(hub: None, tmp_path: Path) -> 
         ck.tasks.load("prontoqa/modus_tollens/1")
     with pytest.raises(TaskError, match="no judge 'strict'; it has paper, robust"):
         ck.tasks.load("csqa", judges=["strict"])
+    with pytest.raises(TaskError, match="aime24 has no option 'shots'; it has data, prompt, judges"):
+        ck.tasks.load("aime24", shots=3)
     with pytest.raises(TaskError, match="9 exemplars are wanted, and there are 7"):
         ck.tasks.load("csqa", shots=9)
     with pytest.raises(TaskError, match=r"has no \{problem\} in it"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,11 @@ def load(name: str | Path, **options: Any) -> Task:
     text = str(name)
     if text in _MODULES:
         module, settings = _MODULES[text]
-        made: Task = importlib.import_module(f"circuitkit.tasks.{module}").task(**settings, **options)
+        function = importlib.import_module(f"circuitkit.tasks.{module}").task
+        if unknown := [option for option in options if option not in inspect.signature(function).parameters]:
+            known = [option for option in inspect.signature(function).parameters if option not in settings]
+            raise TaskError(f"{text} has no option {unknown[0]!r}; it has {', '.join(known)}")
+        made: Task = function(**settings, **options)
         return made
     if text.split("/")[0] == "prontoqa":
         return _prontoqa(text, options)

@@ -87,6 +87,8 @@ class Task:
             seen.add(item.key)
             if not item.gold:
                 raise TaskError(f"{self.name}: question {item.key!r} has no answer key")
+        if self.shots < 0:
+            raise TaskError(f"{self.name}: {self.shots} exemplars are wanted: give 0 or more")
         if self.shots > self.most_shots:
             raise TaskError(f"{self.name}: {self.shots} exemplars are wanted, and there are {self.most_shots}")
 
