@@ -22,11 +22,24 @@ import cyclopts
 import pandas as pd
 import torch
 from cyclopts import Parameter
-from decoder_analysis import Outcome, architecture_contrasts, data_contrasts, variance_shares, varies
-from decoder_answers import by_kind, by_model
-from decoder_figures import families as families_figure
-from decoder_figures import kinds, learning, loss_curves, variance
-from decoder_findings import (
+from decoders.analysis import Outcome, architecture_contrasts, data_contrasts, variance_shares, varies
+from decoders.answers import by_kind, by_model
+from decoders.families import (
+    BAND,
+    CHANCE,
+    HARDEST,
+    PROOFS,
+    asked,
+    between_families,
+    pairs,
+    published,
+    sentences,
+    titles,
+)
+from decoders.families import with_intervals as with_family_intervals
+from decoders.figures import families as families_figure
+from decoders.figures import kinds, learning, loss_curves, variance
+from decoders.findings import (
     said_in_short,
     said_of_architecture,
     said_of_data,
@@ -34,10 +47,8 @@ from decoder_findings import (
     said_of_rates,
     said_of_variance,
 )
-from decoder_study import QUICK, Plan, Running, judge, saved, train, tune
-from decoder_training import questions_hash
-from families import BAND, CHANCE, HARDEST, PROOFS, asked, between_families, pairs, published, sentences, titles
-from families import with_intervals as with_family_intervals
+from decoders.study import QUICK, Plan, Running, judge, saved, train, tune
+from decoders.training import questions_hash
 from matplotlib.figure import Figure
 from torch import Tensor
 from transformers.utils import logging

@@ -23,9 +23,9 @@ from typing import Annotated
 
 import cyclopts
 import pandas as pd
-from causality_figures import forcing_figure, masking_figure
-from causality_tables import forcing_table, masking_table, models_table
-from causality_tests import Questions, forcing, masking, proving
+from causality.cells import Questions, forcing, masking, proving
+from causality.figures import forcing_figure, masking_figure
+from causality.tables import forcing_table, masking_table, models_table
 from cyclopts import Parameter
 
 import circuitkit as ck

@@ -11,11 +11,10 @@ from typing import Any
 
 import torch
 import transformers
+from decoders.openelm_style import OpenELMConfig, OpenELMForCausalLM
 from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
-
-from openelm_style import OpenELMConfig, OpenELMForCausalLM
 
 VOCABULARY = 96
 PAD, EOS, UNKNOWN = 0, 1, 2

@@ -4,11 +4,11 @@ from functools import cache
 
 import pytest
 import torch
+from decoders.openelm_style import OpenELMConfig, OpenELMForCausalLM
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 import architectures
-from openelm_style import OpenELMConfig, OpenELMForCausalLM
 from oracles import HIDDEN, PARALLEL, Captures, kinds_of, nnsight_trace, transformer_lens, transformers_eager
 
 NAMES = architectures.NAMES

@@ -3,25 +3,24 @@
 import json
 
 import attention_causality
-import causality_tables
-import causality_tests
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from causality import cells, tables
 
 import circuitkit as ck
 from circuitkit import attention
 
 
-def asked(n: int = 6) -> causality_tests.Questions:
-    return causality_tests.Questions("implication_elimination", 1, n, "irrelevant", 3, 0, 48)
+def asked(n: int = 6) -> cells.Questions:
+    return cells.Questions("implication_elimination", 1, n, "irrelevant", 3, 0, 48)
 
 
 def test_masked_proofs_are_those_of_generating_one_by_one_with_the_tokens_cut():
     model, task = ck.load("deductor-60k"), asked().task()
     rows = [(1 + number % 3, 5) for number in range(len(task.items))]
-    found = ck.evaluate(model, task, causality_tests.masked(model, task.items, rows), progress=False)
+    found = ck.evaluate(model, task, cells.masked(model, task.items, rows), progress=False)
     clean = ck.evaluate(model, task, progress=False)
     for item, places, response in zip(task.items, rows, found.responses, strict=True):
         ids = model.tokens(task.prompt(item)).ids
@@ -33,7 +32,7 @@ def test_masked_proofs_are_those_of_generating_one_by_one_with_the_tokens_cut():
 
 def test_steps_are_the_gold_tokens_that_were_said_before():
     model, task = ck.load("deductor-5k"), asked().task()
-    steps = list(causality_tests.steps_of(model, task, 0))
+    steps = list(cells.steps_of(model, task, 0))
     assert {step.proof for step in steps} == set(range(6))
     for step in steps:
         assert step.right == tuple(at for at, token in enumerate(step.ids) if token == step.gold)
@@ -47,8 +46,8 @@ def test_steps_are_the_gold_tokens_that_were_said_before():
 
 def test_what_is_predicted_is_what_transformers_says_token_by_token():
     model, task = ck.load("deductor-20k"), asked(3).task()
-    steps = list(causality_tests.steps_of(model, task, 0))
-    hit, log_p = causality_tests.predicted(model, steps, range(model.n_layers), None, 1.0)
+    steps = list(cells.steps_of(model, task, 0))
+    hit, log_p = cells.predicted(model, steps, range(model.n_layers), None, 1.0)
     for step, right, value in zip(steps, hit, log_p, strict=True):
         with torch.no_grad():
             logits = model.hf(torch.tensor([step.ids])).logits[0, -1]
@@ -58,8 +57,8 @@ def test_what_is_predicted_is_what_transformers_says_token_by_token():
 
 def test_forced_is_the_last_token_alone_of_each_row_onto_its_own_tokens():
     model, task = ck.load("deductor-20k"), asked(2).task()
-    steps = list(causality_tests.steps_of(model, task, 0))[::5]
-    _, log_p = causality_tests.predicted(model, steps, [1], [step.right for step in steps], 0.5)
+    steps = list(cells.steps_of(model, task, 0))[::5]
+    _, log_p = cells.predicted(model, steps, [1], [step.right for step in steps], 0.5)
     for step, value in zip(steps, log_p, strict=True):
         forced = attention.force(1, queries=len(step.ids) - 1, keys=list(step.right), weight=0.5)
         logits = model.run([list(step.ids)], [forced], logits_at=-1).logits[0]
@@ -81,7 +80,7 @@ def test_tables_pair_item_by_item_and_count_what_comes_right_and_goes_wrong():
         "proofs": json.dumps([0, 0, 1, 1]),
         "matched": "1111",
     }
-    table = causality_tables.forcing_table(pd.DataFrame([cell]), seed=0).set_index(["steps", "forced_onto"])
+    table = tables.forcing_table(pd.DataFrame([cell]), seed=0).set_index(["steps", "forced_onto"])
     right, random = table.loc[("all", "right")], table.loc[("all", "random")]
     assert (right["gain"], right["fixed"], right["broken"]) == (0.25, 1.0, 0.5)
     assert (random["gain"], random["right_gains_more"]) == (-0.125, 0.375)
@@ -102,10 +101,13 @@ def test_tables_pair_item_by_item_and_count_what_comes_right_and_goes_wrong():
         "share_received": 0.5,
         "chosen_kinds": "{}",
     }
-    table = causality_tables.masking_table(pd.DataFrame([masked]), seed=0).set_index("masked")
+    table = tables.masking_table(pd.DataFrame([masked]), seed=0).set_index("masked")
     assert (table.loc["chosen", "loss"], table.loc["random", "loss"]) == (0.75, 0.125)
     assert (table.loc["random", "chosen_costs_more"], table.loc["chosen", "p_mcnemar"]) == (0.625, 0.25)
     assert np.isnan(table.loc["random", "p_mcnemar"])
+    small, large = sorted(table["loss_p"])
+    assert sorted(table["loss_p_corrected"]) == [min(1, 2 * small), min(1, max(2 * small, large))]
+    assert table.loc["chosen", "p_mcnemar_corrected"] == 0.25
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import statsmodels.api as sm
 import statsmodels.formula.api as smf
-from decoder_analysis import (
+from decoders.analysis import (
     architecture_contrasts,
     data_contrasts,
     fitted,
@@ -15,8 +15,8 @@ from decoder_analysis import (
     variance_shares,
     varies,
 )
-from decoder_findings import said_in_short, said_of_architecture, said_of_data, said_of_rates, said_of_variance
-from decoder_study import Plan
+from decoders.findings import said_in_short, said_of_architecture, said_of_data, said_of_rates, said_of_variance
+from decoders.study import Plan
 from scipy import stats
 
 NAMES, AMOUNTS, SEEDS = ("Llama", "GPT-2", "Gemma 2", "OpenELM"), (1_000, 4_000, 16_000), (0, 1, 2)

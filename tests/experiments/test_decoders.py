@@ -3,11 +3,11 @@
 import itertools
 from pathlib import Path
 
-import openelm_style
 import pytest
 import torch
-from decoder_answers import JUDGES, answered, as_table, exam
-from decoder_shapes import (
+from decoders import openelm_style
+from decoders.answers import JUDGES, answered, as_table, exam
+from decoders.shapes import (
     ARCHITECTURES,
     CONTEXT,
     LAYERS,
@@ -17,8 +17,8 @@ from decoder_shapes import (
     new_decoder,
     parameters,
 )
-from decoder_study import TUNING_SEED, Plan
-from decoder_training import (
+from decoders.study import TUNING_SEED, Plan
+from decoders.training import (
     HELD_OUT,
     KINDS,
     held_out,
@@ -101,7 +101,7 @@ def test_kinds_are_equally_frequent() -> None:
 
 
 def test_more_questions_than_there_are_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("decoder_training.prontoqa.sample", lambda random, rule, hops: held_out("test")[0])
+    monkeypatch.setattr("decoders.training.prontoqa.sample", lambda random, rule, hops: held_out("test")[0])
     with pytest.raises(ValueError, match="only 0 different questions"):
         pool(5, seed=0)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from architecture import app
-from families import (
+from decoders.families import (
     PROOFS,
     between_families,
     family_of,

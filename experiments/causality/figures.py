@@ -5,9 +5,10 @@ from __future__ import annotations
 from itertools import product
 
 import pandas as pd
-from causality_tests import Questions
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+from causality.cells import Questions
 
 # Okabe and Ito's colours, told apart under every common colour blindness; markers tell them apart in grey.
 LOOKS = {

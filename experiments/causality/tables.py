@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from statsmodels.stats.multitest import multipletests
 
 from circuitkit import statistics
 
@@ -70,7 +71,7 @@ def masking_table(cells: pd.DataFrame, seed: int) -> pd.DataFrame:
                     "chosen_kinds": cell["chosen_kinds"],
                 }
             )
-    return pd.DataFrame(rows)
+    return _corrected(pd.DataFrame(rows))
 
 
 def forcing_table(cells: pd.DataFrame, seed: int) -> pd.DataFrame:
@@ -110,7 +111,7 @@ def forcing_table(cells: pd.DataFrame, seed: int) -> pd.DataFrame:
                         "gain_nats": (log_after - log_before).mean(),
                     }
                 )
-    return pd.DataFrame(rows)
+    return _corrected(pd.DataFrame(rows))
 
 
 def bits(told: str) -> np.ndarray:
@@ -129,6 +130,17 @@ def _tested(values: np.ndarray, name: str, seed: int, groups: np.ndarray | None 
     low, high = statistics.bootstrap_mean(values, seed=seed, groups=groups)
     p = statistics.sign_flip_test(values, seed=seed, groups=groups).p
     return {name: values.mean(), f"{name}_low": float(low), f"{name}_high": float(high), f"{name}_p": float(p)}
+
+
+def _corrected(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with each kind of p-value corrected over all of its rows, after Holm, beside it."""
+    for name in [name for name in table if name.startswith("p_") or name.endswith("_p")]:
+        asked = table[name].notna()
+        corrected = pd.Series(np.nan, index=table.index)
+        if asked.any():
+            corrected[asked] = multipletests(table.loc[asked, name], method="holm")[1]
+        table.insert(list(table).index(name) + 1, f"{name}_corrected", corrected)
+    return table
 
 
 def _name(model: object) -> str:

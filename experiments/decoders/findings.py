@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import pandas as pd
-from decoder_analysis import Outcome
-from decoder_study import Plan
+
+from decoders.analysis import Outcome
+from decoders.study import Plan
 
 ASKED_ABOUT = "OpenELM"
 _NAMES: Mapping[Outcome, str] = {

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
-from decoder_answers import answered, as_table
-from decoder_shapes import ARCHITECTURES, PARAMETERS
-from decoder_training import questions_hash, save_decoder, trained
 from torch import Tensor
 
 import circuitkit as ck
 from circuitkit.studies import Cell, Sweep, grid
+from decoders.answers import answered, as_table
+from decoders.shapes import ARCHITECTURES, PARAMETERS
+from decoders.training import questions_hash, save_decoder, trained
 
 TUNING_SEED = 1000
 """Apart from the study's seeds, so that no training is chosen for its luck."""
@@ -26,7 +26,7 @@ class Plan:
     """What is trained and asked.
 
     Attributes:
-        architectures: names, as `decoder_shapes` has them.
+        architectures: names, as `decoders.shapes` has them.
         questions: amounts of data, in distinct questions.
         seeds: of weights, questions and their order.
         rates: peak learning rates that are tried for each architecture.

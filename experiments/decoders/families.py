@@ -23,7 +23,7 @@ import circuitkit as ck
 from circuitkit.tasks import prontoqa
 from circuitkit.tasks.task import Task
 
-PUBLISHED = Path(__file__).parent / "published"
+PUBLISHED = Path(__file__).parents[1] / "published"
 BAND = (1.1, 1.7)
 """Billions of parameters, rounded to one decimal as the models' names are."""
 CHANCE = {"CommonsenseQA": 0.2}

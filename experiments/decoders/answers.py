@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import openelm_style  # noqa: F401  # saved decoders of this kind load once it is imported
 import pandas as pd
 import torch
-from decoder_training import HELD_OUT, HOPS
 
 import circuitkit as ck
+import decoders.openelm_style  # noqa: F401  # saved decoders of this kind load once it is imported
 from circuitkit.tasks import prontoqa
 from circuitkit.tasks.task import Task
+from decoders.training import HELD_OUT, HOPS
 
 MAX_NEW_TOKENS = 116
 """The longest proof of three hops has 109, and the context holds as many more behind the longest question."""

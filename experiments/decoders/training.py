@@ -14,7 +14,6 @@ from pathlib import Path
 from random import Random
 
 import torch
-from decoder_shapes import CONTEXT, new_decoder, parameters
 from torch import Tensor
 from train_deductors import Batch, batches, fit, tokenizer, weighted_loss
 from transformers import PreTrainedModel
@@ -23,6 +22,7 @@ from transformers.utils import logging
 from circuitkit.records import data_hash
 from circuitkit.tasks import prontoqa
 from circuitkit.tasks.prontoqa.parsing import sentences
+from decoders.shapes import CONTEXT, new_decoder, parameters
 
 HOPS = (1, 2, 3)
 KINDS = tuple((rule, hops) for rule in prontoqa.RULES for hops in ((1,) if rule in prontoqa.ONE_HOP_RULES else HOPS))

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from openelm_style import OpenELMConfig, OpenELMForCausalLM
 from train_deductors import tokenizer
 from transformers import (
     Gemma2Config,
@@ -23,6 +22,8 @@ from transformers import (
     LlamaForCausalLM,
     PreTrainedModel,
 )
+
+from decoders.openelm_style import OpenELMConfig, OpenELMForCausalLM
 
 CONTEXT = 160
 """Tokens that a model may see: a question of three hops has up to 44 and its proof up to 109."""

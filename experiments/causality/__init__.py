@@ -1,0 +1,1 @@
+"""The parts of `attention_causality.py`: the cells, the tables and the figures."""
