@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+import circuitkit as ck
 from circuitkit.tasks.task import Item, Judgement, Task, TaskError
 
 JUDGES = {"any": lambda item, said: Judgement(bool(said), said or None)}
@@ -51,3 +52,8 @@ def test_parts_of_a_task_are_asked_alike() -> None:
 def test_what_is_no_task_is_named(fields: dict[str, Any], told: str) -> None:
     with pytest.raises(TaskError, match=told):
         Task(**({"name": "toy", "items": ITEMS, "judges": JUDGES, "exemplars": TASK.exemplars} | fields))
+
+
+def test_a_number_of_hops_that_there_is_not_is_named():
+    with pytest.raises(TaskError, match=r"prontoqa/implication_elimination/9: hops must be from 1 to 5"):
+        ck.tasks.load("prontoqa/implication_elimination/9")

@@ -74,4 +74,7 @@ def _prontoqa(name: str, options: dict[str, Any]) -> Task:
             f"there is no task {name!r}: write prontoqa/RULE/HOPS, with HOPS 1 or more and RULE one of "
             f"{', '.join(prontoqa.RULES)}"
         )
-    return prontoqa.task(rule, hops=int(hops), **options)
+    try:
+        return prontoqa.task(rule, hops=int(hops), **options)
+    except ValueError as error:
+        raise TaskError(f"{name}: {error}") from error
