@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 Law = Callable[[np.ndarray], np.ndarray]
 
@@ -31,18 +32,33 @@ def chance(logs: np.ndarray) -> np.ndarray:
 
 
 def planted(
-    law: Law, seed: int, *, models: int = 24, families: int = 8, questions: int = 400, sure: float = np.inf
+    law: Law,
+    seed: int,
+    *,
+    models: int = 24,
+    families: int = 8,
+    questions: int = 400,
+    sure: float = np.inf,
+    alike: float = 0.0,
 ) -> pd.DataFrame:
-    """Models from 1e8 to 1e10 parameters; of finite `sure`, accuracies are beta-distributed about the law."""
+    """Models from 1e8 to 1e10 parameters; of finite `sure`, accuracies are beta-distributed about the law.
+
+    Where families are `alike`, each is of neighbouring sizes, and its models deviate together by that correlation.
+    """
     generator = np.random.default_rng(seed)
     logs = np.linspace(np.log(1e8), np.log(1e10), models)
     accuracy = law(logs)
-    if np.isfinite(sure):
+    family = np.arange(models) * families // models if alike else np.arange(models) % families
+    if np.isfinite(sure) and alike:
+        shared, own = generator.standard_normal(families)[family], generator.standard_normal(models)
+        level = stats.norm.cdf(np.sqrt(alike) * shared + np.sqrt(1 - alike) * own)
+        accuracy = stats.beta.ppf(level, accuracy * sure, (1 - accuracy) * sure)
+    elif np.isfinite(sure):
         accuracy = generator.beta(accuracy * sure, (1 - accuracy) * sure)
     return pd.DataFrame(
         {
             "model": [f"m{i}" for i in range(models)],
-            "family": [f"f{i % families}" for i in range(models)],
+            "family": [f"f{i}" for i in family],
             "parameters": np.exp(logs),
             "correct": generator.binomial(questions, accuracy),
             "total": questions,

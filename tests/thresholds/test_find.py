@@ -1,10 +1,12 @@
 """The search: planted thresholds are found, none is found where there is none, and bad tables are named."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import statsmodels.api as sm
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -42,7 +44,11 @@ def test_chance_alone_has_no_threshold() -> None:
     flat = find(planted(chance, 1, models=12), chance=0.2, draws=99, leave_out=False, progress=False)
     assert flat.verdict == "flat" and not flat.frame["above_chance"].any()
     said = " ".join(flat.sentences())
-    assert "No threshold" in said and "0 of 12 models are above chance" in said and "It lies" not in said
+    assert (
+        "accuracy cannot be shown to go with size" in said
+        and "0 of 12 models are above chance" in said
+        and "It lies" not in said
+    )
 
 
 def test_a_straight_rise_is_no_threshold() -> None:
@@ -72,6 +78,54 @@ def test_a_family_that_does_not_follow_is_named() -> None:
         f"f{i}": True for i in range(1, 5)
     }
     assert "f0 does not (+0 points" in " ".join(told.sentences())
+
+
+def test_isotonic_regression_can_keep_a_threshold_from_being_told(found: Threshold) -> None:
+    frame = found.frame.assign(score_isotonic=found.frame["score_step"] + 0.2 * np.arange(16) % 2)
+    curves = found.curves.set_index("curve")
+    curves.loc["isotonic", "model_score"] = frame["score_isotonic"].mean()
+    rivalled = replace(found, frame=frame, curves=curves.reset_index())
+    assert found.verdict == "threshold" and rivalled.verdict == "possible"
+    assert "but a line that only never falls predicts models that were left out" in " ".join(rivalled.sentences())
+
+
+def test_a_step_that_is_one_familys_predicts_no_other_family() -> None:
+    table = planted(step, 0, models=20, families=5, sure=100)
+    table.loc[table["parameters"] > 1e9, "family"] = "large"
+    told = find(table, draws=99, leave_out=False, progress=False)
+    gain, error = told.gain
+    assert told.gain_by_family is not None and told.gain_by_family[0] < 0 < error < gain
+    said = " ".join(told.sentences())
+    assert told.verdict == "possible" and "but not whole families that were left out" in said
+    assert "No family has models on both sides" in said
+
+
+def test_a_gain_on_families_has_the_standard_error_of_clusters(found: Threshold) -> None:
+    told, smooth = found.gain_by_family, found.best_smooth_by_family
+    assert told is not None and smooth is not None
+    more = found.frame["family_score_step"] - found.frame[f"family_score_{smooth['curve']}"]
+    families = found.frame["family"].astype("category").cat.codes
+    clustered = sm.OLS(more, np.ones(16)).fit(cov_type="cluster", cov_kwds={"groups": families})
+    assert told == pytest.approx((clustered.params.iloc[0], clustered.bse.iloc[0]))
+
+
+def test_a_p_near_the_level_is_said_to_want_more_draws(found: Threshold) -> None:
+    near = replace(found, tests=found.tests.assign(p_corrected=0.04))
+    assert near.p_error == pytest.approx(np.sqrt(0.04 * 0.96 / 99))
+    assert "That p is within two standard errors (0.020, for want of draws) of 0.05" in " ".join(near.sentences())
+    assert "for want of draws" not in " ".join(replace(found, tests=found.tests.assign(p_corrected=0.5)).sentences())
+
+
+def test_a_family_left_out_has_all_draws_where_few_leave_its_p_open() -> None:
+    table = planted(step, 2, models=12, families=2, sure=15)
+    left_out = find(table, draws=199, progress=False).left_out.set_index("family")
+    for family, row in left_out.iterrows():
+        few, many = (
+            find(table[table["family"] != family], draws=draws, leave_out=False, progress=False).p
+            for draws in (99, 199)
+        )
+        is_open = abs(few - 0.05) < 4 * np.sqrt(few * (1 - few) / 99)
+        assert row["p"] == (many if is_open else few)
 
 
 @given(order=st.permutations(list(range(10))), scale=st.sampled_from([1e-6, 0.5, 3.0, 1e3]))

@@ -62,7 +62,7 @@ def accuracy_against_size(found: Threshold, *, axes: Axes | None = None) -> Axes
             color="0.35",
             linewidth=width,
             zorder=2,
-            label=f"{str(row['curve']).replace('_', ' ')} ({'threshold' if style == '-' else 'smooth'})",
+            label=f"{str(row['curve']).replace('_', ' ')} ({'threshold' if style == '-' else 'no threshold'})",
         )
         notes.append(drawn)
     if found.chance is not None:
@@ -179,7 +179,7 @@ def _headline(found: Threshold) -> str:
     low, high = found.interval
     match found.verdict:
         case "flat":
-            return f"accuracy does not go with size (p = {found.p_trend:.2g})"
+            return f"accuracy cannot be shown to go with size (p = {found.p_trend:.2g})"
         case "growth":
             return f"no threshold is told from a smooth rise (p = {found.p:.2g})"
         case _:

@@ -27,7 +27,7 @@ def against_smooth(models: Models, *, draws: int, seed: int, progress: bool = Fa
 
     Columns: `smooth`, `threshold`, `statistic` (the gain in log likelihood, in nats, over the dispersion), `p`, the
     share of draws from the smooth curve, the table itself among them, whose statistic is as large, and `p_corrected`,
-    the share in which that of any threshold curve is: several were tried.
+    the share in which that of any threshold curve is: several were tried; and the `draws`.
     """
     names = [name for name in THRESHOLDS if len(CURVES[name].places(models))]
     rows = []
@@ -49,7 +49,7 @@ def against_smooth(models: Models, *, draws: int, seed: int, progress: bool = Fa
             laws = dict(zip(names, null, strict=True))
             rows += [
                 {"smooth": smooth, "threshold": name, "statistic": float(value)}
-                | {"p": _share(laws[name], value), "p_corrected": _share(null.max(0), value)}
+                | {"p": _share(laws[name], value), "p_corrected": _share(null.max(0), value), "draws": draws}
                 for name, value in zip(names, told, strict=True)
             ]
     return pd.DataFrame(rows)
@@ -58,7 +58,8 @@ def against_smooth(models: Models, *, draws: int, seed: int, progress: bool = Fa
 def trend(models: Models, *, seed: int) -> float:
     """The p of accuracy going with size at all: Spearman's rank correlation, two-sided, permuting models.
 
-    All permutations are taken where there are fewer than ten thousand.
+    All permutations are taken where there are fewer than ten thousand. Models count as independent: where families
+    deviate together and are of neighbouring sizes, it is small more often than it says.
     """
     size = stats.rankdata(models.at)
     accuracy = stats.rankdata(models.correct / models.total)

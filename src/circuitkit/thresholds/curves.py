@@ -118,5 +118,15 @@ CURVES = {
     )
 }
 """By name; isotonic regression, which has no coefficients, stands beside them in `prediction`."""
+ISOTONIC = "isotonic"
 THRESHOLDS = tuple(name for name, curve in CURVES.items() if curve.threshold)
 SMOOTH = tuple(name for name, curve in CURVES.items() if not curve.threshold)
+
+
+def words(name: str) -> str:
+    """What a sentence calls a curve, isotonic regression among them.
+
+    >>> words("step"), words("isotonic")
+    ('a step', 'a line that only never falls')
+    """
+    return "a line that only never falls" if name == ISOTONIC else CURVES[name].words

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from circuitkit.records import whole_file
-from circuitkit.thresholds.curves import SMOOTH, THRESHOLDS
+from circuitkit.thresholds.curves import THRESHOLDS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,12 +30,13 @@ class Threshold:
 
     The verdict is one of
 
-    - `flat`: accuracy does not go with size (a permutation test of the rank correlation)
+    - `flat`: accuracy cannot be shown to go with size (a permutation test of the rank correlation)
     - `growth`: accuracy changes with size, and some smooth curve explains it as well, or what changes is not that a
       rise begins
-    - `possible`: a curve with a threshold fits better than every smooth one, but a smooth one predicts models that were
-      left out as well (within one standard error of the difference)
-    - `threshold`: it fits better and predicts better
+    - `possible`: a curve with a threshold fits better than every smooth one, but a smooth one or isotonic regression
+      predicts models that were left out as well (within one standard error of the difference), or whole families that
+      were left out
+    - `threshold`: it fits better and predicts better, models and families
 
     Attributes:
         frame: a row a model: the table that was given, with accuracy, interval, test against chance, failures.
@@ -82,14 +83,31 @@ class Threshold:
 
     @property
     def best_smooth(self) -> pd.Series[Any]:
-        """The row of `curves` of the smooth curve that predicts left-out models best; isotonic regression can jump."""
-        rows = self.curves[self.curves["curve"].isin(SMOOTH)]
-        return _largest(rows, "model_score")
+        """The row of `curves` of the curve without a threshold that predicts left-out models best.
+
+        Isotonic regression is one of them: where it predicts as well, accuracy may rise in any way at all.
+        """
+        return _largest(self._without_threshold, "model_score")
+
+    @property
+    def best_smooth_by_family(self) -> pd.Series[Any] | None:
+        """The same for whole families left out; None where too few sizes would be left."""
+        rows = self._without_threshold
+        return _largest(rows, "family_score") if rows["family_score"].notna().all() else None
+
+    @property
+    def _without_threshold(self) -> pd.DataFrame:
+        return pd.DataFrame(self.curves[~self.curves["curve"].isin(THRESHOLDS)])
 
     @property
     def p(self) -> float:
         """The largest p of the best threshold against a smooth curve, corrected: each of them has to be rejected."""
         return float(self._tested["p_corrected"].max())
+
+    @property
+    def p_error(self) -> float:
+        """The standard error of `p` for want of more draws."""
+        return float(np.sqrt(self.p * (1 - self.p) / int(self._tested["draws"].iloc[0])))
 
     @property
     def hardest(self) -> str:
@@ -112,6 +130,19 @@ class Threshold:
         return float((mine - smooth).mean()), float((mine - smooth).std(ddof=1) / np.sqrt(len(mine)))
 
     @property
+    def gain_by_family(self) -> tuple[float, float] | None:
+        """The same of models whose whole family was left out, with the standard error over families (clustered).
+
+        None where without some family too few sizes would be left.
+        """
+        if (smooth := self.best_smooth_by_family) is None:
+            return None
+        more = self.frame[f"family_score_{self.best['curve']}"] - self.frame[f"family_score_{smooth['curve']}"]
+        families = more.sub(more.mean()).groupby(self.frame["family"]).sum()
+        n = len(families)
+        return float(more.mean()), float(np.sqrt(n / (n - 1) * (families**2).sum()) / len(more))
+
+    @property
     def rises(self) -> bool:
         """Whether accuracy begins to rise at the breakpoint."""
         return self._begins(str(self.best["curve"]), float(self.best["rise"]))
@@ -125,7 +156,8 @@ class Threshold:
         if self.p >= alpha or not self.rises:
             return "growth"
         gain, error = self.gain
-        return "threshold" if gain > error else "possible"
+        by_family = self.gain_by_family
+        return "threshold" if gain > error and (by_family is None or by_family[0] > 0) else "possible"
 
     @property
     def breakpoint(self) -> float:

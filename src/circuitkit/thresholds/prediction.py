@@ -9,12 +9,10 @@ from jaxtyping import Bool, Float
 from scipy import special
 from scipy.optimize import isotonic_regression
 
-from circuitkit.thresholds.curves import CURVES, Curve
+from circuitkit.thresholds.curves import CURVES, ISOTONIC, Curve
 from circuitkit.thresholds.fitting import fit_curve
 from circuitkit.thresholds.models import Models
 from circuitkit.thresholds.spread import correlations, dispersions, log_score
-
-ISOTONIC = "isotonic"
 
 
 def isotonic(models: Models, kept: Bool[np.ndarray, " model"] | None = None) -> tuple[Float[np.ndarray, " size"], int]:

@@ -13,19 +13,21 @@ from circuitkit.records import provenance
 from circuitkit.statistics.cells import checked_level
 from circuitkit.thresholds.alternatives import against_smooth, trend
 from circuitkit.thresholds.chance import judge_models
-from circuitkit.thresholds.curves import CURVES, THRESHOLDS, Curve
+from circuitkit.thresholds.curves import CURVES, ISOTONIC, THRESHOLDS, Curve
 from circuitkit.thresholds.errors import ThresholdError
 from circuitkit.thresholds.families import within_families
 from circuitkit.thresholds.finding import Threshold
 from circuitkit.thresholds.fitting import fit_curve
 from circuitkit.thresholds.location import Location, locate, unit_drawn
 from circuitkit.thresholds.models import LEAST_SIZES, Models
-from circuitkit.thresholds.prediction import ISOTONIC, by_family, by_model, isotonic
+from circuitkit.thresholds.prediction import by_family, by_model, isotonic
 from circuitkit.thresholds.spread import spread_about
 
 _POINTS = 240
 _LEAST_DRAWS = 19
-_LEAST_DRAWS_LEFT_OUT = 99
+_FEW_DRAWS = 99
+_OPEN = 4.0
+"""Of fewer standard errors than this from the level, a p of few draws may be on either side of it."""
 
 
 def find(
@@ -46,8 +48,8 @@ def find(
             `unparseable` (counts). A family is what shares training data and architecture; other columns are kept.
         task: what the answers are to, for titles and sentences.
         chance: the accuracy of a random answer, where there is such a thing: `Task.chance`.
-        draws: of the bootstrap and of each test. A search without a family takes an eighth of them, or 99 if that is
-            more.
+        draws: of the bootstrap and of each test. A search without a family takes all of them too where 99 cannot
+            tell on which side of the level its p is.
         leave_out: whether to search again without each family.
 
     Raises:
@@ -68,15 +70,17 @@ def find(
     frame = judge_models(models.frame, chance=chance, task=task, level=level)
     names = [name for name in THRESHOLDS if len(CURVES[name].places(models))]
     located = locate(models, names, draws=draws, level=level, seed=seed)
-    scores = by_model(models)
+    scores, family_scores = by_model(models), by_family(models)
+    told = {f"score_{name}": values for name, values in scores.items()}
+    told |= {f"family_score_{name}": values for name, values in (family_scores or {}).items()}
     found = Threshold(
-        frame=frame.assign(**{f"score_{name}": values for name, values in scores.items()}),
-        curves=_curves(models, located, scores, by_family(models)),
+        frame=frame.assign(**told),
+        curves=_curves(models, located, scores, family_scores),
         lines=_lines(models),
         tests=against_smooth(models, draws=draws, seed=seed, progress=progress),
         p_trend=trend(models, seed=seed),
         families=pd.DataFrame(),
-        left_out=_left_out(models, max(_LEAST_DRAWS_LEFT_OUT, draws // 8) if leave_out else 0, level, seed, progress),
+        left_out=_left_out(models, draws if leave_out else 0, level, seed, progress),
         task=task,
         chance=chance,
         level=level,
@@ -168,6 +172,14 @@ def _drawn_out(curve: Curve, models: Models, points: Any, correct: Any, total: A
     return each.mean(0)
 
 
+def _searched(table: pd.DataFrame, draws: int, level: float, seed: int) -> Threshold:
+    """A search with few draws, and with all of them where the few leave it open whether its p is under the level."""
+    found = find(table, draws=min(draws, _FEW_DRAWS), level=level, seed=seed, leave_out=False, progress=False)
+    if draws <= _FEW_DRAWS or abs(found.p - (1 - level)) > _OPEN * found.p_error:
+        return found
+    return find(table, draws=draws, level=level, seed=seed, leave_out=False, progress=False)
+
+
 def _left_out(models: Models, draws: int, level: float, seed: int, progress: bool) -> pd.DataFrame:
     """The search again without each family; a family without which too few sizes are left has no verdict."""
     columns = ("family", "verdict", "curve", "breakpoint", "low", "high", "p")
@@ -181,7 +193,7 @@ def _left_out(models: Models, draws: int, level: float, seed: int, progress: boo
             "curve": "",
         }
         if rest["parameters"].nunique() >= LEAST_SIZES:
-            found = find(rest, draws=draws, level=level, seed=seed, leave_out=False, progress=False)
+            found = _searched(rest, draws, level, seed)
             row |= {
                 "verdict": found.verdict,
                 "curve": found.best["curve"],

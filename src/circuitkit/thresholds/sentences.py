@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from circuitkit.thresholds.curves import CURVES
+from circuitkit.thresholds.curves import words
 
 if TYPE_CHECKING:
     from circuitkit.thresholds.finding import Threshold
@@ -21,8 +21,10 @@ def told(found: Threshold) -> list[str]:
     said = [
         _looked_at(found),
         _whether(found),
+        _unsure(found),
         _where(found),
         _spread(found),
+        _by_family(found),
         *_without(found),
         *_within(found),
         *_chance(found),
@@ -52,19 +54,27 @@ def _looked_at(found: Threshold) -> str:
 
 
 def _whether(found: Threshold) -> str:
-    best, smooth = CURVES[found.best["curve"]].words, CURVES[found.best_smooth["curve"]].words
-    against = f"p = {_p(found.p)} against {CURVES[found.hardest].words}, the hardest to reject"
+    best, smooth = words(found.best["curve"]), words(found.best_smooth["curve"])
+    against = f"p = {_p(found.p)} against {words(found.hardest)}, the hardest to reject"
     gain, error = found.gain
-    better = "better" if gain < -error else "about as well"
     apart = f"{abs(gain):.2f} ± {error:.2f} nats a model, with its standard error"
     match found.verdict:
         case "flat":
-            return f"No threshold: accuracy does not go with size (p = {_p(found.p_trend)}, permuting models)."
+            return (
+                f"No threshold is told: accuracy cannot be shown to go with size (p = {_p(found.p_trend)}, permuting "
+                "models)."
+            )
         case "growth" if found.p < 1 - found.level:
             return f"No threshold: {best} fits better than every smooth curve ({against}), but begins no rise."
         case "growth":
             return f"No threshold is told from a smooth change with size: {best} fits no better ({against})."
+        case "possible" if gain > error:
+            return (
+                f"A threshold is possible: {best} fits better than every smooth curve ({against}), and predicts models "
+                f"that were left out better than {smooth} (by {apart}); but not whole families that were left out."
+            )
         case "possible":
+            better = "better" if gain < -error else "about as well"
             return (
                 f"A threshold is possible: {best} fits better than every smooth curve ({against}); but {smooth} "
                 f"predicts models that were left out {better} (they differ by {apart})."
@@ -74,6 +84,28 @@ def _whether(found: Threshold) -> str:
                 f"There is a threshold: {best} fits better than every smooth curve ({against}), and predicts models "
                 f"that were left out better than {smooth} (by {apart})."
             )
+
+
+def _unsure(found: Threshold) -> str:
+    if found.verdict == "flat" or abs(found.p - (1 - found.level)) > 2 * found.p_error:
+        return ""
+    return (
+        f"That p is within two standard errors ({found.p_error:.3f}, for want of draws) of {1 - found.level:.2g}: with "
+        "more draws the verdict could be another."
+    )
+
+
+def _by_family(found: Threshold) -> str:
+    told, smooth = found.gain_by_family, found.best_smooth_by_family
+    if told is None or smooth is None or found.verdict not in _BELIEVED:
+        return ""
+    gain, error = told
+    way = "better" if gain > error else "worse" if gain < -error else "about as well"
+    return (
+        f"Whole families left out, {words(found.best['curve'])} predicts their models {way} "
+        f"{'as' if way.endswith('well') else 'than'} {words(smooth['curve'])} (they differ by {abs(gain):.2f} ± "
+        f"{error:.2f} nats a model)."
+    )
 
 
 def _where(found: Threshold) -> str:
@@ -141,7 +173,10 @@ def _within(found: Threshold) -> list[str]:
         for row in crossing.to_dict("records")
     ]
     has = "family has" if len(crossing) == 1 else "families have"
-    return [f"Within families: {len(crossing)} {has} models on both sides of that place: {', '.join(each)}."]
+    return [
+        f"Within families: {len(crossing)} {has} models on both sides of that place: {', '.join(each)}; these "
+        "intervals know the chance of questions alone, not how models differ."
+    ]
 
 
 def _chance(found: Threshold) -> list[str]:
