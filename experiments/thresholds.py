@@ -179,6 +179,15 @@ def evaluate_all(
     return pd.concat(counted, ignore_index=True), pd.concat(scored, ignore_index=True) if scored else pd.DataFrame()
 
 
+def judged(accuracy: pd.DataFrame) -> pd.DataFrame:
+    """Give each row its interval, its failures, and its test against its task's chance, corrected within the task."""
+    parts = []
+    for _, part in accuracy.groupby(["task", "decoding"], sort=False):
+        chance = part["chance"].iloc[0]
+        parts.append(ck.thresholds.judge_models(part, chance=None if pd.isna(chance) else float(chance)))
+    return pd.concat(parts).sort_index()
+
+
 def label(keys: Sequence[object]) -> str:
     """What a part of the table is called: its task or rule and hops, and its decoding."""
     # Hops are floats where another task of the table has none.
@@ -270,7 +279,7 @@ def main(
     ways = decoding or ["clean"]
     accuracy, proofs = evaluate_all(chosen, questions, ways, out, attention=attention, same_shots=equal_shots)
     accuracy["chance"] = accuracy["task"].map({task.name: task.chance for task in questions}).astype(float)
-    write_table(out / "accuracy.csv", ck.thresholds.judge_models(accuracy))
+    write_table(out / "accuracy.csv", judged(accuracy))
     thresholds, said = fit_all(accuracy, draws, seed, out)
     write_table(out / "thresholds.csv", thresholds)
     write_text(out / "sentences.md", "\n".join(said) + "\n")

@@ -5,7 +5,9 @@ import os
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
+from published_thresholds import agreement, attention_table, rank_correlation
 
 PUBLISHED = Path(__file__).parents[2] / "experiments" / "published"
 RULES = {
@@ -61,3 +63,27 @@ def test_counts_of_answers_add_up() -> None:
     for row in table("revision")["models"]:
         if row["model"] in first and "csqa" in row:
             assert row["csqa"] == pytest.approx(first[row["model"]], abs=3.0)
+
+
+def test_a_correlation_of_four_models_has_the_p_of_their_orders() -> None:
+    table = attention_table()
+    correlation, p = rank_correlation(table[table["family"] == "GPT-2"], seed=7)
+    # Of the 24 orders of four models two are as far from none: this one and its reverse.
+    assert (correlation, p) == (pytest.approx(-1), pytest.approx(2 / 24))
+    everyone, _ = rank_correlation(table, seed=7)
+    assert len(table) == 24 and everyone == pytest.approx(table["score"].corr(table["accuracy"], method="spearman"))
+
+
+def test_agreement_with_the_released_shares_is_told_by_the_headline_rule_and_strictly() -> None:
+    table = pd.DataFrame(
+        {
+            "correct": [0.97, 0.50, 0.30],
+            "released": [0.96, 0.52, 0.30],
+            "strict": [0.43, 0.40, 0.10],
+            "released_strict": [0.43, 0.41, None],
+        }
+    )
+    assert agreement(table) == (
+        "3 runs judged: the headline share is within 0.01 of the released one in 2 of 3, the strict share is within "
+        "0.01 of the released one in 2 of 2."
+    )

@@ -38,15 +38,31 @@ def test_a_study_is_written_whole_and_goes_on_where_it_was(tmp_path: Path) -> No
     for name in ("accuracy_clean", "accuracy_paper", "unparseable_clean", "attention_against_accuracy"):
         assert (tmp_path / "figures" / f"{name}.png").stat().st_size > 10_000
     assert (tmp_path / "provenance.json").is_file() and (tmp_path / "sentences.md").is_file()
-    responses = {path: path.stat().st_mtime_ns for path in (tmp_path / "evaluations").rglob("responses.jsonl")}
+    scores = pd.read_csv(tmp_path / "attention.csv")
+    first, *others = sorted((tmp_path / "evaluations").rglob("responses.jsonl"))
+    whole = first.read_bytes()
+    # Each response's line holds how long it took: one that is asked again has other bytes.
+    left = {path: path.read_bytes() for path in others}
+    # What a process that is killed while it writes leaves behind: half a line, and nothing of what comes after.
+    first.write_bytes(whole[: len(whole) // 2])
+    next(first.parent.glob("gold_scores_*")).unlink()
+    (tmp_path / "accuracy.csv").unlink()
     run("--out", str(tmp_path), "--models", *MODELS, *asked, "--decoding", "clean", "paper")
-    assert responses == {path: path.stat().st_mtime_ns for path in responses}
+    assert left == {path: path.read_bytes() for path in others}
+    again = first.read_bytes()
+    assert again.count(b"\n") == whole.count(b"\n") == 4
+    kept = whole[: len(whole) // 2].rfind(b"\n") + 1
+    assert 0 < kept and again[:kept] == whole[:kept]
     assert pd.read_csv(tmp_path / "accuracy.csv").equals(accuracy)
+    assert pd.read_csv(tmp_path / "attention.csv").equals(scores)
 
 
 def test_the_published_study_says_what_it_lacks(tmp_path: Path) -> None:
     told = run("--out", str(tmp_path), "--published", "--draws", "19").stdout
-    assert "Not judged: CIRCUITKIT_DATA names no folder" in told and "all models (24 models): Spearman" in told
+    assert (
+        "Not judged: CIRCUITKIT_DATA names no folder" in told
+        and "all models (24 models): Spearman 0.13 (p = 0.55" in told
+    )
     table = pd.read_csv(tmp_path / "thresholds.csv").set_index("task")
     assert len(table) == 10 and 1.5e9 < table.loc["CommonsenseQA", "breakpoint"] < 1.6e9
 
