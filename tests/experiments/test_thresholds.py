@@ -52,7 +52,7 @@ def test_a_study_is_written_whole_and_goes_on_where_it_was(tmp_path: Path) -> No
     again = first.read_bytes()
     assert again.count(b"\n") == whole.count(b"\n") == 4
     kept = whole[: len(whole) // 2].rfind(b"\n") + 1
-    assert 0 < kept and again[:kept] == whole[:kept]
+    assert kept > 0 and again[:kept] == whole[:kept]
     assert pd.read_csv(tmp_path / "accuracy.csv").equals(accuracy)
     assert pd.read_csv(tmp_path / "attention.csv").equals(scores)
 
