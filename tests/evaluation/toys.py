@@ -45,6 +45,18 @@ def task(n: int = 11, longest: int = 14, seed: int = 0, **settings: Any) -> Task
 
 def alone(model: Model, prompt: str, **settings: Any) -> list[int]:
     """The new tokens of one prompt by transformers' own generate, unpadded, greedy unless it is told otherwise."""
+    if any(session.interventions for session in model.sessions):
+        return generated(model, prompt, **settings)
+    return list(_kept(model, prompt, tuple(sorted(settings.items()))))
+
+
+@cache
+def _kept(model: Model, prompt: str, settings: tuple[tuple[str, Any], ...]) -> list[int]:
+    return generated(model, prompt, **dict(settings))
+
+
+def generated(model: Model, prompt: str, **settings: Any) -> list[int]:
+    """The same, generated whenever it is asked for."""
     ids = model.tokenizer(prompt, return_tensors="pt")["input_ids"]
     given: dict[str, Any] = {"do_sample": False, "max_new_tokens": NEW, "pad_token_id": architectures.PAD, **settings}
     whole: Tensor = model.generate(ids, torch.ones_like(ids), **given)
