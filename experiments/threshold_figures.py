@@ -59,7 +59,8 @@ def attention(scores: pd.DataFrame, within: pd.DataFrame, folder: Path) -> None:
         over.assign(accuracy=100 * over["accuracy"]),
         "score",
         "accuracy",
-        title="Attention score of the next gold token against accuracy\n(means over rules and hops; last layer)",
+        title="Attention score of the next gold token against accuracy\n"
+        "(means over rules and hops; last layer; lines join a family's sizes)",
         x_name="attention score (0 to 1)",
         y_name="accuracy, % of proofs",
     )

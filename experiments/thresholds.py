@@ -22,15 +22,15 @@ The paper's 23 models, as `--models` takes them:
     TinyLlama/TinyLlama_v1.1 stabilityai/stablelm-2-1_6b stabilityai/stablelm-2-zephyr-1_6b
     google/gemma-2-2b-it google/gemma-2-9b-it
 
-What is written: `accuracy.csv` (a row a model, task and decoding), `thresholds.csv` (a row a task: verdict, breakpoint,
-interval), `attention.csv`, `right_against_wrong.csv`, `sentences.md`, every fit as JSON, figures as PNG,
-`provenance.json`, and each response under `evaluations/`.
+What is written: `accuracy.csv` (a row a model, task and decoding), `thresholds.csv` (a row a task, over all models and
+in each family of four sizes or more: verdict, breakpoint, interval), `attention.csv`, `right_against_wrong.csv`,
+`sentences.md`, every fit as JSON, figures as PNG, `provenance.json`, and each response under `evaluations/`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,6 +47,7 @@ from circuitkit import plots
 from circuitkit.evaluation import Evaluation
 from circuitkit.records import provenance
 from circuitkit.tasks.exemplars import equal_shots
+from circuitkit.thresholds.models import LEAST_SIZES
 from circuitkit.writing import write_json, write_table, write_text
 
 app = cyclopts.App(help=__doc__, help_format="plaintext", default_parameter=cyclopts.Parameter(consume_multiple=True))
@@ -194,15 +195,24 @@ def label(keys: Sequence[object]) -> str:
     return ", ".join(f"{key:.0f} hop{'s' * (key > 1)}" if isinstance(key, int | float) else str(key) for key in keys)
 
 
+def with_families(parts: Iterable[tuple[str, pd.DataFrame]]) -> Iterator[tuple[str, str, pd.DataFrame]]:
+    """Each part with its name: all of its models, and each family alone that has sizes enough for a search."""
+    for named, part in parts:
+        yield named, "all", part
+        families = list(part.groupby("family", sort=False))
+        for family, rows in families if len(families) > 1 else ():
+            if rows["parameters"].nunique() >= LEAST_SIZES:
+                yield f"{named}, {family} alone", str(family), rows
+
+
 def fit_all(accuracy: pd.DataFrame, draws: int, seed: int, out: Path) -> tuple[pd.DataFrame, list[str]]:
-    """Look for a threshold in every task, rule and number of hops; give a table and the sentences."""
+    """Look for a threshold in every task, rule and number of hops, and there in every family; a table and sentences."""
     by = [name for name in ("rule", "hops", "decoding") if name in accuracy]
     accuracy = accuracy.assign(rule=accuracy["rule"].fillna(accuracy["task"])) if "rule" in accuracy else accuracy
     rows, said = [], []
     parts = accuracy.groupby(by if "rule" in by else ["task", *by], sort=False, dropna=False)
-    for keys, part in tqdm(parts, desc="fits"):
-        named = label([key for key in keys if not pd.isna(key)])
-        rule = str(keys[0])
+    named_parts = ((label([key for key in keys if not pd.isna(key)]), part) for keys, part in parts)
+    for named, family, part in tqdm(list(with_families(named_parts)), desc="fits"):
         chance = part["chance"].iloc[0]
         try:
             found = ck.thresholds.find(
@@ -220,7 +230,7 @@ def fit_all(accuracy: pd.DataFrame, draws: int, seed: int, out: Path) -> tuple[p
         stem = re.sub(r"\W+", "_", named)
         found.save(out / "fits" / f"{stem}.json")
         plots.save(found.plot(), out / "figures" / f"fit_{stem}.png")
-        row = {"task": named, "rule": rule, "verdict": found.verdict, "curve": found.best["curve"], "p": found.p}
+        row = {"task": named, "family": family, "verdict": found.verdict, "curve": found.best["curve"], "p": found.p}
         rows.append(row | {"breakpoint": found.breakpoint, "low": low, "high": high, "gain": found.gain[0]})
         said += [f"## {named}", *(f"- {sentence}" for sentence in found.sentences())]
     return pd.DataFrame(rows), said

@@ -34,7 +34,10 @@ def test_a_study_is_written_whole_and_goes_on_where_it_was(tmp_path: Path) -> No
     assert clean["deductor-5k"] == 0 and clean["deductor-130k"] == 4
     assert len(pd.read_csv(tmp_path / "attention.csv")) == len(MODELS)
     fits = sorted((tmp_path / "fits").glob("*.json"))
-    assert len(fits) == 2 and Threshold.load(fits[0]).sentences()[0] in told
+    # Of either decoding: all models, and the one family that has four sizes.
+    assert len(fits) == 4 and all(Threshold.load(fit).sentences()[0] in told for fit in fits)
+    thresholds = pd.read_csv(tmp_path / "thresholds.csv")
+    assert thresholds["family"].tolist() == ["all", "deductor-reason"] * 2
     for name in ("accuracy_clean", "accuracy_paper", "unparseable_clean", "attention_against_accuracy"):
         assert (tmp_path / "figures" / f"{name}.png").stat().st_size > 10_000
     assert (tmp_path / "provenance.json").is_file() and (tmp_path / "sentences.md").is_file()

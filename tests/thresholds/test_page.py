@@ -32,10 +32,10 @@ def tables() -> dict[str, pd.DataFrame]:
     return told | {rule.replace("_", " "): proofs.assign(correct=proofs[rule], total=100) for rule in RULES}
 
 
-def deductors() -> pd.DataFrame:
-    """What the model cards say of the embedded models that were trained on chains of thought."""
+def deductors(stage: str = "reason") -> pd.DataFrame:
+    """What the model cards say of the embedded models of a stage; `reason` is training on chains of thought."""
     rows: list[dict[str, Any]] = []
-    for folder in sorted((ROOT / "src" / "circuitkit" / "model" / "deductors").glob("deductor-*-reason")):
+    for folder in sorted((ROOT / "src" / "circuitkit" / "model" / "deductors").glob(f"deductor-*-{stage}")):
         parameters = json.loads((folder / "training.json").read_text())["parameters"]
         for rule, cells in json.loads((folder / "accuracy.json").read_text())["proof"].items():
             rows += [
@@ -152,8 +152,27 @@ def test_the_embedded_familys_accuracies_are_those_of_the_cards() -> None:
     table = deductors()
     for (rule, hops), part in table.groupby(["rule", "hops"], sort=False):
         shares = 100 * part.sort_values("parameters")["correct"] / part.sort_values("parameters")["total"]
-        if rule == "implication_elimination" or int(str(hops)) == 1:
+        shown = {"implication_elimination": 5, "conjunction_elimination": 3}.get(str(rule), 1)
+        if int(str(hops)) <= shown:
             assert row(f"{str(rule).replace('_', ' ')}, {hops}") == [f"{share:.0f}" for share in shares]
+
+
+def test_what_the_page_says_of_the_embedded_base_models_is_so() -> None:
+    table = deductors("base")
+    share = 100 * table["correct"] / table["total"]
+    one_hop = (table["rule"] == "conjunction_elimination") & (table["hops"] == "1")
+    assert share[one_hop].max() == 18 and share[~one_hop].max() == 1
+    long = deductors().query("rule == 'implication_elimination' and hops in ('4', '5')")
+    assert (long["correct"] / long["total"]).max() < 0.6
+
+
+@pytest.mark.slow
+def test_no_threshold_is_told_in_the_embedded_family() -> None:
+    parts = [part.reset_index(drop=True) for _, part in deductors().groupby(["rule", "hops"])]
+    assert len(parts) == 22
+    found = [find(part, draws=99, leave_out=False, progress=False) for part in parts]
+    assert {each.verdict for each in found} == {"flat", "growth"}
+    assert min(each.p for each in found) > 0.08
 
 
 def test_the_python_runs(capsys: pytest.CaptureFixture[str]) -> None:
