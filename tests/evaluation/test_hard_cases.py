@@ -34,7 +34,17 @@ def stateful():
     return hf, "carries a state along"
 
 
-@pytest.mark.parametrize("build", [recurrent, stateful])
+def rotary_by_length():
+    hf, _ = architectures.build("llama")
+    half = (hf.config.head_dim or hf.config.hidden_size // hf.config.num_attention_heads) // 2
+    factors = {"short_factor": [1.0] * half, "long_factor": [4.0] * half, "original_max_position_embeddings": 8}
+    hf.config.rope_parameters = {"rope_type": "longrope", "rope_theta": 10_000.0, "factor": 4.0, **factors}
+    scaled = type(hf)(hf.config).eval()
+    scaled.load_state_dict(hf.state_dict())
+    return scaled, "(longrope) depend on the longest row"
+
+
+@pytest.mark.parametrize("build", [recurrent, stateful, rotary_by_length])
 def test_a_model_whose_rows_stay_writes_what_it_writes_alone(build):
     hf, why = build()
     hf.generation_config.eos_token_id = [5, 11, 17, 23, 31, 47]

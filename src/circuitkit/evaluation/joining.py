@@ -51,9 +51,20 @@ def _by_settings(model: Model) -> str | None:
         return f"it has layers of {', '.join(other)}"
     if _slides(model) and not type(root).__module__.startswith("transformers.models."):
         return "it attends through a sliding window, in code of its own"
+    if (rope := _rotary_by_length(model)) is not None:
+        return f"its rotary positions ({rope}) depend on the longest row of a batch"
     if getattr(model.config, "num_kv_shared_layers", 0):
         return "its layers share keys and values"
     return None
+
+
+def _rotary_by_length(model: Model) -> str | None:
+    """The kind of rotary scaling that looks at how long the longest row is, if a model has one."""
+    told = getattr(model.config, "rope_parameters", None) or getattr(model.config, "rope_scaling", None) or {}
+    # A model may have a kind of layers each with parameters of its own.
+    each = [told, *(one for one in told.values() if isinstance(one, dict))]
+    kinds = [one.get("rope_type", one.get("type")) for one in each]
+    return next((kind for kind in kinds if kind in ("dynamic", "longrope")), None)
 
 
 def _slides(model: Model) -> bool:
