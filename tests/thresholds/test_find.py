@@ -149,6 +149,8 @@ def test_what_is_saved_loads_again_and_shows_the_same_picture(found: Threshold, 
     assert again == found and again.sentences() == found.sentences()
     drawn, redrawn = found.plot(), again.plot()
     assert drawn.get_title() == redrawn.get_title() and "a threshold at" in drawn.get_title()
+    long = replace(found, task="conjunction_elimination, 3 hops, clean, deductor-reason alone").plot()
+    assert max(map(len, long.get_title().split("\n"))) <= 64
     for first, second in zip(drawn.get_lines(), redrawn.get_lines(), strict=True):
         assert np.array_equal(first.get_xydata(), second.get_xydata())
     assert drawn.get_xscale() == "log" and drawn.get_ylabel() == "accuracy, % of questions"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from textwrap import fill
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -20,6 +21,7 @@ _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#
 """Okabe & Ito's palette, its yellow exchanged for olive, which can be seen on white."""
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h", "*")
 _BAND = "0.9"
+_TITLE_WIDTH = 64
 
 
 def family_looks(families: Sequence[str]) -> dict[str, tuple[str, str]]:
@@ -68,7 +70,9 @@ def accuracy_against_size(found: Threshold, *, axes: Axes | None = None) -> Axes
     if found.chance is not None:
         notes.append(axes.axhline(100 * found.chance, color="0.6", linestyle=":", linewidth=1.2, label="chance"))
     notes += _models(axes, found.frame)
-    axes.set_title(f"{found.task + ': ' if found.task else ''}accuracy against size\n{_headline(found)}", fontsize=10)
+    # Wrapped, so that the name of a long task stays over the axes and out of the legend.
+    title = fill(f"{found.task + ': ' if found.task else ''}accuracy against size", _TITLE_WIDTH)
+    axes.set_title(f"{title}\n{fill(_headline(found), _TITLE_WIDTH)}", fontsize=10)
     size_axis(axes)
     axes.set(ylabel="accuracy, % of questions", ylim=(-3, 103))
     explain_beside(axes, notes, alone=alone)
