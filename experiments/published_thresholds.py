@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from scipy import stats
 from tqdm import tqdm
 
 import circuitkit as ck
@@ -70,7 +69,7 @@ def published_study(out: Path, *, draws: int, seed: int) -> None:
         rows.append(row | {"breakpoint": found.breakpoint, "low": low, "high": high, "gain": found.gain[0]})
         said += [f"## {name}", *(f"- {sentence}" for sentence in found.sentences())]
     write_table(out / "thresholds.csv", pd.DataFrame(rows))
-    said += attention_within_families(out, seed)
+    said += attention_within_families(out)
     hops_figure(out)
     said += judged_again(out)
     write_text(out / "sentences.md", "\n".join(said) + "\n")
@@ -93,24 +92,7 @@ def attention_table() -> pd.DataFrame:
     )
 
 
-def rank_correlation(table: pd.DataFrame, seed: int) -> tuple[float, float]:
-    """Spearman's correlation of attention score and accuracy, and its two-sided p, permuting models.
-
-    All permutations are taken where there are fewer than ten thousand: four models in one order have a p of 0.08.
-    """
-    scores, accuracy = stats.rankdata(table["score"]), stats.rankdata(table["accuracy"])
-    test = stats.permutation_test(
-        (scores,),
-        lambda ranks, axis: (ranks * accuracy).sum(axis),
-        permutation_type="pairings",
-        vectorized=True,
-        n_resamples=9999,
-        rng=seed,
-    )
-    return float(stats.spearmanr(scores, accuracy).statistic), float(test.pvalue)
-
-
-def attention_within_families(out: Path, seed: int) -> list[str]:
+def attention_within_families(out: Path) -> list[str]:
     """Whether the attention score goes with accuracy over all models, and within each family (Spearman)."""
     table = attention_table()
     drawn = plots.models_against(
@@ -123,11 +105,14 @@ def attention_within_families(out: Path, seed: int) -> list[str]:
     )
     plots.save(drawn, out / "figures" / "attention_against_accuracy.png")
     write_table(out / "attention.csv", table)
-    groups = {"all models": table} | {str(name): part for name, part in table.groupby("family") if len(part) >= 4}
+    found = ck.attention.against_accuracy(table)
+    write_table(out / "attention_against_accuracy.csv", found)
     said = ["## Attention scores against accuracy"]
-    for name, part in groups.items():
-        correlation, p = rank_correlation(part, seed)
-        said.append(f"- {name} ({len(part)} models): Spearman {correlation:.2f} (p = {p:.2f}, permuting models).")
+    for row in found.to_dict("records"):
+        said.append(
+            f"- {row['models_of']} ({row['models']} models): Spearman {row['correlation']:.2f} "
+            f"(p = {row['p']:.2f}, permuting models)."
+        )
     return said
 
 

@@ -7,7 +7,9 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from published_thresholds import agreement, attention_table, rank_correlation
+from published_thresholds import agreement, attention_table
+
+import circuitkit as ck
 
 PUBLISHED = Path(__file__).parents[2] / "experiments" / "published"
 RULES = {
@@ -67,11 +69,11 @@ def test_counts_of_answers_add_up() -> None:
 
 def test_a_correlation_of_four_models_has_the_p_of_their_orders() -> None:
     table = attention_table()
-    correlation, p = rank_correlation(table[table["family"] == "GPT-2"], seed=7)
+    rows = ck.attention.against_accuracy(table).set_index("models_of")
     # Of the 24 orders of four models two are as far from none: this one and its reverse.
-    assert (correlation, p) == (pytest.approx(-1), pytest.approx(2 / 24))
-    everyone, _ = rank_correlation(table, seed=7)
-    assert len(table) == 24 and everyone == pytest.approx(table["score"].corr(table["accuracy"], method="spearman"))
+    assert rows.loc["GPT-2", ["correlation", "p"]].tolist() == [pytest.approx(-1), pytest.approx(2 / 24)]
+    everyone = table["score"].corr(table["accuracy"], method="spearman")
+    assert len(table) == 24 and rows.loc["all", "correlation"] == pytest.approx(everyone)
 
 
 def test_agreement_with_the_released_shares_is_told_by_the_headline_rule_and_strictly() -> None:

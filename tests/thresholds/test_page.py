@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from published_thresholds import attention_table, judged_again, rank_correlation
+from published_thresholds import attention_table, judged_again
 
 import circuitkit as ck
 from circuitkit.thresholds import Threshold, find
@@ -126,11 +126,11 @@ def test_what_the_page_says_of_the_six_rules_is_so() -> None:
 
 
 def test_the_published_attention_scores_correlate_as_the_page_says() -> None:
-    table = attention_table()
-    everyone, p = rank_correlation(table, seed=7)
-    assert f"Spearman {everyone:.2f} over {len(table)} models, p = {p:.2f}" in PAGE
-    gpt, p = rank_correlation(table[table["family"] == "GPT-2"], seed=7)
-    assert gpt == pytest.approx(-1) and f"four models in one order prove nothing (p = {p:.2f})" in PAGE
+    rows = ck.attention.against_accuracy(attention_table()).set_index("models_of")
+    everyone, gpt = rows.loc["all"], rows.loc["GPT-2"]
+    assert f"Spearman {everyone['correlation']:.2f} over {everyone['models']:.0f} models, p = {everyone['p']:.2f}" in PAGE
+    assert gpt["correlation"] == pytest.approx(-1)
+    assert f"four models in one order prove nothing (p = {gpt['p']:.2f})" in PAGE
 
 
 def test_the_within_family_view_is_so() -> None:
