@@ -136,6 +136,9 @@ def test_a_file_of_ones_own_prompts(tmp_path):
     assert (task.prompt(item), task.prompt(item, 0), task.shots) == (EXEMPLAR + QUESTION, QUESTION, 1)
     assert (item.groups, task.name) == ({"rule": "conjunction_elimination"}, "prontoqa/AndElim/1shot")
     assert task.judges["sound"](item, item.gold).correct
+    assert ck.tasks.load(f"{path}:AndElim/1shot") == task
+    with pytest.raises(TaskError, match="is asked as it is, and has no option 'n'"):
+        ck.tasks.load(f"{path}:AndElim/1shot", n=3)
 
 
 GOOD = {"prompts": [QUESTION], "gold": [GOLD]}

@@ -103,7 +103,8 @@ def eval(
     model
         An embedded model (deductor-130k), a folder, or a hub id.
     task
-        A task's name, such as csqa, gsm8k or prontoqa/implication_elimination/3, or the path of a task file.
+        A task's name, such as csqa, gsm8k or prontoqa/implication_elimination/3, the path of a task file, or a set of
+        a file of prompts, such as prompts.json:OrElim/8shot.
     shots
         Exemplars before each question; as many as the task wants and the model's context holds if not given.
     limit

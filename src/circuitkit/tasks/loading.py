@@ -33,10 +33,10 @@ def names() -> tuple[str, ...]:
 
 
 def load(name: str | Path, **options: Any) -> Task:
-    """A task by its name, or by the path of a task file, `.toml` or `.py`.
+    """A task by its name, or by the path of a task file, `.toml` or `.py`, or of a set in a file of proofs' prompts.
 
     Args:
-        name: one of `names()`, or a path.
+        name: one of `names()`, or a path; of a file of prompts, with the set's key: `prompts.json:OrElim/8shot`.
         options: what the task's own function takes, such as `data`, `exemplars`, `shots` or `judges`.
 
     Raises:
@@ -56,11 +56,25 @@ def load(name: str | Path, **options: Any) -> Task:
         return made
     if text.split("/")[0] == "prontoqa":
         return _prontoqa(text, options)
+    if ".json:" in text:
+        return _prompt_file(text, options)
     if Path(text).suffix in (".toml", ".py"):
         from circuitkit.tasks import task_file
 
         return task_file.read(Path(text), options)
-    raise TaskError(f"there is no task {text!r}; there are {', '.join(names())}, or the path of a .toml or .py file")
+    raise TaskError(
+        f"there is no task {text!r}; there are {', '.join(names())}, or the path of a .toml or .py file, "
+        "or prompts.json:RULE/SHOTSshot for a file of prompts"
+    )
+
+
+def _prompt_file(name: str, options: dict[str, Any]) -> Task:
+    from circuitkit.tasks import prontoqa
+
+    path, _, key = name.partition(".json:")
+    if options:
+        raise TaskError(f"{name} is asked as it is, and has no option {next(iter(options))!r}")
+    return prontoqa.prompt_file(f"{path}.json", key)
 
 
 def _prontoqa(name: str, options: dict[str, Any]) -> Task:
