@@ -1,13 +1,17 @@
 """Interventions hold in an evaluation as they hold in each prompt's own generate, whichever rows come and go."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
+import architectures
 import circuitkit as ck
 from circuitkit import Site
 from circuitkit.evaluation import EvaluationError
 from circuitkit.run import InterventionError
 from circuitkit.run.interventions import between
+from circuitkit.tasks import Item
 from evaluation import toys
 
 
@@ -76,6 +80,30 @@ def test_a_function_of_the_batch_names_rows(name, size):
         assert response.text.split() == toys.text_of(model, expected).split(), item
         changed += expected != toys.alone(model, item.question)
     assert changed
+
+
+def test_batches_that_stay_go_no_further_than_the_context():
+    model = toys.model_of("gpt2")
+    lengths = (62, 60, 58, 5, 3)
+    items = tuple(Item(str(length), " ".join([f"w{50 + length % 7}"] * length), "w1") for length in lengths)
+    task = replace(toys.task(5), items=items)
+    staying = ck.evaluate(model, task, lambda items, tokens: [], shots=0, progress=False)
+    for length, response in zip(lengths, staying.responses, strict=True):
+        expected = toys.alone(model, response.prompt, max_new_tokens=min(toys.NEW, 64 - length))
+        assert response.n_tokens == len(expected) and response.text.split() == toys.text_of(model, expected).split()
+
+
+def test_a_models_own_generation_settings_act_in_no_way_of_writing():
+    plain = ck.evaluate(toys.model_of("llama"), toys.task(5), progress=False)
+    hf, tokenizer = architectures.build("llama")
+    own = hf.generation_config
+    own.eos_token_id = toys.model_of("llama").hf.generation_config.eos_token_id
+    own.suppress_tokens, own.repetition_penalty, own.no_repeat_ngram_size = list(range(3, 60)), 3.0, 1
+    model = ck.Model(hf, tokenizer)
+    for interventions in ((), lambda items, tokens: []):
+        found = ck.evaluate(model, toys.task(5), interventions, progress=False)
+        assert [each.text for each in found.responses] == [each.text for each in plain.responses]
+    assert hf.generation_config is own
 
 
 def test_an_open_context_holds_too():

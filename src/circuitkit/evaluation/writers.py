@@ -6,7 +6,7 @@ import gc
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -78,18 +78,20 @@ class ComingAndGoing:
             stack.callback(self._unfollow)
             self._prefix = self._read_prefix(waiting)
             size = self.size or rows_at_once(self.model, waiting)
-            while waiting:
+            left = dict.fromkeys(waiting)
+            while left:
                 rows = Rows(self.model, self.chooser, self.ending, self._prefix)
                 try:
-                    yield from self._until_all_end(rows, waiting, size)
+                    for writing in self._until_all_end(rows, list(left), size):
+                        del left[writing]
+                        yield writing
                 except (RuntimeError, MemoryError) as error:
-                    live = [writing for writing in rows.writings if writing.ended is None]
                     if not may_go_on(self.model, error, size):
                         raise
-                    size = max(1, min(size, len(live) or size) // 2)
+                    size = max(1, min(size, rows.live or size) // 2)
                     warnings.warn(f"memory ran out ({error}); going on with {size} responses at a time", stacklevel=2)
-                    waiting = [*live, *waiting]
-                    for writing in live:
+                    # Where memory runs out within a step, some have their token already, or are in both places.
+                    for writing in left:
                         writing.begin()
                     del rows
                     gc.collect()
@@ -186,10 +188,11 @@ class Staying:
                 yield from batch
 
     def _next(self, waiting: list[Writing], size: int) -> list[Writing]:
-        batch = waiting[:size]
+        length, batch = len(waiting[0].asked.ids), waiting[:size]
         if self.padded:
-            return batch
-        length = len(batch[0].asked.ids)
+            # A row that has ended is computed along with the others, and there may be no position past the context.
+            last = self.model.context or length + max(writing.room for writing in batch)
+            return [writing for writing in batch if length + writing.room <= last]
         return [writing for writing in batch if len(writing.asked.ids) == length]
 
     def _write(self, batch: list[Writing]) -> None:
@@ -201,14 +204,11 @@ class Staying:
         follower = _Follower(self.model, batch, mask, self.chooser, self.ending)
         config = GenerationConfig(  # type: ignore[no-untyped-call]  # transformers leaves it untyped
             do_sample=False,
-            num_beams=1,
-            num_return_sequences=1,
-            repetition_penalty=1.0,
-            no_repeat_ngram_size=0,
             max_new_tokens=max(writing.room for writing in batch),
             pad_token_id=int(ids[0, -1]),
         )
         with ExitStack() as stack:
+            stack.enter_context(_own_settings_alone(self.model.anatomy.root))
             if callable(self.interventions):
                 held = self.interventions([writing.asked.item for writing in batch], tokens)
                 stack.enter_context(self.model.intervene(held))
@@ -222,6 +222,19 @@ class Staying:
             )
         for writing in batch:
             writing.seconds += (time.perf_counter() - began) / len(batch)
+
+
+@contextmanager
+def _own_settings_alone(root: Any) -> Iterator[None]:
+    """Lay a model's generation config aside, out of which its `generate` takes whatever it is not told."""
+    from transformers import GenerationConfig
+
+    before = root.generation_config
+    root.generation_config = GenerationConfig()  # type: ignore[no-untyped-call]  # transformers leaves it untyped
+    try:
+        yield
+    finally:
+        root.generation_config = before
 
 
 class _Follower:
