@@ -10,6 +10,7 @@ from transformers import MambaConfig, MambaForCausalLM
 
 import architectures
 import circuitkit as ck
+from circuitkit.evaluation import Decoding, rows, rows_cache
 from circuitkit.tasks import TaskError
 from evaluation import toys
 
@@ -76,6 +77,58 @@ def test_where_memory_runs_out_fewer_are_written_at_a_time(stays, error):
     finally:
         hook.remove()
     assert [response.text for response in found.responses] == [response.text for response in whole.responses]
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "when"),
+    [
+        (rows_cache.RowsCache, "put", 1),
+        (rows_cache.RowsCache, "put", 4),
+        (rows_cache.RowsCache, "select", 1),
+        (rows_cache.RowsCache, "__init__", 1),
+        (rows, "_append", 2),
+        (rows, "_append", 4),
+        (rows, "_append", 11),
+    ],
+)
+def test_memory_that_runs_out_within_a_step_leaves_no_token_twice(monkeypatch, owner, name, when):
+    model, task = toys.model_of("llama"), toys.task(9)
+    settings = {"decoding": Decoding(temperature=1.0), "samples": 3, "batch_size": 6, "progress": False}
+    whole = ck.evaluate(model, task, **settings)
+    works, calls = getattr(owner, name), count(1)
+
+    def runs_out(*args, **named):
+        if next(calls) == when:
+            raise torch.OutOfMemoryError("none left")
+        return works(*args, **named)
+
+    monkeypatch.setattr(owner, name, runs_out)
+    with pytest.warns(UserWarning, match="memory ran out"):
+        found = ck.evaluate(model, task, **settings)
+    assert [(each.name, each.text, each.n_tokens) for each in found.responses] == [
+        (each.name, each.text, each.n_tokens) for each in whole.responses
+    ]
+
+
+def test_within_an_open_context_a_model_is_tried_too():
+    hf, tokenizer = architectures.build("gpt2")
+    hf.generation_config.eos_token_id = [5, 11, 17, 23, 31, 47]
+    whole = hf.transformer.forward
+
+    def by_column(input_ids, position_ids=None, past_key_values=None, **settings):
+        past = past_key_values.get_seq_length() if past_key_values is not None else 0
+        positions = torch.arange(past, past + input_ids.shape[1])[None]
+        return whole(input_ids, position_ids=positions, past_key_values=past_key_values, **settings)
+
+    hf.transformer.forward = by_column
+    model, task = ck.Model(hf, tokenizer), toys.task(6)
+    # No prompt of a try has this position.
+    with model.intervene([ck.add("resid_post[layer=1, position=9]", torch.ones(model.d_model))]):
+        found = ck.evaluate(model, task, batch_size=3, progress=False)
+        assert "does not compute what it does without" in found.provenance["written"]
+    with model.intervene([ck.add("resid_post[layer=1, position=9]", torch.ones(model.d_model))]):
+        alone = [toys.alone(model, response.prompt) for response in found.responses]
+    assert [each.text.split() for each in found.responses] == [toys.text_of(model, ids).split() for ids in alone]
 
 
 def test_memory_that_one_response_does_not_find_is_an_error():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -33,10 +34,7 @@ def why_rows_stay(model: Model) -> str | None:
     """
     if model not in _tried:
         reason = _by_settings(model)
-        if reason is None and model.sessions:
-            # What a context holds may name positions that a try does not have.
-            return None
-        _tried[model] = reason or _why_not(model, _joined)
+        _tried[model] = reason or _tried_out(model, _joined)
     return _tried[model]
 
 
@@ -82,10 +80,8 @@ def may_share_prefix(model: Model) -> bool:
         # Between prefix and rest stands padding, by which a window would be counted too short.
         if why_rows_stay(model) is not None or _slides(model) or not model.accepts("position_ids"):
             _shares[model] = False
-        elif model.sessions:
-            return False
         else:
-            _shares[model] = _why_not(model, _read_on) is None
+            _shares[model] = _tried_out(model, _read_on) is None
     return _shares[model]
 
 
@@ -95,6 +91,14 @@ def holds_alike_for_prefix(intervention: Intervention) -> bool:
     named = (held.site.position, held.site.key, *(held.queries or ()), *(held.keys or ()))
     counted_from_the_end = any(position is not None and position < 0 for position in named)
     return not counted_from_the_end and held.value_positions is None and why_rows_are_named([held]) is None
+
+
+def _tried_out(model: Model, read: Callable[[Model, list[list[int]]], Tensor]) -> str | None:
+    if not model.sessions:
+        return _why_not(model, read)
+    # What a context holds may name positions that a try does not have; forwards of another thread it leaves alone.
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(_why_not, model, read).result()
 
 
 def _why_not(model: Model, read: Callable[[Model, list[list[int]]], Tensor]) -> str | None:

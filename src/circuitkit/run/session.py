@@ -104,12 +104,16 @@ class Session:
     def follow(self, prompts: Bool[Tensor, "batch column"] | None) -> None:
         """Say which columns of the coming forwards are their rows' prompts, where a decoder's rows come and go.
 
+        Another thread than the context's says nothing by it.
+
         Args:
             prompts: True on the real tokens of each row's prompt, over all columns so far; None where rows stay.
 
         Raises:
             InterventionError: something is captured, or an intervention names rows, which are not the same any more.
         """
+        if get_ident() != self._thread:
+            return
         if prompts is not None and (by_row := self._by_row()):
             raise InterventionError(f"rows come and go here, so {by_row[0]}, which names rows, cannot hold")
         self._prompts = prompts
