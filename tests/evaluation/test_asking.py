@@ -90,6 +90,23 @@ def test_a_response_is_read_up_to_the_first_stop_text(stop):
     assert stopped
 
 
+@pytest.mark.parametrize("stop", ["w60 ", " "])
+def test_a_stop_text_that_ends_with_a_space_ends_a_response(stop):
+    model = toys.model_of("llama")
+    found = ck.evaluate(model, toys.task(8, stop=(stop,)), progress=False)
+    plain = ck.evaluate(model, toys.task(8), progress=False)
+    stopped = [
+        (response, whole)
+        for response, whole in zip(found.responses, plain.responses, strict=True)
+        if stop in whole.text
+    ]
+    assert stopped and not any(response.truncated for response, _ in stopped)
+    for response, whole in stopped:
+        assert response.text == whole.text.partition(stop)[0]
+        # Here the space comes with the token behind it.
+        assert response.n_tokens == len(f"{response.text}{stop}".split()) + 1
+
+
 def test_a_prompt_past_the_context_is_named_with_its_count():
     model, task = toys.model_of("llama"), toys.task(3)
     long = Item("long one", " ".join(["w5"] * 80), "w1")

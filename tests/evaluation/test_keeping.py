@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import torch
 
+import architectures
 import circuitkit as ck
 from circuitkit.evaluation import Decoding, Evaluation, EvaluationError
 from circuitkit.run import InterventionError
@@ -121,6 +122,14 @@ def test_other_weights_and_other_vectors_are_refused(tmp_path):
     finally:
         with torch.no_grad():
             weight[0, 0] -= 1
+
+
+def test_other_end_tokens_are_refused(tmp_path):
+    hf, tokenizer = architectures.build("llama")
+    ck.evaluate(ck.Model(hf, tokenizer, name="llama"), toys.task(2), out=tmp_path, progress=False)
+    hf.generation_config.eos_token_id = [2, 5]
+    with pytest.raises(EvaluationError, match="end tokens was"):
+        ck.evaluate(ck.Model(hf, tokenizer, name="llama"), toys.task(2), out=tmp_path, progress=False)
 
 
 def test_a_folder_that_another_process_writes_is_refused(tmp_path):

@@ -19,7 +19,7 @@ from circuitkit.evaluation.responses import Keeping, Response
 from circuitkit.evaluation.settings import check_prompts, check_same, settings_of
 from circuitkit.evaluation.taking_place import TakingPlace
 from circuitkit.evaluation.writers import ByBatch, ComingAndGoing, Staying, check_size
-from circuitkit.evaluation.writing import Ending, Writing
+from circuitkit.evaluation.writing import Ending, Writing, end_tokens
 from circuitkit.records import provenance
 from circuitkit.run.interventions import Intervention, Interventions
 from circuitkit.tasks import exemplars
@@ -87,7 +87,7 @@ def evaluate(
     room = asking.task.max_new_tokens if max_new_tokens is None else max_new_tokens
     _check(model, way, seeds, samples, room, interventions)
     check_size(batch_size)
-    ending = Ending(model.tokenizer, _end_tokens(model), asking.task.stop, thinks=chat, must_think=think is True)
+    ending = Ending(model.tokenizer, end_tokens(model), asking.task.stop, thinks=chat, must_think=think is True)
     writer = _writer(model, interventions, Chooser(way), ending, batch_size)
     writings = [
         Writing(each, sample, seed, _room(model, each, room))
@@ -185,11 +185,6 @@ def _writer(
         how = f"batches of equal lengths, since {why}"
         return Staying(model, listed, chooser, ending, size, padded=False, how=how)
     return ComingAndGoing(model, listed, chooser, ending, size)
-
-
-def _end_tokens(model: Model) -> frozenset[int]:
-    ends: Any = getattr(getattr(model.hf, "generation_config", None), "eos_token_id", None)
-    return frozenset(() if ends is None else [ends] if isinstance(ends, int) else map(int, ends))
 
 
 def _room(model: Model, asked: Asked, wanted: int) -> int:

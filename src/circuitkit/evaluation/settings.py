@@ -12,6 +12,7 @@ from circuitkit.evaluation.asking import Asking
 from circuitkit.evaluation.decoding import Decoding
 from circuitkit.evaluation.errors import EvaluationError
 from circuitkit.evaluation.writers import ByBatch
+from circuitkit.evaluation.writing import end_tokens
 from circuitkit.model.fingerprint import content_digest
 from circuitkit.model.telling import UntoldError
 from circuitkit.run.interventions import Intervention, Interventions
@@ -43,6 +44,7 @@ def settings_of(
         "weights": _weights(model),
         "task": asking.task.name,
         "stop": list(asking.task.stop),
+        "end tokens": sorted(end_tokens(model)),
         "shots": asking.shots,
         "chat": asking.chat,
         "think": asking.think,

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from random import Random
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from circuitkit.evaluation.asking import THOUGHT_ENDS, Asked
+
+if TYPE_CHECKING:
+    from circuitkit.model import Model
 
 Ended = Literal["end", "stop", "length"]
 _BEFORE = 8
@@ -45,6 +48,12 @@ class Writing:
         self.random = Random(f"{self.seed}/{self.sample}/{self.asked.item.key}")
 
 
+def end_tokens(model: Model) -> frozenset[int]:
+    """The tokens that end a response: those of the model's generation config."""
+    ends: Any = getattr(getattr(model.hf, "generation_config", None), "eos_token_id", None)
+    return frozenset(() if ends is None else [ends] if isinstance(ends, int) else map(int, ends))
+
+
 class Ending:
     """What ends a response, and its text once it has ended.
 
@@ -67,6 +76,8 @@ class Ending:
         self.tokenizer, self.ends, self.stops = tokenizer, ends, tuple(stops)
         self.thinks, self.must_think = thinks, must_think
         self._last_letters = frozenset(stop[-1] for stop in self.stops)
+        # A space may come from between two tokens, or be dropped where a token is decoded by itself.
+        self._any_completes = any(letter.isspace() for letter in self._last_letters)
         self._may_complete: dict[int, bool] = {}
 
     def take(self, writing: Writing, token: int) -> None:
@@ -101,7 +112,8 @@ class Ending:
         if token not in self._may_complete:
             text = self.tokenizer.decode([token])
             # A part of a character shows as a mark of its own, and may be the last of one.
-            self._may_complete[token] = "\ufffd" in text or not self._last_letters.isdisjoint(text)
+            may = self._any_completes or "\ufffd" in text or not self._last_letters.isdisjoint(text)
+            self._may_complete[token] = may
         return self._may_complete[token]
 
     def _first_stop(self, text: str) -> int | None:
