@@ -17,6 +17,7 @@ from transformers import (
 import circuitkit as ck
 from circuitkit.evaluation import Decoding, EvaluationError
 from circuitkit.evaluation.choosing import Chooser
+from circuitkit.tasks import Judgement
 from evaluation import toys
 
 DRAWN = Decoding(temperature=0.8, top_p=0.95)
@@ -100,6 +101,27 @@ def test_shares_over_samples_and_seeds():
     assert (found.accuracy.low, found.accuracy.high) == (low, high)
     with pytest.raises(EvaluationError, match="pass@13 needs 13 responses"):
         found.pass_at(13)
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_items_that_are_all_alike_have_an_interval_with_a_width(right):
+    judged = {"always": lambda item, said: Judgement(right, said)}
+    task = replace(toys.task(6), judges=judged)
+    found = ck.evaluate(toys.model_of("llama"), task, decoding=DRAWN, samples=3, progress=False)
+    # Of six items, and not of eighteen responses.
+    expected = ck.statistics.wilson(6 * right, 6)
+    for share in (found.accuracy, found.pass_at(2)):
+        assert share.value == right and (share.low, share.high) == expected
+    assert expected.high - expected.low > 0.3
+
+
+def test_no_judge_of_that_name_and_no_k():
+    found = ck.evaluate(toys.model_of("llama"), toys.task(2), progress=False)
+    for ask in (lambda: found.pass_at(1, "strict"), lambda: found.over_seeds("strict")):
+        with pytest.raises(EvaluationError, match="no judge 'strict'"):
+            ask()
+    with pytest.raises(EvaluationError, match="pass@0"):
+        found.pass_at(0)
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,7 @@ class Share(NamedTuple):
     Attributes:
         value: the share, from 0 to 1.
         low, high: the ends of its interval: Wilson's where each item has one response; where it has several, a
-            bootstrap's over whole items.
+            bootstrap's over whole items, or Wilson's of items where the responses to all of them count, or to none.
         hits, n: responses that count, and all.
     """
 
@@ -151,9 +151,12 @@ class Evaluation:
         Raises:
             EvaluationError: there is no such judge.
         """
-        if judge not in self.judges:
+        return _share(self.frame, self._judge(judge))
+
+    def _judge(self, judge: str | None) -> str:
+        if judge is not None and judge not in self.judges:
             raise EvaluationError(f"{self.task} has no judge {judge!r}; it has {', '.join(self.judges)}")
-        return _share(self.frame, judge)
+        return judge or self.judges[0]
 
     def by(self, *groups: str) -> pd.DataFrame:
         """A row for each combination of groups: accuracy with its interval, the other judges, and what failed.
@@ -179,13 +182,15 @@ class Evaluation:
     def pass_at(self, k: int, judge: str | None = None) -> Share:
         """The share of items of which one of k responses is right: 1 − C(n−c, k)/C(n, k) of each item's n responses.
 
-        Its interval is a bootstrap's over items; `hits` are the items with any right response.
-        Source: Chen et al. 2021, arXiv 2107.03374.
+        Its interval is a bootstrap's over items (Wilson's where all are 0 or all 1); `hits` are the items with any
+        right response. Source: Chen et al. 2021, arXiv 2107.03374.
 
         Raises:
-            EvaluationError: an item has fewer responses.
+            EvaluationError: k is under 1, an item has fewer responses, or there is no such judge.
         """
-        right = self.frame.groupby("key", sort=False)[judge or self.judges[0]].agg(["sum", "count"])
+        if k < 1:
+            raise EvaluationError(f"pass@{k} is of no response: give a k of 1 or more")
+        right = self.frame.groupby("key", sort=False)[self._judge(judge)].agg(["sum", "count"])
         if int(right["count"].min()) < k:
             raise EvaluationError(
                 f"pass@{k} needs {k} responses an item, and item {right['count'].idxmin()!r} has "
@@ -196,8 +201,12 @@ class Evaluation:
         return Share(float(each.mean()), low, high, int((right["sum"] > 0).sum()), len(each))
 
     def over_seeds(self, judge: str | None = None) -> OverSeeds:
-        """The accuracy's mean over seeds, and its standard error (of their standard deviation, n − 1 below)."""
-        by_seed = self.frame.groupby("seed")[judge or self.judges[0]].mean().to_numpy(dtype=float)
+        """The accuracy's mean over seeds, and its standard error (of their standard deviation, n − 1 below).
+
+        Raises:
+            EvaluationError: there is no such judge.
+        """
+        by_seed = self.frame.groupby("seed")[self._judge(judge)].mean().to_numpy(dtype=float)
         error = float(by_seed.std(ddof=1) / np.sqrt(len(by_seed))) if len(by_seed) > 1 else float("nan")
         return OverSeeds(float(by_seed.mean()), error, len(by_seed))
 
@@ -313,7 +322,13 @@ def _share(frame: pd.DataFrame, column: str) -> Share:
 
 
 def _interval(by_item: np.ndarray[Any, Any]) -> tuple[float, float]:
+    """Of a mean over items: a bootstrap's, or Wilson's over items where all are wholly wrong, or all wholly right.
+
+    Draws of such items never differ, and yet another item may.
+    """
     if len(by_item) < 2:
         return float("nan"), float("nan")
+    if by_item.max() == 0 or by_item.min() == 1:
+        return statistics.wilson(int(by_item.sum()), len(by_item))
     low, high = statistics.bootstrap_mean(by_item, seed=0)
     return float(low), float(high)
