@@ -85,6 +85,23 @@ def test_a_number_at_either_end_draws_a_possible_token():
         assert Chooser(Decoding(temperature=1.0)).choose(logits, ids, ids.bool(), [Fixed(number)]).tolist() == [token]
 
 
+@pytest.mark.parametrize("interventions", [(), lambda items, tokens: []])
+def test_infinite_logits_are_not_drawn_from(interventions):
+    model, task = toys.model_of("llama"), toys.task(3)
+    ck.evaluate(model, task, decoding=DRAWN, progress=False)
+
+    def overflows(module, args, output):
+        output.logits[:, :, 9] = torch.inf
+        return output
+
+    hook = model.hf.register_forward_hook(overflows)
+    try:
+        with pytest.raises(EvaluationError, match=r"logits of item 'item \d' hold infinity after 0 tokens"):
+            ck.evaluate(model, task, interventions, decoding=DRAWN, progress=False)
+    finally:
+        hook.remove()
+
+
 def test_shares_over_samples_and_seeds():
     model, task = toys.model_of("llama"), toys.task(8)
     found = ck.evaluate(model, task, decoding=DRAWN, samples=4, seeds=(0, 1, 2), progress=False)

@@ -88,8 +88,7 @@ class Rows:
         _share(time.perf_counter() - began, live)
 
     def _choose(self, logits: Tensor, ids: Tensor, mask: Tensor, writings: Sequence[Writing]) -> Tensor:
-        if nan_row(logits) is not None:
-            check_finite(self.model, logits, writings)
+        check_finite(self.model, logits, writings, drawn=not self.chooser.decoding.greedy)
         randoms = [writing.random for writing in writings]
         chosen = self.chooser.choose(logits, ids.to(logits.device), mask.to(logits.device), randoms)
         for writing, token in zip(writings, chosen.tolist(), strict=True):
@@ -175,16 +174,21 @@ def _share(seconds: float, writings: Sequence[Writing]) -> None:
         writing.seconds += seconds / len(writings)
 
 
-def check_finite(model: Model, logits: Tensor, writings: Sequence[Writing]) -> None:
-    """Refuse logits of a response that hold NaN.
+def check_finite(model: Model, logits: Tensor, writings: Sequence[Writing], drawn: bool) -> None:
+    """Refuse logits of a response that hold NaN, or infinity where tokens are drawn: they have no probabilities then.
 
     Raises:
         EvaluationError: some do; the item is named.
     """
-    holding = torch.isnan(logits).any(-1).tolist()
-    for writing, nan in zip(writings, holding, strict=True):
-        if nan and writing.ended is None:
+    if nan_row(logits) is not None:
+        what, holding = "NaN", torch.isnan(logits).any(-1)
+    elif drawn and bool(torch.isposinf(logits.max())):
+        what, holding = "infinity", torch.isposinf(logits).any(-1)
+    else:
+        return
+    for writing, held in zip(writings, holding.tolist(), strict=True):
+        if held and writing.ended is None:
             raise EvaluationError(
-                f"the logits of item {writing.asked.item.key!r} hold NaN after {len(writing.ids)} tokens of its "
+                f"the logits of item {writing.asked.item.key!r} hold {what} after {len(writing.ids)} tokens of its "
                 f"response: {nan_advice(model)}"
             )

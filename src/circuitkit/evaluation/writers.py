@@ -22,7 +22,6 @@ from circuitkit.evaluation.writing import Ending, Writing
 from circuitkit.model.tokens import Tokens
 from circuitkit.run.interventions import Interventions
 from circuitkit.run.memory import may_go_on
-from circuitkit.run.run import nan_row
 from circuitkit.tasks.task import Item
 
 if TYPE_CHECKING:
@@ -67,7 +66,7 @@ class ComingAndGoing:
         """Each response, as it ends.
 
         Raises:
-            EvaluationError: logits hold NaN.
+            EvaluationError: logits hold NaN, or infinity where tokens are drawn.
             InterventionError: an intervention never took place.
         """
         # The longest first, so that those that join are no longer than those that are there.
@@ -164,7 +163,7 @@ class Staying:
         """Each response, as its batch ends.
 
         Raises:
-            EvaluationError: logits hold NaN.
+            EvaluationError: logits hold NaN, or infinity where tokens are drawn.
             InterventionError: an intervention never took place.
         """
         waiting = sorted(writings, key=lambda writing: (-len(writing.asked.ids), writing.asked.ids))
@@ -245,8 +244,7 @@ class _Follower:
 
     def chosen(self, ids: Tensor, scores: Tensor) -> Tensor:
         """Scores that leave each row the chosen token alone."""
-        if nan_row(scores) is not None:
-            check_finite(self.model, scores, self.batch)
+        check_finite(self.model, scores, self.batch, drawn=not self.chooser.decoding.greedy)
         new = torch.ones(len(ids), ids.shape[1] - self.mask.shape[1], dtype=torch.bool, device=ids.device)
         randoms = [writing.random for writing in self.batch]
         tokens = self.chooser.choose(scores, ids, torch.cat([self.mask, new], dim=1), randoms)
