@@ -121,6 +121,19 @@ def test_an_intervention_that_never_took_place_is_an_error():
         ck.evaluate(model, task, [ck.zero("resid_post[layer=1, position=60]")], progress=False)
 
 
+def test_a_position_before_a_prompts_beginning_names_the_item():
+    model, task = toys.model_of("llama"), toys.task(7, longest=12)
+    shortest = min(task.items, key=lambda item: len(item.question.split()))
+    length = len(shortest.question.split())
+    for far in (
+        ck.zero(Site("resid_post", layer=1, position=-length - 1)),
+        ck.knockout(1, queries=-1, keys=[0, -length - 1]),
+    ):
+        with pytest.raises(EvaluationError, match=rf"position {-length - 1}, .* '{shortest.key}' has {length} tokens"):
+            ck.evaluate(model, task, [far], progress=False)
+    assert ck.evaluate(model, task, [ck.zero(Site("resid_post", layer=1, position=-length))], progress=False).responses
+
+
 @pytest.mark.parametrize(
     ("interventions", "why"),
     [

@@ -88,9 +88,14 @@ def may_share_prefix(model: Model) -> bool:
 def holds_alike_for_prefix(intervention: Intervention) -> bool:
     """Whether an intervention does the same to the tokens that all prompts begin with in every prompt."""
     held = intervention
+    return not from_the_end(held) and held.value_positions is None and why_rows_are_named([held]) is None
+
+
+def from_the_end(intervention: Intervention) -> int:
+    """How many tokens before the prompt's end an intervention names one, at most; 0 where it counts from no end."""
+    held = intervention
     named = (held.site.position, held.site.key, *(held.queries or ()), *(held.keys or ()))
-    counted_from_the_end = any(position is not None and position < 0 for position in named)
-    return not counted_from_the_end and held.value_positions is None and why_rows_are_named([held]) is None
+    return max((-position for position in named if position is not None and position < 0), default=0)
 
 
 def _tried_out(model: Model, read: Callable[[Model, list[list[int]]], Tensor]) -> str | None:

@@ -13,7 +13,7 @@ from circuitkit.evaluation.asking import Asked, Asking, check_fits
 from circuitkit.evaluation.choosing import Chooser
 from circuitkit.evaluation.decoding import Decoding, decoding_of
 from circuitkit.evaluation.errors import EvaluationError
-from circuitkit.evaluation.joining import why_rows_are_named, why_rows_stay
+from circuitkit.evaluation.joining import from_the_end, why_rows_are_named, why_rows_stay
 from circuitkit.evaluation.outcome import RESPONSES, Evaluation, check_columns
 from circuitkit.evaluation.responses import Keeping, Response
 from circuitkit.evaluation.settings import check_prompts, check_same, settings_of
@@ -86,6 +86,8 @@ def evaluate(
     way = decoding_of(decoding)
     room = asking.task.max_new_tokens if max_new_tokens is None else max_new_tokens
     _check(model, way, seeds, samples, room, interventions)
+    if not callable(interventions):
+        _check_reached(asked, interventions)
     check_size(batch_size)
     ending = Ending(model.tokenizer, end_tokens(model), asking.task.stop, thinks=chat, must_think=think is True)
     writer = _writer(model, interventions, Chooser(way), ending, batch_size)
@@ -164,6 +166,17 @@ def _check(
             raise EvaluationError(
                 f"a context that is open on the model holds for the rows of one batch ({what}), and here come many: "
                 "close it, and give a function of a batch as interventions"
+            )
+
+
+def _check_reached(asked: Sequence[Asked], interventions: Interventions) -> None:
+    """Refuse a position that a prompt, counted from its end, does not have: its response would be another's control."""
+    shortest = min(asked, key=lambda each: len(each.ids))
+    for each in interventions:
+        if (back := from_the_end(each)) > len(shortest.ids):
+            raise EvaluationError(
+                f"the intervention at {each.site} names position {-back}, and the prompt of item "
+                f"{shortest.item.key!r} has {len(shortest.ids)} tokens: leave out prompts so short, or name another"
             )
 
 
