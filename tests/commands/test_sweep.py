@@ -1,5 +1,6 @@
 """`circuitkit sweep`: what is described is what runs, and what is wrong is told in one line."""
 
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -146,7 +147,12 @@ def test_an_interrupt_says_how_to_go_on(
         "cells = [(f, {'x': 0}), (f, {'x': 1})]\n"
     )
     sys.modules.pop("stop", None)
-    assert run("run", "stop:cells", "--out", "out") == 130
+    # A shell has what it starts in the background ignore interrupts, these tests too.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        assert run("run", "stop:cells", "--out", "out") == 130
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert "what was finished is kept: run it again to go on" in capsys.readouterr().err
     assert Sweep.load("out").frame["x"].tolist() == [0]
     assert list((tmp_path / "out" / "claims").iterdir()) == []

@@ -128,7 +128,9 @@ def test_what_the_page_says_of_the_six_rules_is_so() -> None:
 def test_the_published_attention_scores_correlate_as_the_page_says() -> None:
     rows = ck.attention.against_accuracy(attention_table()).set_index("models_of")
     everyone, gpt = rows.loc["all"], rows.loc["GPT-2"]
-    assert f"Spearman {everyone['correlation']:.2f} over {everyone['models']:.0f} models, p = {everyone['p']:.2f}" in PAGE
+    assert (
+        f"Spearman {everyone['correlation']:.2f} over {everyone['models']:.0f} models, p = {everyone['p']:.2f}" in PAGE
+    )
     assert gpt["correlation"] == pytest.approx(-1)
     assert f"four models in one order prove nothing (p = {gpt['p']:.2f})" in PAGE
 
