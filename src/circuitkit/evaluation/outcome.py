@@ -174,11 +174,6 @@ class Evaluation:
             rows.append({**dict(zip(groups, values, strict=True)), **_summary(frame, self.judges)})
         return pd.DataFrame(rows)
 
-    @cached_property
-    def summary(self) -> pd.DataFrame:
-        """One row: what `by` says of all responses together."""
-        return self.by()
-
     def pass_at(self, k: int, judge: str | None = None) -> Share:
         """The share of items of which one of k responses is right: 1 − C(n−c, k)/C(n, k) of each item's n responses.
 
