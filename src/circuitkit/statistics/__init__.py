@@ -10,6 +10,7 @@ from circuitkit.statistics.intervals import Interval, Intervals, bootstrap_mean,
 from circuitkit.statistics.matched import Others, against_others
 from circuitkit.statistics.paired import Difference, McNemar, mcnemar, paired_bootstrap, pass_at_k
 from circuitkit.statistics.permutation import SignFlipTest, benjamini_hochberg, sign_flip_test
+from circuitkit.statistics.recovery import Recovered, recovered
 from circuitkit.statistics.sizes import effect_size, jaccard
 from circuitkit.statistics.two_samples import GroupDifference, difference_of_groups
 
@@ -22,6 +23,7 @@ __all__ = [
     "Intervals",
     "McNemar",
     "Others",
+    "Recovered",
     "SignFlipTest",
     "against_controls",
     "against_others",
@@ -35,6 +37,7 @@ __all__ = [
     "mcnemar",
     "paired_bootstrap",
     "pass_at_k",
+    "recovered",
     "sign_flip_test",
     "wilson",
 ]

@@ -73,17 +73,33 @@ def bootstrap_mean(
     spread = left_out.mean(1, keepdims=True) - left_out
     with np.errstate(invalid="ignore", divide="ignore"):
         acceleration = np.nan_to_num((spread**3).sum(1) / (6 * (spread**2).sum(1) ** 1.5))
-    tails = np.array([(1 - checked_level(level)) / 2, (1 + level) / 2])
     ends = np.empty((2, len(cells)))
     for part in _blocks(len(cells), draws):
-        drawn = np.sort(weights @ sums[part].T / drawn_counts, axis=0)
-        below = ((drawn < means[part]).mean(0) + (drawn <= means[part]).mean(0)) / 2
-        bias = special.ndtri(below.clip(1 / (draws + 1), draws / (draws + 1)))
-        moved = bias + special.ndtri(tails)[:, None]
-        ends[:, part] = _quantiles(drawn, special.ndtr(bias + moved / (1 - acceleration[part] * moved)))
+        ends[:, part] = bca_ends(weights @ sums[part].T / drawn_counts, means[part], acceleration[part], level)
     still = (cells == cells[:, :1]).all(1)
     ends[:, still] = cells[still, 0]
     return Intervals(fill(ends[0], shape, real), fill(ends[1], shape, real))
+
+
+def bca_ends(
+    drawn: Float[np.ndarray, "draw cell"],
+    estimates: Float[np.ndarray, " cell"],
+    acceleration: Float[np.ndarray, " cell"],
+    level: float,
+) -> Float[np.ndarray, "2 cell"]:
+    """The ends of bias-corrected, accelerated intervals, from bootstrap draws of each cell's statistic.
+
+    Raises ValueError for a level that is no share. Source: Efron 1987, J. Am. Stat. Assoc. 82.
+
+    >>> bca_ends(np.arange(101.0)[:, None], np.array([50.0]), np.zeros(1), 0.9).round().ravel().tolist()
+    [5.0, 95.0]
+    """
+    tails = np.array([(1 - checked_level(level)) / 2, (1 + level) / 2])
+    drawn, draws = np.sort(drawn, axis=0), len(drawn)
+    below = ((drawn < estimates).mean(0) + (drawn <= estimates).mean(0)) / 2
+    bias = special.ndtri(below.clip(1 / (draws + 1), draws / (draws + 1)))
+    moved = bias + special.ndtri(tails)[:, None]
+    return _quantiles(drawn, special.ndtr(bias + moved / (1 - acceleration * moved)))
 
 
 def _blocks(n_cells: int, draws: int) -> Iterator[slice]:
