@@ -41,7 +41,7 @@ def settings_of(
     held = [each for session in model.sessions for each in session.interventions]
     return {
         "model": model.name,
-        "weights": _weights(model),
+        "weights": weights_told(model),
         "task": asking.task.name,
         "stop": list(asking.task.stop),
         "end tokens": sorted(end_tokens(model)),
@@ -50,12 +50,12 @@ def settings_of(
         "think": asking.think,
         "decoding": decoding.settings,
         "max_new_tokens": max_new_tokens,
-        "interventions": _told(interventions, "interventions"),
-        "held on the model": _told(held, "an open context"),
+        "interventions": interventions_told(interventions, "interventions"),
+        "held on the model": interventions_told(held, "an open context"),
     }
 
 
-def _weights(model: Model) -> str:
+def weights_told(model: Model) -> str:
     """The hash of all weights; where they cannot be read, of the settings alone, which is warned of."""
     tensors = {}
     seen: set[int] = set()
@@ -74,7 +74,12 @@ def _weights(model: Model) -> str:
         return "not read"
 
 
-def _told(interventions: Interventions | ByBatch, what: str) -> Any:
+def interventions_told(interventions: Interventions | ByBatch, what: str) -> Any:
+    """What interventions do, as JSON by which a later run is held against an earlier one.
+
+    Raises:
+        EvaluationError: one cannot be told by its content.
+    """
     identity = Identity()
     try:
         if callable(interventions):

@@ -11,6 +11,7 @@ from circuitkit.plots.evaluation import accuracies
 from circuitkit.plots.figures import new_axes, save
 from circuitkit.plots.grid import heatmap
 from circuitkit.plots.growth import growth_curve
+from circuitkit.plots.harness import harness_means
 from circuitkit.plots.joint import joint_effects
 from circuitkit.plots.panels import panels
 from circuitkit.plots.pattern import attention_pattern
@@ -28,6 +29,7 @@ __all__ = [
     "bars",
     "edge_map",
     "growth_curve",
+    "harness_means",
     "heatmap",
     "joint_effects",
     "models_against",
