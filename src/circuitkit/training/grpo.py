@@ -160,7 +160,8 @@ class JudgedTrainer(GRPOTrainer):
             f"{metric_key_prefix}_truncated": fmean(each.truncated for each in found),
         }
         # trl tells validation from training by the model's mode.
-        self.rollouts.model.hf.eval()
+        trained: Any = self.model
+        trained.eval()
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
@@ -216,8 +217,8 @@ def _check(rollouts: Rollouts, arguments: GRPOConfig) -> None:
     prompts = responses // int(arguments.num_generations or 1)
     if prompts > len(rollouts.keys):
         raise TrainingError(
-            f"a step asks {prompts} prompts ({responses} responses in groups of {arguments.num_generations}), and there "
-            f"are {len(rollouts.keys)} items: give more items, or a smaller batch"
+            f"a step asks {prompts} prompts ({responses} responses in groups of {arguments.num_generations}), and "
+            f"there are {len(rollouts.keys)} items: give more items, or a smaller batch"
         )
     if arguments.fsdp or arguments.deepspeed or rollouts.model.group is not None:
         raise TrainingError(
