@@ -37,7 +37,8 @@ def test_a_table_is_the_shared_one(name: str) -> None:
 @pytest.mark.parametrize("path", sorted(PUBLISHED.glob("*.json")), ids=lambda path: path.stem)
 def test_every_table_says_where_it_is_from_and_its_rows_are_plausible(path: Path) -> None:
     read = table(path.stem)
-    assert "arXiv 2502.15120" in read["source"] and read["notes"] and read["models"]
+    cited = "NeurIPS 2025 workshop" if path.stem == "elicitation" else "arXiv 2502.15120"
+    assert cited in read["source"] and read["notes"] and read["models"]
     columns: dict[str, tuple[str, int]] = {}
     for row in read["models"]:
         # A model is of one family and one size wherever it turns up.
@@ -55,6 +56,29 @@ def test_models_agree_between_tables() -> None:
         for row in table(path.stem)["models"]:
             told = row["family"], row["parameters"], row["instruct"]
             assert known.setdefault(row["model"], told) == told
+
+
+def test_the_elicitation_table_is_the_shared_one() -> None:
+    if not (data := os.environ.get("CIRCUITKIT_DATA")):
+        pytest.skip("CIRCUITKIT_DATA is not set: it names the folder with published/elicitation.json")
+    shared = json.loads((Path(data) / "published" / "elicitation.json").read_text(encoding="utf-8"))["rows"]
+    names = {"none": "Qwen2.5-Instruct (base)", "distilled": "DeepSeek-R1-Distill", "lora": "LoRA (1000 examples)"}
+    numbers = ["aime", "aime_se", "gpqa", "gpqa_se"]
+    ours = {
+        (f"{row['parameters'] / 1e9:g}B", names.get(row["training"], f"Full finetune ({row['examples']} examples)")): [
+            row[name] for name in numbers
+        ]
+        for row in table("elicitation")["models"]
+    }
+    assert len(ours) == 36
+    assert ours == {(row["size"], row["configuration"]): [row[name] for name in numbers] for row in shared}
+
+
+def test_accuracies_of_the_elicitation_table_are_whole_answers_over_four_seeds() -> None:
+    for row in table("elicitation")["models"]:
+        for name, answers in (("aime", 4 * 60), ("gpqa", 4 * 198)):
+            right = round(row[name] * answers / 100)
+            assert row[name] == pytest.approx(100 * right / answers, abs=0.0051)
 
 
 def test_counts_of_answers_add_up() -> None:

@@ -43,7 +43,9 @@ class Recovered:
     def frame(self) -> pd.DataFrame:
         """A row a cell, in the cells' order (the last axis runs fastest)."""
         named = [field.name for field in fields(self) if field.name != "level"]
-        return pd.DataFrame({name: np.asarray(getattr(self, name)).ravel() for name in named})
+        columns = {name: np.asarray(getattr(self, name)).ravel() for name in named}
+        # As objects, since pandas makes a missing text NaN.
+        return pd.DataFrame(columns).assign(undefined=pd.Series(columns["undefined"], dtype=object))
 
     def __str__(self) -> str:
         if np.ndim(self.value):
