@@ -114,9 +114,7 @@ def test_decodings_agree_with_an_evaluation_that_draws(model, task):
     # The same distribution, though not the same numbers: means over many draws of one short answer.
     one = task.only([task.items[0].key])
     mine = rollouts(model, one).drawn([one.items[0].key] * 150, step=0)
-    theirs = ck.evaluate(
-        model, one, decoding=Decoding(temperature=1.0), samples=150, max_new_tokens=40, progress=False
-    )
+    theirs = ck.evaluate(model, one, decoding=Decoding(temperature=1.0), samples=150, max_new_tokens=40, progress=False)
     lengths = theirs.frame["n_tokens"]
     error = 4 * lengths.std() / 150**0.5
     assert abs(sum(len(each.ids) for each in mine) / 150 - lengths.mean()) < error

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -35,7 +35,9 @@ def divergences(
     (0.0, True)
     """
     ours, theirs = (F.log_softmax(logits.float() / temperature, dim=-1) for logits in (student, teacher))
-    return F.kl_div(ours, theirs, reduction="none", log_target=True).sum(-1) * temperature**2
+    # The two sums that are 1 each cancel what rounding of the logarithms does to the first, which is of second order.
+    taught = theirs.exp()
+    return (taught * (theirs - ours) - taught + ours.exp()).sum(-1) * temperature**2
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +67,9 @@ class Teacher:
         if not 0 <= self.hard <= 1:
             raise TrainingError(f"the share of the hard loss is {self.hard}: give a number from 0 to 1")
         if self.hard == 1:
-            raise TrainingError("with a hard share of 1 nothing is learnt from the teacher: train by supervised instead")
+            raise TrainingError(
+                "with a hard share of 1 nothing comes from the teacher: train by supervised instead"
+            )
 
     def ready(self, student: Model) -> None:
         """Put the teacher on the student's device, in eval mode and frozen, where the two share a vocabulary.
@@ -77,7 +81,8 @@ class Teacher:
         if self.model.hf is student.hf:
             raise TrainingError(f"{student.name} is to learn from itself: load the teacher apart")
         self.model.hf.eval().requires_grad_(False)
-        self.model.hf.to(student.device)
+        if getattr(self.model.hf, "hf_device_map", None) is None:
+            self.model.hf.to(student.device)
 
     def loss(
         self,
@@ -99,7 +104,7 @@ class Teacher:
         counts = labels != IGNORED
         if n_tokens is None and not counts.any():
             raise TrainingError("no token of a batch carries a loss: see what loss_on names")
-        read = {name: value for name, value in inputs.items() if name != "labels"}
+        read = {name: value.to(self.model.device) for name, value in inputs.items() if name != "labels"}
         with torch.no_grad():
             theirs = self.model.hf(**read).logits
         width = min(logits.shape[-1], theirs.shape[-1])
