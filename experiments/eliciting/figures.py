@@ -41,8 +41,8 @@ def counts(frame: pd.DataFrame) -> list[int]:
 def shares(frame: pd.DataFrame) -> Figure:
     """Draw the recovered % against the number of examples, with intervals, rank-1 LoRA apart at the right.
 
-    A size whose share is undefined has no line. Values far from the rest, which would flatten it, stand at the edge, as
-    triangles with their number.
+    A size whose share is undefined has no line, and the title says so. Values so far off that they would flatten the
+    rest stand at the edge, as triangles with their number.
     """
     benchmarks, known, numbers = list(dict.fromkeys(frame["benchmark"])), looks(frame), counts(frame)
     figure, panels = _panels(len(benchmarks), "Share of the way from base to skyline that training recovers")
@@ -59,10 +59,9 @@ def shares(frame: pd.DataFrame) -> Figure:
                 if at:
                     _marked(axes, np.array(at) + shift, rows, (colour, mark, line), limits)
         axes.set_xticks([*range(len(numbers)), len(numbers) + 0.4], [*map(str, numbers), "LoRA"])
-        axes.set(ylim=limits, xlabel="training examples", title=benchmark)
-        if missing := [size for size in known if size not in set(part["size"])]:
-            told = f"{', '.join(missing)}: undefined, the skyline is no better than the base"
-            axes.text(0.02, 0.97, told, transform=axes.transAxes, fontsize=8, color="0.3", va="top")
+        missing = [size for size in known if size not in set(part["size"])]
+        told = f" ({', '.join(missing)}: undefined)" if missing else ""
+        axes.set(ylim=limits, xlabel="training examples", title=f"{benchmark}{told}")
     panels[0].set_ylabel("recovered, % (0 base, 100 skyline)")
     notes = [Line2D([], [], color=colour, marker=mark, label=size) for size, (colour, mark) in known.items()]
     notes.append(Line2D([], [], color="0.4", linewidth=1.2, label="95 % interval"))
@@ -76,7 +75,7 @@ def _sight(values: NDArray[np.float64]) -> tuple[float, float]:
     quarter, three = np.quantile(values, [0.25, 0.75]) if len(values) else (0.0, 100.0)
     reach = 1.5 * max(float(three - quarter), 30.0)
     near = values[(values > quarter - reach) & (values < three + reach)]
-    return min(-25.0, float(near.min(initial=0.0)) - 15), max(110.0, float(near.max(initial=100.0)) + 25)
+    return min(-25.0, float(near.min(initial=0.0)) - 15), max(110.0, float(near.max(initial=100.0)) + 40)
 
 
 def _marked(
@@ -93,10 +92,20 @@ def _marked(
     seen = (value >= limits[0]) & (value <= limits[1])
     axes.plot(x[seen], value[seen], mark, color=colour, markersize=5, zorder=3)
     for place, far in zip(x[~seen], value[~seen], strict=True):
-        edge, points, beside = (limits[0], "v", (8, 4)) if far < limits[0] else (limits[1], "^", (8, -9))
+        edge, points, above = (limits[0], "v", 9) if far < limits[0] else (limits[1], "^", -17)
         axes.plot(place, edge, points, color=colour, markersize=7, zorder=4, clip_on=False)
         told = f"{far:.0f}".replace("-", "−")
-        axes.annotate(told, (place, edge), beside, textcoords="offset points", fontsize=8, color=colour)
+        axes.annotate(
+            told,
+            (place, edge),
+            (0, above),
+            textcoords="offset points",
+            ha="center",
+            fontsize=8,
+            color=colour,
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
+            zorder=5,
+        )
 
 
 def gains(frame: pd.DataFrame, loss_order: Sequence[str]) -> Figure:
@@ -117,7 +126,9 @@ def gains(frame: pd.DataFrame, loss_order: Sequence[str]) -> Figure:
             x = place + np.linspace(-0.25, 0.25, len(rows))
             axes.vlines(x, rows["gain_low"], rows["gain_high"], color=colour, linewidth=0.9, alpha=0.7)
             axes.plot(x, rows["gain"], mark, color=colour, markersize=4.5, markerfacecolor="white", zorder=3)
-            axes.plot(place, rows["gain"].mean(), "X", color=colour, markersize=11, markeredgecolor="black", zorder=4)
+            axes.plot(
+                place + 0.38, rows["gain"].mean(), "X", color=colour, markersize=9, markeredgecolor="black", zorder=4
+            )
         axes.set_xticks(range(len(loss_order)), list(loss_order))
         axes.set(title=benchmark, xlabel="size, from the least fall of validation loss to the most")
     panels[0].set_ylabel("accuracy above that of the base, points")
@@ -171,6 +182,7 @@ def every_accuracy(frame: pd.DataFrame, chance: Mapping[str, float]) -> Figure:
             _draw_chance(axes, chance.get(benchmark))
             axes.set_title(f"{size}, {benchmark}", fontsize=9)
         line[0].set_ylabel("accuracy, %")
+        line[0].set_ylim(bottom=min(0.0, line[0].get_ylim()[0]))
     for axes in grid[-1]:
         axes.set_xlabel("training examples", fontsize=9)
     notes: list[Any] = [
