@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from itertools import takewhile
 from typing import Any
 
 from transformers import TrainerCallback
@@ -29,22 +30,23 @@ class NoSignal(TrainerCallback):
         if patience < 1:
             raise TrainingError(f"{patience} steps without a signal are none to wait for: give 1 or more")
         self.patience = patience
-        self._streak = 0
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
-        """Count the steps without a difference."""
-        if not logs or _NO_SPREAD not in logs:
+        """Look at the steps so far, those before a resume among them."""
+        if not logs or logs.get(_NO_SPREAD) is None:
             return
+        shares = [told[_NO_SPREAD] for told in state.log_history if told.get(_NO_SPREAD) is not None]
+        equal = len(list(takewhile(lambda share: share == 1, reversed(shares))))
         # What is logged is the mean over the steps since the last time.
-        self._streak = self._streak + args.logging_steps if logs[_NO_SPREAD] == 1 else 0
-        if not self.patience <= self._streak < self.patience + args.logging_steps:
+        patience = -(-self.patience // max(1, int(args.logging_steps)))
+        if equal == 0 or equal % patience:
             return
         reward = float(logs["reward"])
         told = (
-            f"the rewards in every group have been equal for {int(self._streak)} steps (mean {reward:g}, step "
-            f"{state.global_step}), so that no weight moves: {_what_to_do(reward)}"
+            f"the rewards in every group have been equal for {equal * int(args.logging_steps)} steps (mean {reward:g}, "
+            f"step {state.global_step}), so that no weight moves: {_what_to_do(reward)}"
         )
-        if self._streak >= state.global_step:
+        if equal == len(shares):
             raise TrainingError(told)
         warnings.warn(told, stacklevel=2)
 
