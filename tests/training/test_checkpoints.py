@@ -14,8 +14,8 @@ from circuitkit.training import checkpoints
 from circuitkit.training.errors import TrainingError
 
 
-def write(folder, step, value=1.0, count=1000, **how):
-    with checkpoints.written(folder, step, **how) as beside:
+def write(folder, step, value=1.0, count=1000):
+    with checkpoints.written(folder, step) as beside:
         save_file({"weight": torch.full((count,), float(value))}, beside / "model.safetensors")
         torch.save({"state": torch.full((count,), float(value))}, beside / "optimizer.pt")
 
@@ -40,6 +40,14 @@ def test_one_that_is_there_is_replaced(tmp_path):
     write(tmp_path, 10, 2)
     assert names(tmp_path) == ["step-00010"]
     assert load_file(tmp_path / "step-00010" / "model.safetensors")["weight"][0] == 2
+
+
+def test_what_a_killed_process_left_is_not_in_the_way(tmp_path):
+    left = checkpoints.hidden(tmp_path, 10)
+    left.mkdir()
+    (left / "half").write_bytes(b"half")
+    write(tmp_path, 10)
+    assert names(tmp_path) == ["step-00010"] and not (tmp_path / "step-00010" / "half").exists()
 
 
 @pytest.mark.parametrize("stopped", [RuntimeError("something else"), KeyboardInterrupt()])
@@ -77,11 +85,14 @@ def test_a_spoiled_one_is_named_and_the_one_before_it_is_the_last(tmp_path, faul
 
 def test_too_little_room_is_known_beforehand(tmp_path):
     write(tmp_path, 10)
-    with pytest.raises(TrainingError) as raised, checkpoints.written(tmp_path, 20, needed=10**18):
-        pytest.fail("nothing is to be written")
+    checkpoints.check_room(tmp_path, 20, 1000)
+    with pytest.raises(TrainingError) as raised:
+        checkpoints.check_room(tmp_path, 20, 10**18)
     told = str(raised.value)
     assert str(tmp_path) in told and "no space is left for the checkpoint of step 20" in told
-    assert "needs about 1000000000.00 GB" in told and f"The last good one, {tmp_path / 'step-00010'}, is kept" in told
+    assert (
+        "needs at least 1000000000.00 GB" in told and f"The last good one, {tmp_path / 'step-00010'}, is kept" in told
+    )
     assert names(tmp_path) == ["step-00010"]
 
 

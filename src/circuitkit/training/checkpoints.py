@@ -73,8 +73,21 @@ def last(folder: Path) -> Path | None:
     return max(listed(folder).items(), default=(0, None))[1]
 
 
+def check_room(folder: Path, step: int, needed: int) -> None:
+    """Refuse a disk that is too full for a checkpoint before it is filled.
+
+    Raises:
+        TrainingError: fewer than `needed` bytes are free; the last good checkpoint is named.
+
+    >>> check_room(Path("."), 20, 1)
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if shutil.disk_usage(folder).free < needed:
+        raise TrainingError(_no_room(folder, step, _FULL[errno.ENOSPC], needed))
+
+
 @contextmanager
-def written(folder: Path, step: int, needed: int = 0) -> Iterator[Path]:
+def written(folder: Path, step: int) -> Iterator[Path]:
     """Give an empty folder to write a checkpoint to, and put it in place once the block ends without an error.
 
     A reader sees all of it or nothing, also after a kill or a power cut. One that was there before is replaced.
@@ -82,10 +95,9 @@ def written(folder: Path, step: int, needed: int = 0) -> Iterator[Path]:
     Args:
         folder: of all checkpoints.
         step: the training's.
-        needed: bytes that it will take, so that a disk too full for it is known before it is filled; 0 is unknown.
 
     Raises:
-        TrainingError: the disk is full; nothing is left of it, and the one before it is named.
+        TrainingError: the disk is full; nothing is left of it, and the last good checkpoint is named.
 
     >>> with tempfile.TemporaryDirectory() as place:
     ...     with written(Path(place), 20) as beside:
@@ -93,27 +105,30 @@ def written(folder: Path, step: int, needed: int = 0) -> Iterator[Path]:
     ...     [path.name for path in listed(Path(place)).values()]
     ['step-00020']
     """
-    beside: Path | None = None
+    beside = hidden(folder, step)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        free = shutil.disk_usage(folder).free
-        if free < needed:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        beside = Path(tempfile.mkdtemp(dir=folder, prefix=f".{named(step)}."))
+        shutil.rmtree(beside, ignore_errors=True)
+        beside.mkdir(parents=True)
         yield beside
         _seal(beside, step)
         _put(beside, folder / named(step))
     except Exception as error:
-        why = _full(error)
-        if beside is not None:
-            shutil.rmtree(beside, ignore_errors=True)
-        if why is None:
+        if (why := _full(error)) is None:
             raise
-        raise TrainingError(_no_room(folder, step, needed, why)) from error
-    except BaseException:
-        if beside is not None:
-            shutil.rmtree(beside, ignore_errors=True)
-        raise
+        filled = sum(path.stat().st_size for path in beside.rglob("*") if path.is_file())
+        shutil.rmtree(beside, ignore_errors=True)
+        raise TrainingError(_no_room(folder, step, why, filled)) from error
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def hidden(folder: Path, step: int) -> Path:
+    """Where a checkpoint is written before it is put in place.
+
+    >>> hidden(Path("checkpoints"), 20).name
+    '.step-00020.writing'
+    """
+    return folder / f".{named(step)}.writing"
 
 
 def prune(folder: Path, keep: Set[int]) -> None:
@@ -172,8 +187,6 @@ def _seal(beside: Path, step: int) -> None:
 
 
 def _put(beside: Path, path: Path) -> None:
-    # As of any new folder, rather than of a temporary one, which is its maker's alone.
-    beside.chmod(0o777 & ~_umask())
     if path.exists():
         _remove(path)
     beside.rename(path)
@@ -195,13 +208,6 @@ def _on_disk(path: Path) -> None:
         os.close(descriptor)
 
 
-def _umask() -> int:
-    # It can be read only by being set.
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask
-
-
 def _full(error: BaseException | None) -> str | None:
     """How a disk is full, where that is what an error or what led to it says."""
     while error is not None:
@@ -213,12 +219,12 @@ def _full(error: BaseException | None) -> str | None:
     return None
 
 
-def _no_room(folder: Path, step: int, needed: int, why: str) -> str:
+def _no_room(folder: Path, step: int, why: str, needed: int) -> str:
     before = last(folder)
-    needs = f", which needs about {_told(needed)}" if needed else ""
     kept = f"The last good one, {before}, is kept" if before else "There is no earlier one"
     return (
-        f"{folder}: {why} for the checkpoint of step {step}{needs} ({_told(shutil.disk_usage(folder).free)} are free). "
+        f"{folder}: {why} for the checkpoint of step {step}, which needs at least {_told(needed)} "
+        f"({_told(shutil.disk_usage(folder).free)} are free). "
         f"{kept}: make room, and call the same again to go on {'from it' if before else 'from the start'}"
     )
 
