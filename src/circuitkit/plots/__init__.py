@@ -20,6 +20,7 @@ from circuitkit.plots.size_panels import size_panels
 from circuitkit.plots.study import of_result
 from circuitkit.plots.text import tokens
 from circuitkit.plots.threshold import accuracy_against_size, models_against
+from circuitkit.plots.training import training_curves
 
 __all__ = [
     "accuracies",
@@ -40,4 +41,5 @@ __all__ = [
     "size_panels",
     "tokens",
     "total_and_direct",
+    "training_curves",
 ]
