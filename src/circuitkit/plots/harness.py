@@ -9,7 +9,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.container import Container
 
-from circuitkit.plots.figures import explain, label_entries, new_axes
+from circuitkit.plots.figures import explain, new_axes
 
 if TYPE_CHECKING:
     from circuitkit.interop.lm_eval import HarnessEvaluation
@@ -32,7 +32,7 @@ def harness_means(found: HarnessEvaluation, axes: Axes | None = None) -> Axes:
     """
     table = found.table
     alone = axes is None
-    axes = axes or new_axes(min(16.0, max(5.0, 2.4 + 0.9 * len(table))), 4.6)
+    axes = axes or new_axes(min(16.0, max(5.0, 2.4 + 1.5 * len(table))), 4.6)
     places = np.arange(len(table))
     means, errors = 100 * table["mean"], 100 * table["standard_error"].fillna(0.0)
     drawn: list[Artist | Container] = [
@@ -41,7 +41,8 @@ def harness_means(found: HarnessEvaluation, axes: Axes | None = None) -> Axes:
         *axes.plot(places, 100 * table["truncated"], "s", color=_TRUNCATED, fillstyle="none", label="truncated"),
     ]
     rows = table[["task", "filter", "metric"]].itertuples(index=False)
-    label_entries(axes.xaxis, [" ".join(part for part in row if part != "none") for row in rows], rotated=True)
+    # A line a name, since lm-eval's are long.
+    axes.set_xticks(places, ["\n".join(part for part in row if part != "none") for row in rows], fontsize=8)
     seeds = ", ".join(str(n) for n in sorted(table["seeds"].unique()))
     axes.set_title(f"lm-evaluation-harness, {found.model}: {seeds} seeds", fontsize=10)
     axes.set(xlabel="task, filter and metric", ylabel="share of responses (%)", ylim=(-4, 104))

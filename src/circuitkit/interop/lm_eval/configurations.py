@@ -77,9 +77,9 @@ def source_of(told: Mapping[str, Any]) -> str:
 def in_one_order(told: Mapping[str, Any], seed: int) -> dict[str, Any]:
     """The same task, whose documents are prepared once, by a seed.
 
-    lm-eval prepares them anew each time that it looks at them. Where that shuffles answers, as in GPQA, the letter that
-    is right stays the one that was shown thanks to the cache of `datasets` alone, and the order is that of whichever run
-    came first on a machine, whatever its seed.
+    lm-eval prepares them anew each time that it looks at them. Where that shuffles answers, as in GPQA, the letter
+    that is right stays the one that was shown thanks to the cache of `datasets` alone, and the order is that of
+    whichever run came first on a machine, whatever its seed.
     """
     if not callable(told.get("process_docs")):
         return dict(told)

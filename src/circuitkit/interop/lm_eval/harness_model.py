@@ -106,6 +106,9 @@ class HarnessModel(HFLM):  # type: ignore[misc]  # lm_eval has no types
             HarnessError: see `circuitkit.interop.lm_eval.arguments.loaded`.
         """
         given = {name: value for name, value in (additional_config or {}).items() if value is not None}
+        if str(given.get("device", "")).startswith("cuda") and not torch.cuda.is_available():
+            # lm-eval's command asks for a GPU where nobody did, and its own model then runs where it can.
+            del given["device"]
         model, interventions, settings = loaded({**given, **arg_dict})
         return cls(model, interventions, **settings)
 
@@ -175,6 +178,14 @@ class HarnessModel(HFLM):  # type: ignore[misc]  # lm_eval has no types
             for session in sessions:
                 session.follow(None)
         return logits
+
+    def _model_call(self, inps: Tensor, attn_mask: Tensor | None = None, labels: Tensor | None = None) -> Tensor:
+        if not self._held:
+            whole: Tensor = super()._model_call(inps, attn_mask, labels)
+            return whole
+        # Rows without padding, such as those that a batch size is tried with.
+        real = torch.ones_like(inps, dtype=torch.bool)
+        return self.read(inps, real, real)
 
     def _precision(self) -> torch.autocast:
         dtype = self.mixed_precision_dtype

@@ -5,10 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lm_eval.api.registry import model_registry
+
 from circuitkit.interop.lm_eval.bridging import documents_of, judged_by, splits_of
 from circuitkit.tasks.prontoqa import task
 from circuitkit.tasks.prontoqa.judges import PROOF_JUDGES
 from circuitkit.tasks.task import Item
+
+# lm-eval's own command reads a task's file before it looks for the model, and so learns of it.
+if "circuitkit" not in model_registry:
+    model_registry.register("circuitkit", target="circuitkit.interop.lm_eval.harness_model:HarnessModel")
 
 
 def documents(rule: str, hops: int = 1, shots: int = 8, n: int = 100, seed: int = 0, **_: Any) -> dict[str, Any]:

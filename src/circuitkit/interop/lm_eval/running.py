@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import lm_eval
+import numpy as np
+import torch
 from lm_eval.api.task import ConfigurableTask
-from lm_eval.tasks import TaskManager
+from lm_eval.defaults import DEFAULT_OTHER_SEED
 from tqdm import tqdm
 
 from circuitkit.evaluation.settings import check_same, interventions_told, weights_told
@@ -236,21 +240,16 @@ def _run(
 ) -> HarnessRun:
     began = time.monotonic()
     harness.endings = []
-    with quiet():
-        found = lm_eval.simple_evaluate(
+    with quiet(), _seeded(asking["order_seed"], seed):
+        found = lm_eval.evaluate(
             harness,
-            tasks=[ConfigurableTask(config=dict(told))],
-            task_manager=TaskManager(include_defaults=False),
-            gen_kwargs=dict(asking["generation"]) if told.get("output_type") == "generate_until" else None,
+            {told["task"]: _task(told, asking["generation"])},
             limit=asking["limit"],
             apply_chat_template=asking["chat"],
             fewshot_as_multiturn=asking["chat"],
             system_instruction=asking["system"],
             # Means over seeds have their own error; a bootstrap within a run is not asked for.
             bootstrap_iters=0,
-            random_seed=asking["order_seed"],
-            numpy_random_seed=seed,
-            torch_random_seed=seed,
         )
     samples = found["samples"][told["task"]]
     better = found["higher_is_better"][told["task"]]
@@ -261,6 +260,32 @@ def _run(
     of_doc = dict(zip(docs, endings, strict=False))
     kept = [_sample(told, each, metrics, of_doc.get(each["doc_id"])) for each in samples]
     return HarnessRun(told["task"], seed, source, metrics, kept, time.monotonic() - began)
+
+
+def _task(told: Mapping[str, Any], generation: Mapping[str, Any]) -> Any:
+    """A task as lm-eval's `simple_evaluate` makes it ready, which beside that looks up the whole environment."""
+    task = ConfigurableTask(config=dict(told))
+    if task.get_config("output_type") == "generate_until":
+        task.set_config(key="generation_kwargs", value=dict(generation), update=True)
+    if task.get_config("num_fewshot") is None:
+        task.set_config(key="num_fewshot", value=0)
+    task.set_fewshot_seed(seed=DEFAULT_OTHER_SEED)
+    return task
+
+
+@contextmanager
+def _seeded(order_seed: int, seed: int) -> Iterator[None]:
+    """Seed the generators as lm-eval does, and put them back as they were."""
+    orders, numbers = random.getstate(), np.random.get_state()  # noqa: NPY002  # lm-eval's tasks draw of the global one
+    with torch.random.fork_rng():
+        random.seed(order_seed)
+        np.random.seed(seed)  # noqa: NPY002
+        torch.manual_seed(seed)
+        try:
+            yield
+        finally:
+            random.setstate(orders)
+            np.random.set_state(numbers)  # noqa: NPY002
 
 
 def _sample(

@@ -1,0 +1,372 @@
+"""lm-eval's model of circuitkit: what lm-eval's own `hf` says without interventions, and brute force with them."""
+
+import copy
+import math
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from lm_eval.api.instance import Instance
+from lm_eval.models.huggingface import HFLM
+from tokenizers.processors import TemplateProcessing
+from torch import Tensor
+
+import architectures
+import circuitkit as ck
+from circuitkit.interop.lm_eval import HarnessError, HarnessModel
+from circuitkit.interop.lm_eval.endings import Ending
+from circuitkit.run import InterventionError
+from circuitkit.run.interventions import Interventions
+
+NAMES = ["gpt2", "llama", "qwen3", "gemma2", "mistral", "bloom", "falcon", "mixtral", "gpt_oss", "openelm_style"]
+LONG = " ".join(f"w{3 + number % 80}" for number in range(40))
+# Of unequal lengths, sharing contexts, without a context, of several tokens, and too long for 24 tokens.
+PAIRS = [
+    ("w5 w6 w7 w8", " w9"),
+    ("w5 w6 w7 w8", " w10"),
+    ("w11", " w12 w13 w14"),
+    ("", " w4 w5 w6"),
+    (LONG, " w50 w51"),
+    ("w5 w6 ", " w9 w9"),
+    ("w5 w6", " w9 w9 w9"),
+]
+CONTEXTS = ["w5 w6 w7 w8", "w9", "w20 w21 w22", LONG, "w9"]
+AN_UNCHANGING_ONE = [ck.scale("z[layer=0]", 1.0)]
+
+
+def likelihood_requests(pairs: list[tuple[str, str]]) -> list[Instance]:
+    return [Instance("loglikelihood", {}, pair, number) for number, pair in enumerate(pairs)]
+
+
+def rolling_requests(texts: list[str]) -> list[Instance]:
+    return [Instance("loglikelihood_rolling", {}, (text,), number) for number, text in enumerate(texts)]
+
+
+def generation_requests(contexts: list[str], **how: Any) -> list[Instance]:
+    return [Instance("generate_until", {}, (context, dict(how)), number) for number, context in enumerate(contexts)]
+
+
+def hf_of(model: ck.Model, **how: Any) -> HFLM:
+    return HFLM(pretrained=model.hf, tokenizer=copy.deepcopy(model.tokenizer), **how)
+
+
+def zoo(name: str) -> ck.Model:
+    return ck.Model(*architectures.build(name))
+
+
+def close(found: list[tuple[float, bool]], expected: list[tuple[float, bool]]) -> None:
+    assert [greedy for _, greedy in found] == [greedy for _, greedy in expected]
+    for (mine, _), (theirs, _) in zip(found, expected, strict=True):
+        assert mine == pytest.approx(theirs, rel=1e-6, abs=1e-5)
+
+
+@pytest.mark.parametrize(("name", "size"), [("llama", 1), *((name, 3) for name in NAMES)])
+def test_without_interventions_it_is_the_hf_model(name: str, size: int):
+    model = zoo(name)
+    how = {"batch_size": size, "max_length": 24}
+    theirs, mine, changing_nothing = (
+        hf_of(model, **how),
+        HarnessModel(model, **how),
+        HarnessModel(model, AN_UNCHANGING_ONE, **how),
+    )
+    expected = theirs.loglikelihood(likelihood_requests(PAIRS))
+    assert mine.loglikelihood(likelihood_requests(PAIRS)) == expected
+    close(changing_nothing.loglikelihood(likelihood_requests(PAIRS)), expected)
+    texts = [LONG, "w5 w6 w7", "w8"]
+    rolled = theirs.loglikelihood_rolling(rolling_requests(texts))
+    assert mine.loglikelihood_rolling(rolling_requests(texts)) == rolled
+    held = changing_nothing.loglikelihood_rolling(rolling_requests(texts))
+    assert held == pytest.approx(rolled, rel=1e-6, abs=1e-5)
+    asked = {"until": ["w7", "w40 w41"], "max_gen_toks": 12}
+    written = theirs.generate_until(generation_requests(CONTEXTS, **asked))
+    with pytest.warns(UserWarning, match="prompts have up to 40 tokens, and lose their beginning: 12 are left"):
+        assert mine.generate_until(generation_requests(CONTEXTS, **asked)) == written
+    with pytest.warns(UserWarning, match="lose their beginning"):
+        assert changing_nothing.generate_until(generation_requests(CONTEXTS, **asked)) == written
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["deductor-130k", *(pytest.param(f"deductor-{each}", marks=pytest.mark.slow) for each in ("5k", "20k-base", "1m"))],
+)
+def test_the_embedded_models_answer_as_the_hf_model_lets_them(name: str):
+    model = ck.load(name)
+    task = ck.tasks.prontoqa.task("implication_elimination", hops=2, shots=0, n=6)
+    golds = [(task.prompt(item), f" {item.gold}") for item in task.items]
+    theirs, mine = hf_of(model, batch_size=4), HarnessModel(model, batch_size=4)
+    expected = theirs.loglikelihood(likelihood_requests(golds))
+    assert mine.loglikelihood(likelihood_requests(golds)) == expected
+    close(HarnessModel(model, AN_UNCHANGING_ONE, batch_size=4).loglikelihood(likelihood_requests(golds)), expected)
+    prompts = [prompt for prompt, _ in golds]
+    for how in ({"until": ["Q:"]}, {"until": ["\n"], "do_sample": True, "temperature": 0.6, "top_p": 0.95}):
+        asked = {**how, "max_gen_toks": 40}
+        written = []
+        for harness in (theirs, mine):
+            torch.manual_seed(5)
+            written.append(harness.generate_until(generation_requests(prompts, **asked)))
+        assert written[0] == written[1]
+
+
+def test_tokens_are_drawn_by_torchs_seed():
+    harness = HarnessModel("deductor-130k", batch_size=2)
+    asked = generation_requests(["Q: Every wumpus is a dumpus.", "Q: Fae"], do_sample=True, temperature=0.6)
+    drawn = []
+    for seed in (0, 1, 0):
+        torch.manual_seed(seed)
+        drawn.append(harness.generate_until(asked))
+    assert drawn[0] == drawn[2] != drawn[1]
+
+
+@pytest.mark.parametrize("size", ["auto", pytest.param("auto:2", marks=pytest.mark.slow)])
+def test_the_batch_size_is_found(size: str):
+    model = zoo("llama")
+    how = {"batch_size": size, "max_batch_size": 2, "max_length": 24}
+    expected = hf_of(model, **how).loglikelihood(likelihood_requests(PAIRS))
+    close(HarnessModel(model, **how).loglikelihood(likelihood_requests(PAIRS)), expected)
+    # A position that no made-up token of the try for a size may stand for.
+    held = HarnessModel(model, [ck.scale(ck.Site("z", layer=0, position=0), 1.0)], **how)
+    close(held.loglikelihood(likelihood_requests(PAIRS)), expected)
+    rolled = hf_of(model, **how).loglikelihood_rolling(rolling_requests([LONG]))
+    assert held.loglikelihood_rolling(rolling_requests([LONG])) == pytest.approx(rolled, abs=1e-5)
+
+
+def test_a_try_for_the_batch_size_is_no_taking_place():
+    never = [ck.zero(ck.Site("z", layer=0, position=20))]
+    harness = HarnessModel(zoo("llama"), never, batch_size="auto", max_batch_size=2, max_length=24)
+    with pytest.raises(InterventionError, match="never took place"):
+        harness.loglikelihood(likelihood_requests([("w5 w6", " w9")]))
+
+
+@pytest.mark.parametrize("add", [None, True, False])
+def test_beginnings_are_marked_as_the_hf_model_marks_them(add: bool | None):
+    model = zoo("llama")
+    model.tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single="<eos> $A", pair="<eos> $A $B", special_tokens=[("<eos>", architectures.EOS)]
+    )
+    how = {"batch_size": 2, "max_length": 24, "add_bos_token": add}
+    pairs = [*PAIRS, ("<eos> w5 w6", " w7"), ("", "<eos> w5 w6")]
+    expected = hf_of(model, **how).loglikelihood(likelihood_requests(pairs))
+    assert HarnessModel(model, **how).loglikelihood(likelihood_requests(pairs)) == expected
+    close(HarnessModel(model, AN_UNCHANGING_ONE, **how).loglikelihood(likelihood_requests(pairs)), expected)
+    contexts = ["<eos> w5 w6", "w5 w6 w7"]
+    written = hf_of(model, **how).generate_until(generation_requests(contexts, max_gen_toks=5))
+    assert HarnessModel(model, **how).generate_until(generation_requests(contexts, max_gen_toks=5)) == written
+
+
+# Under interventions
+
+HELD: dict[str, Interventions] = {
+    "a head": [ck.zero("z[layer=1, head=2]")],
+    "the context's end": [ck.zero(ck.Site("resid_post", layer=1, position=-1))],
+    "the context's beginning": [ck.scale(ck.Site("z", layer=0, head=1, position=0), 3.0)],
+    "the context alone": [ck.scale("mlp_out[layer=0]", 0.3, during="prompt")],
+    "the continuation alone": [ck.scale("mlp_out[layer=1]", -1.0, during="generated")],
+    "a key": [ck.knockout(0, 1, keys=0), ck.knockout(1, keys=-1)],
+    "several": [ck.zero("z[layer=0, head=3]"), ck.add("resid_post[layer=1]", torch.full((32,), 0.5))],
+}
+
+
+def by_brute_force(model: ck.Model, held: Interventions, context: list[int], continuation: list[int]) -> list[Tensor]:
+    """Log-probabilities of each next token: the context read under the interventions, then a token at a time."""
+    found = []
+    with model.intervene(held), torch.no_grad():
+        past: Any = None
+        for ids in ([context], *([[token]] for token in continuation[:-1])):
+            read = model.hf(input_ids=torch.tensor(ids), past_key_values=past, use_cache=True)
+            past = read.past_key_values
+            found.append(read.logits[0, -1].log_softmax(-1))
+    return found
+
+
+def check_against_brute_force(model: ck.Model, held: Interventions, pairs: list[tuple[str, str]], size: int) -> None:
+    harness = HarnessModel(model, held, batch_size=size)
+    found = harness.loglikelihood(likelihood_requests(pairs))
+    for (context, continuation), (likelihood, greedy) in zip(pairs, found, strict=True):
+        ids, wanted = (model.tokenizer(text)["input_ids"] for text in (context, continuation))
+        each = by_brute_force(model, held, ids, wanted)
+        expected = sum(float(one[token]) for one, token in zip(each, wanted, strict=True))
+        assert likelihood == pytest.approx(expected, rel=1e-6, abs=2e-5)
+        assert greedy == all(int(one.argmax()) == token for one, token in zip(each, wanted, strict=True))
+
+
+@pytest.mark.parametrize("which", HELD)
+@pytest.mark.parametrize("name", ["llama", "gpt2", "qwen3"])
+def test_likelihoods_under_interventions_are_those_of_brute_force(name: str, which: str):
+    pairs = [("w5 w6 w7 w8", " w9 w10"), ("w11 w12", " w12 w13 w14"), ("w20 w21 w22 w23 w24", " w9 w3")]
+    check_against_brute_force(zoo(name), HELD[which], pairs, 3)
+
+
+@settings(max_examples=12, deadline=None)
+@given(
+    lengths=st.lists(st.tuples(st.integers(1, 9), st.integers(2, 5)), min_size=1, max_size=5), size=st.integers(1, 4)
+)
+def test_lengths_and_batches_do_not_matter(lengths: list[tuple[int, int]], size: int):
+    words = [f"w{number}" for number in range(3, 96)]
+    pairs = [
+        (" ".join(words[at : at + context]), " " + " ".join(words[50 + at : 50 + at + continuation]))
+        for at, (context, continuation) in enumerate(lengths)
+    ]
+    check_against_brute_force(zoo("llama"), [*HELD["the context's end"], *HELD["the continuation alone"]], pairs, size)
+
+
+@pytest.mark.parametrize("which", HELD)
+@pytest.mark.parametrize("name", ["llama", "gemma2"])
+def test_generations_under_interventions_are_the_models_own(name: str, which: str):
+    model, contexts = zoo(name), ["w5 w6 w7 w8", "w9 w9", "w20 w21 w22"]
+    harness = HarnessModel(model, HELD[which], batch_size=3)
+    found = harness.generate_until(generation_requests(contexts, max_gen_toks=8))
+    for context, text in zip(contexts, found, strict=True):
+        with model.intervene(HELD[which]):
+            ids = model.generate(context, max_new_tokens=8, do_sample=False)
+        alone = model.tokenizer.decode(ids[0, len(context.split()) :], skip_special_tokens=True)
+        assert text == alone
+    if name == "llama":
+        assert found != HarnessModel(model, batch_size=3).generate_until(generation_requests(contexts, max_gen_toks=8))
+
+
+def test_a_context_that_is_open_on_the_model_holds_too():
+    model = zoo("llama")
+    expected = HarnessModel(model, HELD["the context's end"]).loglikelihood(likelihood_requests(PAIRS))
+    with model.intervene(HELD["the context's end"]):
+        close(HarnessModel(model, batch_size=4).loglikelihood(likelihood_requests(PAIRS)), expected)
+    with pytest.raises(HarnessError, match="captures"), model.intervene([], capture=["z"]):
+        HarnessModel(model).loglikelihood(likelihood_requests(PAIRS))
+
+
+def test_a_continuation_keeps_its_interventions_where_its_context_is_cut():
+    model = zoo("llama")
+    held = HELD["the context's end"]
+    found = HarnessModel(model, held, max_length=10).loglikelihood(likelihood_requests([(LONG, " w50 w51")]))
+    left = " ".join(LONG.split()[-9:])
+    close(found, HarnessModel(model, held).loglikelihood(likelihood_requests([(left, " w50 w51")])))
+
+
+# How responses end
+
+
+def test_how_responses_ended_is_told():
+    model = zoo("mixtral")
+    harness = HarnessModel(model, batch_size=2)
+    whole = harness.generate_until(generation_requests(CONTEXTS[:3], max_gen_toks=12))
+    assert harness.endings == [Ending(12, "length", n, False) for n in (4, 1, 3)]
+    stop = whole[0].split()[3]
+    cut = harness.generate_until(generation_requests(CONTEXTS[:3], max_gen_toks=12, until=[stop]))
+    assert harness.endings[0] == Ending(whole[0].split().index(stop) + 1, "stop", 4, False)
+    assert cut[0].split() == whole[0].split()[: whole[0].split().index(stop)]
+    assert [each.truncated for each in harness.endings] == [stop not in text.split() for text in whole]
+
+
+def test_an_end_token_ends_a_response():
+    model = zoo("mixtral")
+    first = HarnessModel(model).generate_until(generation_requests(["w5 w6 w7 w8"], max_gen_toks=12))[0].split()
+    model.hf.generation_config.eos_token_id = int(first[4].removeprefix("w"))
+    harness = HarnessModel(model, batch_size=2)
+    harness.generate_until(generation_requests(["w5 w6 w7 w8", "w9"], max_gen_toks=12))
+    assert harness.endings[0] == Ending(first.index(first[4]) + 1, "end", 4, False)
+
+
+def test_a_context_that_is_asked_in_two_ways_keeps_them_apart():
+    harness = HarnessModel(zoo("mixtral"), batch_size=4)
+    asked = [Instance("generate_until", {}, ("w5 w6", {"max_gen_toks": n}), at) for at, n in enumerate((3, 7, 3, 7))]
+    harness.generate_until(asked)
+    assert [each.n_tokens for each in harness.endings] == [3, 7, 3, 7]
+
+
+# Chat templates and thoughts
+
+TEMPLATE = (
+    "{% for message in messages %}{{ message['role'] }} {{ message['content'] }} {% endfor %}"
+    "{% if add_generation_prompt %}w90{% if enable_thinking %} w91{% endif %}{% endif %}"
+)
+
+
+@pytest.mark.parametrize("end", [None, "w40", 40])
+def test_chats_and_thoughts_are_those_of_the_hf_model(end: str | int | None):
+    model = zoo("mixtral")
+    model.tokenizer.chat_template = TEMPLATE
+    how: dict[str, Any] = {"think_end_token": end, "enable_thinking": None if end is None else True, "batch_size": 2}
+    theirs, mine = hf_of(model, **how), HarnessModel(model, **how)
+    history = [{"role": "user", "content": "w5 w6"}]
+    chats = [harness.apply_chat_template(history) for harness in (theirs, mine)]
+    assert chats[0] == chats[1]
+    assert chats[0].endswith("w91") == (end is not None)
+    # The words that it says are few, so that one of them can be taken for the end of a thought.
+    said = mine.generate_until(generation_requests([chats[0], "w9 w8"], max_gen_toks=20))
+    assert said == theirs.generate_until(generation_requests([chats[0], "w9 w8"], max_gen_toks=20))
+    if end is not None:
+        with pytest.raises(ValueError, match="enable_thinking=True is not compatible with loglikelihood"):
+            mine.loglikelihood(likelihood_requests(PAIRS))
+
+
+def test_what_follows_a_thought_is_the_response():
+    model = zoo("mixtral")
+    whole = HarnessModel(model).generate_until(generation_requests(["w5 w6"], max_gen_toks=10))[0].split()
+    end = whole[3]
+    for said in (end, int(end.removeprefix("w"))):
+        found = HarnessModel(model, think_end_token=said).generate_until(
+            generation_requests(["w5 w6"], max_gen_toks=10)
+        )
+        assert found[0].split() == whole[len(whole) - whole[::-1].index(end) :]
+
+
+# What is refused
+
+
+def test_what_it_cannot_do_is_refused_by_name():
+    model = zoo("llama")
+    with pytest.raises(HarnessError, match="has no tokenizer"):
+        HarnessModel(ck.Model(model.hf))
+    by_row = [ck.replace("z[layer=0, head=1]", torch.zeros(3, 1, 8))]
+    with pytest.raises(HarnessError, match=r"z\[layer=0, head=1\] names rows"):
+        HarnessModel(model, by_row)
+    with pytest.raises(ck.model.SiteError, match="layer 9 does not exist"):
+        HarnessModel(model, [ck.zero("z[layer=9]")])
+    with pytest.raises(HarnessError, match="the weights of .* are not here"):
+        HarnessModel(ck.load("deductor-5k", engine="nnsight"))
+    with pytest.raises(HarnessError, match="has no tokens"):
+        HarnessModel(model).generate_until(generation_requests(["", "w5"], max_gen_toks=3))
+
+
+def test_weights_that_are_not_tied_are_not_tied_again():
+    model = ck.load("deductor-5k")
+    own = torch.nn.Parameter(model.hf.lm_head.weight.detach().clone() * 0.5)
+    model.hf.lm_head.weight = own
+    with pytest.raises(HarnessError, match="tie_word_embeddings = False"):
+        HarnessModel(model)
+    model.hf.config.tie_word_embeddings = False
+    HarnessModel(model)
+    assert model.hf.lm_head.weight is own
+
+
+@pytest.mark.parametrize("held", [[], AN_UNCHANGING_ONE])
+def test_nan_is_an_error(held: Interventions):
+    model = zoo("llama")
+    with torch.no_grad():
+        model.hf.model.norm.weight[0] = math.nan
+    harness = HarnessModel(model, held)
+    with pytest.raises(HarnessError, match="NaN"):
+        harness.loglikelihood(likelihood_requests(PAIRS[:2]))
+    with pytest.raises(HarnessError, match="NaN"):
+        harness.generate_until(generation_requests(["w5"], max_gen_toks=3))
+
+
+@pytest.mark.parametrize("held", [ck.zero("z[layer=0]", during="generated"), ck.zero("z[layer=0, position=30]")])
+def test_an_intervention_that_never_took_place_is_an_error(held: Any):
+    harness = HarnessModel(zoo("llama"), [held])
+    with pytest.raises(InterventionError, match="never took place"):
+        harness.loglikelihood(likelihood_requests([("w5 w6", " w9")]))
+    with pytest.raises(InterventionError, match="never took place"):
+        harness.generate_until(generation_requests(["w5 w6"], max_gen_toks=1))
+
+
+def test_the_models_own_tokenizer_and_weights_stay_as_they_are():
+    model = zoo("gpt2")
+    model.tokenizer.pad_token = None
+    before = copy.deepcopy(model.hf.state_dict())
+    harness = HarnessModel(model, HELD["a head"], batch_size=2)
+    harness.generate_until(generation_requests(CONTEXTS[:2], max_gen_toks=3))
+    assert model.tokenizer.pad_token is None
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.hf.state_dict().items())
+    assert not model.sessions
