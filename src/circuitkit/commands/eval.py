@@ -71,7 +71,9 @@ class Decode:
 def eval(
     model: str,
     *,
-    task: str,
+    task: str | None = None,
+    harness: Words = None,
+    questions: Words = None,
     decode: Decode | None = None,
     shots: int | None = None,
     limit: int | None = None,
@@ -96,6 +98,8 @@ def eval(
     circuitkit eval gpt2 --task csqa --decoding paper --out gpt2-csqa
     circuitkit eval deductor-130k --task prontoqa/implication_elimination/3 --limit 50 --ablate-heads 1.2 \\
         --compare evaluation --out ablated
+    circuitkit eval Qwen/Qwen2.5-7B-Instruct --harness aime24 aime25 --temperature 0.6 --seeds 0 1 2 3 \\
+        --max-new-tokens 29000 --out aime
     ```
 
     Parameters
@@ -105,6 +109,11 @@ def eval(
     task
         A task's name, such as csqa, gsm8k or prontoqa/implication_elimination/3, the path of a task file, or a set of
         a file of prompts, such as prompts.json:OrElim/8shot.
+    harness
+        In place of --task, tasks of lm-evaluation-harness by its names, such as aime24 gpqa_diamond_cot_zeroshot; they
+        are asked once with each seed, and their own settings hold where none is given.
+    questions
+        With --harness, files of questions in place of a task's data set, each written TASK=PATH.
     shots
         Exemplars before each question; as many as the task wants and the model's context holds if not given.
     limit
@@ -132,18 +141,46 @@ def eval(
     """
     import circuitkit as ck
     from circuitkit import plots
+    from circuitkit.commands import harness as by_harness
     from circuitkit.evaluation import Evaluation
+    from circuitkit.evaluation.decoding import decoding_of
     from circuitkit.tasks import load as load_task
 
     way = (decode or Decode()).way()
     heads = pairs_of_numbers(ablate_heads or [], "head")
+    held = [ck.zero(ck.Site("z", layer=layer, head=head)) for layer, head in heads]
+    if (task is None) == (harness is None):
+        raise ValueError("say what is asked: either --task, or --harness with tasks of lm-evaluation-harness")
+    if task is None:
+        named = {"--decoding": decode is not None and decode.decoding is not None, "--shots": shots is not None}
+        by_harness.refuse(
+            {**named, "--samples": samples != 1, "--by": by is not None, "--compare": compare is not None}
+        )
+        own = by_harness.questions(questions or [])
+        by_harness.ask(
+            load(model, load_as),
+            harness or [],
+            held,
+            decoding_of(way),
+            own,
+            out,
+            think=think,
+            batch_size=batch_size,
+            seeds=seeds or (0,),
+            max_gen_toks=max_new_tokens,
+            limit=limit,
+            chat=chat,
+        )
+        return
+    if questions is not None:
+        raise ValueError("--questions is for --harness: give a task file as --task instead")
     asked = load_task(task)
     other = None if compare is None else Evaluation.load(compare)
     loaded = load(model, load_as)
     found = ck.evaluate(
         loaded,
         asked,
-        [ck.zero(ck.Site("z", layer=layer, head=head)) for layer, head in heads],
+        held,
         decoding=way,
         shots=shots,
         seeds=tuple(seeds or (0,)),

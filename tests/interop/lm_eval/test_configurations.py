@@ -1,6 +1,7 @@
 """Tasks of lm-eval by their names, on data of one's own, and what its rules really accept."""
 
 import json
+import os
 import random
 import re
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from datasets import Dataset
 from lm_eval.api.task import ConfigurableTask
 
+import circuitkit as ck
 from circuitkit.interop.lm_eval import HarnessError
 from circuitkit.interop.lm_eval.configurations import configuration_of, in_one_order, source_of
 from circuitkit.interop.lm_eval.extraction import extracted
@@ -169,6 +171,21 @@ def test_what_the_harness_accepts_as_73(response: str):
     assert found == {"exact_match": SAID[response]}
     # circuitkit's own judge of that name says the same.
     assert harness.aime(Item("0", "?", "73"), response).correct == bool(SAID[response])
+
+
+@pytest.mark.skipif("CIRCUITKIT_DATA" not in os.environ, reason="CIRCUITKIT_DATA is not set: it has AIME's problems")
+@pytest.mark.parametrize(("name", "files"), [("aime24", ["2024"]), ("aime25", ["2025-I", "2025-II"])])
+def test_aimes_problems_are_asked_and_judged_as_by_circuitkits_own_task(name: str, files: list[str]):
+    folder = Path(os.environ["CIRCUITKIT_DATA"]) / "aime"
+    task = made(configuration_of(name, [folder / f"test{each}.jsonl" for each in files]))
+    own = ck.tasks.load(name)
+    documents = list(task.eval_docs)
+    assert [task.doc_to_text(each) for each in documents] == [own.prompt(item) for item in own.items]
+    assert len(documents) == 30
+    for document, item in zip(documents, own.items, strict=True):
+        for said in (rf"\boxed{{{item.gold}}}", rf"\boxed{{0{item.gold}}}", f"The answer is {item.gold}.", "$1$"):
+            right = task.process_results(document, [said])["exact_match"]
+            assert bool(right) == own.judges["harness"](item, said).correct == said.startswith(rf"\boxed{{{item.gold}")
 
 
 def test_a_response_without_an_answer_is_told_from_a_wrong_answer():

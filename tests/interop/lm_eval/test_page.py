@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from circuitkit import cli
 from circuitkit.interop.lm_eval.arguments import OPERATIONS, interventions_of
 from circuitkit.interop.lm_eval.configurations import configuration_of, source_of
 from circuitkit.interop.lm_eval.outcome import FAILURES
@@ -34,13 +35,21 @@ def test_the_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsy
 
 
 def test_the_models_arguments_are_understood():
-    (command,) = blocks("bash")
+    (command,) = [each for each in blocks("bash") if each.startswith("python")]
     words = shlex.split(command.replace("\\\n", " "))
     arguments = dict(part.split("=", 1) for part in words[words.index("--model_args") + 1].split(","))
     assert len(interventions_of(arguments)) == 2
     rows = dict(re.findall(r"^\| `(\w+)=(\S+)` \|", PAGE, flags=re.MULTILINE))
     assert tuple(rows) == OPERATIONS
     assert all(interventions_of({name: value}) for name, value in rows.items())
+
+
+def test_the_commands_are_understood():
+    commands = [each for each in blocks("bash") if each.startswith("circuitkit")]
+    for command in commands[0].replace("\\\n", " ").splitlines():
+        called, bound, _ = cli.app.parse_args(shlex.split(command)[1:], exit_on_error=False, print_error=False)
+        assert callable(called)
+        assert bound.arguments["harness"]
 
 
 def test_the_traps_are_as_told():

@@ -1,0 +1,106 @@
+"""`circuitkit eval MODEL --harness TASK`: lm-evaluation-harness asks its own tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from circuitkit.evaluation import Decoding
+    from circuitkit.interop.lm_eval import HarnessEvaluation
+    from circuitkit.model import Model
+    from circuitkit.run.interventions import Intervention
+
+THOUGHT_ENDS = "</think>"
+
+
+def refuse(given: Mapping[str, bool]) -> None:
+    """Refuse options that lm-eval's tasks do not have.
+
+    Raises:
+        ValueError: one is given.
+
+    >>> refuse({"--shots": False})
+    """
+    if named := [option for option, is_given in given.items() if is_given]:
+        raise ValueError(f"{named[0]} is for --task: lm-eval's tasks have their own, so leave it out with --harness")
+
+
+def questions(words: Sequence[str]) -> dict[str, str]:
+    """Files of questions, each written TASK=PATH.
+
+    Raises:
+        ValueError: one is not so written, or a task has two.
+
+    >>> questions(["aime24=own.jsonl"])
+    {'aime24': 'own.jsonl'}
+    """
+    found: dict[str, str] = {}
+    for word in words:
+        task, written, path = word.partition("=")
+        if not (task and written and path) or task in found:
+            raise ValueError(f"questions of one's own are written TASK=PATH, once a task, and not {word!r}")
+        found[task] = path
+    return found
+
+
+def settings_of(way: Decoding) -> dict[str, Any]:
+    """What `generate` is given of a decoding beside its temperature."""
+    given = {"top_k": way.top_k, "top_p": way.top_p, "min_p": way.min_p, "repetition_penalty": way.repetition_penalty}
+    usual = {"top_k": None, "top_p": 1.0, "min_p": 0.0, "repetition_penalty": 1.0}
+    return {name: value for name, value in given.items() if value != usual[name]}
+
+
+def ask(
+    model: Model,
+    tasks: Sequence[str],
+    held: Sequence[Intervention],
+    way: Decoding,
+    own: Mapping[str, str],
+    out: Path,
+    *,
+    think: bool | None,
+    batch_size: int | None,
+    **asking: Any,
+) -> None:
+    """Run tasks of lm-eval, tell what was found, and keep it in a folder.
+
+    Raises:
+        HarnessError, EvaluationError: see `circuitkit.interop.lm_eval.evaluate`.
+    """
+    from circuitkit import plots
+    from circuitkit.interop.lm_eval import evaluate
+
+    how: dict[str, Any] = {} if batch_size is None else {"batch_size": batch_size}
+    if think is not None:
+        how |= {"enable_thinking": think, "think_end_token": THOUGHT_ENDS}
+    found = evaluate(
+        model,
+        tasks,
+        list(held),
+        temperature=way.temperature,
+        generation=settings_of(way),
+        data=own,
+        out=out,
+        **asking,
+        **how,
+    )
+    plots.save(found.plot(), out / "harness.png")
+    _tell(found, out)
+
+
+def _tell(found: HarnessEvaluation, out: Path) -> None:
+    from circuitkit.interop.lm_eval.outcome import AIME
+
+    print(f"lm-evaluation-harness, {found.model}")
+    table = found.table.copy()
+    shares = ["mean", "standard_error", "unextracted", "truncated", "cut"]
+    table[shares] = (100 * table[shares]).round(1)
+    print(table.to_string(index=False))
+    if set(AIME) <= set(found.tasks):
+        both = found.pooled()
+        print(
+            f"AIME, both: {100 * both.mean:.1f} %, standard error {100 * both.standard_error:.1f} over {both.n} seeds"
+        )
+    print(f"shares are in %; runs, table, figure and provenance are in {out}/")
