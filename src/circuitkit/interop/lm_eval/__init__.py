@@ -38,7 +38,7 @@ def __getattr__(name: str) -> Any:
     try:
         return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
     except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in ("lm_eval", "datasets"):
+        if (error.name or "").partition(".")[0] not in ("lm_eval", "datasets", "accelerate"):
             raise
         raise HarnessError(f"{error.name} is not installed: pip install 'circuitkit[eval]'") from error
 
