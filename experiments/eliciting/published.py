@@ -13,6 +13,7 @@ from scipy import stats
 from circuitkit import plots
 from circuitkit.records import provenance
 from circuitkit.statistics import recovered
+from circuitkit.training.shares import QWEN2_5, lora_share, lora_share_by_formula, qwen2_5
 from circuitkit.writing import write_json, write_table, write_text
 from eliciting import figures
 
@@ -85,12 +86,37 @@ def lora_table(*, draws: int = 10_000, seed: int = 0) -> pd.DataFrame:
     return against(accuracies(), "training == 'lora'", "training == 'full' and examples == 928", draws=draws, seed=seed)
 
 
+def trainable_table() -> pd.DataFrame:
+    """What rank-1 LoRA trains of each published shape: peft's count on the meta device, and r (in + out) summed up."""
+    rows = []
+    for name in QWEN2_5:
+        counted, summed = lora_share(qwen2_5(name)), lora_share_by_formula(qwen2_5(name))
+        row = {"model": name, "trainable": counted.trainable, "by_formula": summed.trainable, "total": counted.total}
+        rows.append(row | {"per_cent": counted.per_cent})
+    return pd.DataFrame(rows)
+
+
+def fewest(shares: pd.DataFrame) -> pd.DataFrame:
+    """From how many examples on full fine-tuning surely beats the base, there and with all larger sets; NA if never.
+
+    Surely: the interval of the gain lies above 0.
+    """
+    rows = []
+    for (benchmark, size), part in shares[shares["training"] == "full"].groupby(["benchmark", "size"], sort=False):
+        unsure = part.loc[part["gain_low"] <= 0, "examples"].max()
+        enough = part["examples"] if pd.isna(unsure) else part.loc[part["examples"] > unsure, "examples"]
+        rows.append({"benchmark": benchmark, "size": size, "fewest": enough.min() if len(enough) else pd.NA})
+    return pd.DataFrame(rows)
+
+
 def published_study(out: Path, *, draws: int, seed: int) -> None:
     """Write the published table, its shares with intervals, the paper's four figures, and what they say."""
     table, shares, lora = accuracies(), recovered_table(draws=draws, seed=seed), lora_table(draws=draws, seed=seed)
     write_table(out / "table_1.csv", table_1())
     write_table(out / "recovered.csv", shares)
     write_table(out / "lora_against_full.csv", lora)
+    write_table(out / "fewest_examples.csv", fewest(shares))
+    write_table(out / "trainable_shares.csv", trainable_table())
     drawn = {
         "figure_1": figures.shares(shares),
         "figure_2": figures.gains(shares, loss_order()),

@@ -10,6 +10,7 @@ from eliciting.published import (
     BENCHMARKS,
     CHANCE,
     accuracies,
+    fewest,
     lora_table,
     loss_order,
     published_study,
@@ -60,6 +61,12 @@ def test_lora_has_70_and_82_per_cent_of_full_fine_tunings_gain() -> None:
     assert found.round().to_dict() == {AIME: 70, GPQA: 82}
 
 
+def test_the_fewest_examples_that_help_are_fewer_the_larger_the_model(shares: pd.DataFrame) -> None:
+    found = fewest(shares).set_index(["benchmark", "size"])["fewest"]
+    assert found[GPQA].fillna(0).to_dict() == {"1.5B": 0, "7B": 0, "14B": 58, "32B": 29}
+    assert found[AIME].fillna(0).to_dict() == {"1.5B": 0, "7B": 928, "14B": 58, "32B": 29}
+
+
 def test_a_panel_shows_every_defined_share(shares: pd.DataFrame) -> None:
     aime, gpqa = figures.shares(shares).axes
     marked = [value for line in aime.lines for value in line.get_ydata() if line.get_marker() in "osD^"]
@@ -105,6 +112,7 @@ def test_the_study_is_written_whole(tmp_path: Path, capsys: pytest.CaptureFixtur
     written = {path.name for path in tmp_path.iterdir()}
     drawn = {f"figure_{n}.png" for n in range(1, 5)}
     assert written == drawn | {
-        "table_1.csv", "recovered.csv", "lora_against_full.csv", "sentences.md", "provenance.json"
+        "table_1.csv", "recovered.csv", "lora_against_full.csv", "fewest_examples.csv", "trainable_shares.csv",
+        "sentences.md", "provenance.json",
     }  # fmt: skip
     assert all(image.imread(tmp_path / name).shape[0] > 500 for name in drawn)
