@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         studies,
         tasks,
         thresholds,
+        training,
     )
     from circuitkit.evaluation import Evaluation, evaluate
     from circuitkit.model import Model, Site, load
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from circuitkit.run import Cache, Run, add, knockout, mean, replace, scale, zero
     from circuitkit.spans import Span
     from circuitkit.studies import sweep
+    from circuitkit.training import train
 
 __version__ = "0.1.0"
 
@@ -68,6 +70,8 @@ __all__ = [
     "sweep",
     "tasks",
     "thresholds",
+    "train",
+    "training",
     "zero",
 ]
 
@@ -79,6 +83,7 @@ _HOMES = {
     "Result": "results",
     "Span": "spans",
     "sweep": "studies",
+    "train": "training",
 }
 
 

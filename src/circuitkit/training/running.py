@@ -1,0 +1,239 @@
+"""`ck.train`: a model, data and a recipe, on transformers' trainers, in a folder that a killed run goes on in."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from circuitkit import plots
+from circuitkit.evaluation.settings import weights_told
+from circuitkit.model import Model, load
+from circuitkit.records import provenance
+from circuitkit.training import checkpoints, identity, outcome, rules
+from circuitkit.training.errors import TrainingError
+from circuitkit.training.outcome import Trained
+from circuitkit.training.presets import preset as preset_of
+from circuitkit.training.recipe import Recipe
+from circuitkit.writing import write_json, write_table
+
+if TYPE_CHECKING:
+    from circuitkit.training.examples import Data
+    from circuitkit.training.material import Material
+
+
+def train(
+    model: Model | str | Path,
+    data: Data,
+    *,
+    out: str | Path,
+    preset: str | None = None,
+    validation: Data | float | None = None,
+    teacher: Model | str | Path | None = None,
+    fields: Mapping[str, str] | None = None,
+    progress: bool = True,
+    **settings: Any,
+) -> Trained:
+    """Train a model, and keep all of it in a folder.
+
+    The same call again loads a finished training, and goes on with one that was cut short, to the same weights.
+
+    Args:
+        model: trained in place, also where it is a `Model`: at the end it holds the chosen checkpoint, in eval mode.
+            It is moved to a GPU if there is one.
+        data: a .jsonl file, examples, mappings, or a task; see `circuitkit.training.examples_of`. With
+            `method="grpo"`, a task.
+        out: the folder.
+        preset: a recipe by name, of `circuitkit.training.PRESETS`.
+        validation: the same kinds, or a share of the data.
+        teacher: of `method="distil"`: a larger model of the same vocabulary.
+        fields: what the data call the fields of an example.
+        progress: show a bar.
+        settings: of `circuitkit.training.Recipe`, over the preset's.
+
+    Raises:
+        TrainingError: data, settings or folder are not as they have to be (what is wrong is named), the loss is no
+            finite number, or the disk is full. The last good checkpoint is named, and is what the model holds.
+
+    >>> import tempfile
+    >>> pairs = [{"question": f"Max is a {word}.", "chain": f"Max is a {word}."} for word in ("wumpus", "dumpus")]
+    >>> with tempfile.TemporaryDirectory() as out:
+    ...     ck.train("deductor-5k-base", pairs, out=out, epochs=3, batch_size=2, progress=False).chosen
+    3
+    """
+    recipe = preset_of(preset).but(**settings)
+    _check_installed()
+    out = Path(out)
+    model = model if isinstance(model, Model) else load(model)
+    _check_free(model)
+    from circuitkit.training import material, resuming
+
+    with _own_chance():
+        stuff = material.of(model, data, validation, recipe, teacher=teacher, fields=fields, progress=progress)
+        recipe = stuff.recipe
+        with resuming.alone(out):
+            return _finished(out, model, stuff) or _trained(out, model, stuff, progress)
+
+
+def _check_installed() -> None:
+    import importlib.util
+
+    for name in ("accelerate", "peft", "trl"):
+        if importlib.util.find_spec(name) is None:
+            raise TrainingError(f"training needs {name}, which is not installed: pip install 'circuitkit[train]'")
+
+
+def _check_free(model: Model) -> None:
+    if model.sessions:
+        raise TrainingError(
+            f"a context holds interventions or captures on {model.name}, and would be part of every step: leave it "
+            "before training"
+        )
+    if model.tokenizer is None:
+        raise TrainingError(f"{model.name} has no tokenizer, and examples are text: give ck.Model(hf_model, tokenizer)")
+
+
+@contextmanager
+def _own_chance() -> Iterator[None]:
+    """Give random numbers back as they were: a training seeds them."""
+    import numpy as np
+    import torch
+
+    states = random.getstate(), np.random.get_state()  # noqa: NPY002  # libraries draw from the old generator
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        try:
+            yield
+        finally:
+            random.setstate(states[0])
+            np.random.set_state(states[1])  # noqa: NPY002  # as above
+
+
+def _identity(model: Model, stuff: Material) -> dict[str, Any]:
+    return {"model": model.name, "weights": weights_told(model), "recipe": stuff.recipe.as_json(), **stuff.told}
+
+
+def _finished(out: Path, model: Model, stuff: Material) -> Trained | None:
+    """The training that is in a folder already, if it is done and is this one."""
+    told = _identity(model, stuff)
+    done = (out / outcome.TOLD).is_file()
+    if done:
+        before = Trained.load(out)
+        # A model that was trained in place is no more what it was at the start.
+        if told["weights"] == before.provenance["trained weights"]:
+            told["weights"] = before.provenance["weights"]
+    from circuitkit.training.distributed import is_first
+
+    identity.check_same(out, told, first=is_first())
+    if not done:
+        return None
+    model.hf.load_state_dict(load(out / outcome.MODEL).hf.state_dict())
+    model.hf.eval()
+    return replace(before, _model=[model])
+
+
+def _trained(out: Path, model: Model, stuff: Material, progress: bool) -> Trained:
+    from circuitkit.training import freezing, lora
+    from circuitkit.training.distributed import is_first
+    from circuitkit.training.progress import Bar
+    from circuitkit.training.trainer import shared_arguments
+
+    started = time.monotonic()
+    recipe, weights = stuff.recipe, weights_told(model)
+    folder = out / outcome.CHECKPOINTS
+    arguments = shared_arguments(recipe, stuff.rows, folder, validated=stuff.validated)
+    if checkpoints.last(folder) is not None:
+        arguments["eval_on_start"] = False
+    with freezing.freezing(model, set() if recipe.lora else freezing.trained_names(model, recipe)), _as_it_was(model):
+        import transformers
+
+        transformers.set_seed(recipe.seed)
+        hf = lora.adapted(model, recipe.lora, recipe.layers) if recipe.lora else model.hf
+        trainable, total = freezing.counts(hf)
+        frozen = freezing.Frozen.of(hf)
+        bar = [Bar(f"training {model.name}")] if progress else []
+        trainer = stuff.trainer(hf, arguments, [*bar])
+        try:
+            trainer.go_on()
+        except TrainingError:
+            if (last := checkpoints.last(folder)) is not None:
+                trainer._load_from_checkpoint(str(last))
+            raise
+        finally:
+            for each in bar:
+                each.close()
+            stuff.release(trainer)
+        history = trainer.state.log_history
+        chosen, rule = _choose(folder, history, recipe)
+        trainer._load_from_checkpoint(str(checkpoints.listed(folder)[chosen]))
+        frozen.check(hf)
+        if recipe.lora:
+            hf.save_pretrained(out / outcome.ADAPTER)
+            total -= trainable
+            lora.merged(hf)
+        model.hf.eval()
+    trained = Trained(
+        folder=out,
+        curve=outcome.curve_of(history),
+        chosen=chosen,
+        rule=rule,
+        trainable=trainable,
+        total=total,
+        recipe=recipe,
+        examples=stuff.examples,
+        seconds=time.monotonic() - started,
+        provenance=provenance(
+            model_name=model.name,
+            revision=model.revision,
+            data=stuff.told["data"],
+            seed=recipe.seed,
+            weights=weights,
+            **{"trained weights": weights_told(model)},
+        ),
+        _model=[model],
+    )
+    if is_first():
+        _write(trained)
+    return trained
+
+
+@contextmanager
+def _as_it_was(model: Model) -> Iterator[None]:
+    """Leave no trace of a trainer on a model but its weights, and transformers as talkative as it was."""
+    import transformers
+
+    before, use_cache = transformers.logging.get_verbosity(), model.config.use_cache
+    try:
+        yield
+    finally:
+        transformers.logging.set_verbosity(before)
+        model.config.use_cache = use_cache
+        model.hf.eval()
+
+
+def _choose(folder: Path, history: Any, recipe: Recipe) -> tuple[int, str]:
+    from circuitkit.training.resuming import validation_losses
+
+    losses = validation_losses(history)
+    rule = recipe.rule or ("best" if losses else "last")
+    steps = list(checkpoints.listed(folder))
+    return rules.choose(steps, [losses.get(step) for step in steps], rule, recipe.margin), rule
+
+
+def _write(trained: Trained) -> None:
+    """The finished training's files; that which says that it is finished comes last."""
+    out = trained.folder
+    beside = out / f".{outcome.MODEL}.writing"
+    shutil.rmtree(beside, ignore_errors=True)
+    trained.model.hf.save_pretrained(beside)
+    trained.model.tokenizer.save_pretrained(beside)
+    shutil.rmtree(out / outcome.MODEL, ignore_errors=True)
+    beside.rename(out / outcome.MODEL)
+    write_json(out / outcome.RECIPE, trained.recipe.as_json())
+    write_table(out / outcome.CURVE, trained.curve)
+    plots.save(trained.plot(), out / outcome.FIGURE)
+    write_json(out / outcome.TOLD, trained.told())

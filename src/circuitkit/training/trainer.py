@@ -1,0 +1,181 @@
+"""Transformers' trainer, as this package trains: its own loss, exact over any batch, and no step on a spoiled one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+
+from circuitkit.training import checkpoints
+from circuitkit.training.distillation import Teacher
+from circuitkit.training.distributed import Even, any_of_them, share
+from circuitkit.training.errors import TrainingError
+from circuitkit.training.layout import NO_LOSS, Collator, Rows
+from circuitkit.training.recipe import Every, Recipe
+from circuitkit.training.resuming import Durable
+
+
+def shared_arguments(recipe: Recipe, rows: int, folder: Path, *, validated: bool) -> dict[str, Any]:
+    """The settings that transformers' and trl's trainers have in common.
+
+    Args:
+        recipe: of the training.
+        rows: examples, or rows, of an epoch.
+        folder: of all checkpoints.
+        validated: whether there is a validation set.
+
+    Raises:
+        TrainingError: the batch cannot be shared among the processes.
+    """
+    mine = share(recipe.batch_size, recipe.device_batch_size)
+    epoch = -(-rows // recipe.batch_size)
+    steps = recipe.max_steps or math.ceil(recipe.epochs * epoch)
+    evaluate_every = _in_steps(recipe.evaluate_every, epoch)
+    return {
+        "output_dir": str(folder),
+        "max_steps": steps,
+        "per_device_train_batch_size": mine.rows,
+        "per_device_eval_batch_size": mine.rows,
+        "gradient_accumulation_steps": mine.times,
+        "learning_rate": recipe.learning_rate,
+        "lr_scheduler_type": recipe.schedule if recipe.schedule != "constant" else "constant_with_warmup",
+        "warmup_steps": math.ceil(recipe.warmup * steps),
+        "weight_decay": recipe.weight_decay,
+        "adam_beta1": recipe.betas[0],
+        "adam_beta2": recipe.betas[1],
+        "max_grad_norm": recipe.clip,
+        "bf16": recipe.dtype == "bfloat16",
+        "gradient_checkpointing": recipe.gradient_checkpointing,
+        "seed": recipe.seed,
+        "data_seed": recipe.seed,
+        "logging_strategy": "steps",
+        "logging_steps": recipe.log_every,
+        "logging_nan_inf_filter": False,
+        "eval_strategy": "steps" if validated else "no",
+        "eval_steps": evaluate_every,
+        "eval_on_start": validated,
+        "save_strategy": "steps",
+        "save_steps": _in_steps(recipe.saved_every, epoch),
+        "save_total_limit": None,
+        "load_best_model_at_end": False,
+        "disable_tqdm": True,
+        "report_to": "none",
+        "log_level": "error",
+        "log_level_replica": "error",
+        "dataloader_pin_memory": torch.cuda.is_available(),
+        "use_cache": True,
+    }
+
+
+def _in_steps(every: Every, epoch: int) -> int:
+    return epoch if every == "epoch" else int(every)
+
+
+class Sound(Trainer):
+    """A trainer that stops at a loss that is no finite number, before the step is taken.
+
+    Stands before `transformers.Trainer`, or a trainer made from it, among a trainer's bases.
+    """
+
+    def training_step(self, *args: Any, **settings: Any) -> Tensor:
+        """Transformers' own, and a look at the loss.
+
+        Raises:
+            TrainingError: the loss is NaN or infinite; the step and the last good checkpoint are named.
+        """
+        loss = super().training_step(*args, **settings)
+        if any_of_them(not bool(torch.isfinite(loss).all())):
+            folder = Path(str(self.args.output_dir))
+            raise TrainingError(spoiled(folder, self.state.global_step + 1, f"the loss is {loss.item():g}"))
+        return loss
+
+
+def spoiled(folder: Path, step: int, how: str) -> str:
+    """What is said of a training that diverged."""
+    before = checkpoints.last(folder)
+    kept = f"The last good checkpoint, {before}, is kept" if before else "No checkpoint was written before"
+    return f"at step {step} {how}: the training diverged and was stopped. {kept}. Lower the learning rate"
+
+
+class SupervisedTrainer(Durable, Even, Sound, Trainer):
+    """Learns given tokens, or a teacher's distribution over them.
+
+    The loss of a step is the mean over all of its tokens that carry one, whatever the batches that they come in.
+
+    Args:
+        model: a causal LM, or a peft model around one.
+        arguments: from `shared_arguments`.
+        rows: what is learnt.
+        validation: rows of the validation set, if any.
+        pad: the token that batches are padded with.
+        recipe: of the training.
+        teacher: for distillation.
+        callbacks: as of `transformers.Trainer`.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        arguments: Mapping[str, Any],
+        rows: Rows,
+        *,
+        validation: Rows | None = None,
+        pad: int = 0,
+        recipe: Recipe,
+        teacher: Teacher | None = None,
+        callbacks: list[TrainerCallback] | None = None,
+    ) -> None:
+        super().__init__(
+            model=model,
+            args=TrainingArguments(**arguments, remove_unused_columns=False, label_names=["labels"]),
+            data_collator=Collator(pad),
+            train_dataset=rows,  # type: ignore[arg-type]  # a sequence of mappings will do
+            eval_dataset=validation,  # type: ignore[arg-type]  # as above
+            callbacks=callbacks,
+        )
+        # Transformers then counts a step's tokens and leaves the division by them to this class.
+        self.model_accepts_loss_kwargs = True
+        self.keep, self.margin, self._teacher = recipe.keep, recipe.margin, teacher
+        self.remove_callback(PrinterCallback)
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Any:
+        """The loss of a batch's tokens, in nats, summed and divided by how many the whole step has."""
+        read = {name: value for name, value in inputs.items() if name != "labels"}
+        outputs = model(**read)
+        if self._teacher is not None:
+            loss = self._teacher.loss(outputs.logits, inputs, num_items_in_batch)
+        else:
+            loss = cross_entropy(outputs.logits, inputs["labels"], num_items_in_batch)
+        if num_items_in_batch is not None and self.args.average_tokens_across_devices:
+            loss = loss * self.accelerator.num_processes
+        return (loss, outputs) if return_outputs else loss
+
+
+def cross_entropy(
+    logits: Float[Tensor, "row token vocab"], labels: Tensor, n_tokens: Tensor | int | None = None
+) -> Float[Tensor, ""]:
+    """The cross-entropy of the next tokens that carry a loss, in nats, summed and divided by a number of tokens.
+
+    By how many of the labels carry a loss, if None.
+
+    >>> round(cross_entropy(torch.zeros(1, 3, 8), torch.tensor([[1, -100, 2]])).item(), 4)
+    2.0794
+    """
+    coming = labels[:, 1:].reshape(-1)
+    total = functional.cross_entropy(
+        logits[:, :-1].reshape(-1, logits.shape[-1]).float(), coming, ignore_index=NO_LOSS, reduction="sum"
+    )
+    return total / ((coming != NO_LOSS).sum() if n_tokens is None else n_tokens)
