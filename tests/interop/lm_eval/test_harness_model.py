@@ -325,6 +325,8 @@ def test_what_it_cannot_do_is_refused_by_name():
         HarnessModel(model, [ck.zero("z[layer=9]")])
     with pytest.raises(HarnessError, match="of deductor-5k are not here"):
         HarnessModel(ck.load("deductor-5k", engine="nnsight"))
+    with pytest.raises(HarnessError, match="no setting 'batchsize' here; it has batch_size"):
+        HarnessModel(model, batchsize=4)
     with pytest.raises(HarnessError, match="has no tokens"):
         HarnessModel(model).generate_until(generation_requests(["", "w5"], max_gen_toks=3))
 
@@ -359,6 +361,24 @@ def test_an_intervention_that_never_took_place_is_an_error(held: Any):
         harness.loglikelihood(likelihood_requests([("w5 w6", " w9")]))
     with pytest.raises(InterventionError, match="never took place"):
         harness.generate_until(generation_requests(["w5 w6"], max_gen_toks=1))
+
+
+def test_an_adapter_takes_part():
+    from peft import LoraConfig, get_peft_model
+
+    hf, tokenizer = architectures.build("llama")
+    plain = HarnessModel(ck.Model(hf, tokenizer)).loglikelihood(likelihood_requests(PAIRS))
+    adapted = get_peft_model(hf, LoraConfig(r=1, target_modules=["o_proj"], init_lora_weights=False)).eval()
+    model = ck.Model(adapted, tokenizer)
+    expected = hf_of(model, batch_size=3).loglikelihood(likelihood_requests(PAIRS))
+    assert HarnessModel(model, batch_size=3).loglikelihood(likelihood_requests(PAIRS)) == expected != plain
+    close(HarnessModel(model, AN_UNCHANGING_ONE, batch_size=3).loglikelihood(likelihood_requests(PAIRS)), expected)
+    check_against_brute_force(model, HELD["the continuation alone"], [("w5 w6 w7", " w9 w10 w11"), ("w3", " w4 w5")], 2)
+    written = [
+        harness.generate_until(generation_requests(CONTEXTS[:3], max_gen_toks=6))
+        for harness in (hf_of(model, batch_size=3), HarnessModel(model, AN_UNCHANGING_ONE, batch_size=3))
+    ]
+    assert written[0] == written[1]
 
 
 def test_the_models_own_tokenizer_and_weights_stay_as_they_are():

@@ -47,12 +47,12 @@ def check_alike(samples: list[dict[str, Any]], mine: Evaluation) -> None:
 @pytest.mark.parametrize("held", [[], [ck.zero("z[layer=1, head=2]")]], ids=["whole", "ablated"])
 def test_offline_accuracy_is_that_of_circuitkits_own_evaluation(held: Interventions):
     model = ck.load("deductor-130k")
-    task = ck.tasks.prontoqa.task("implication_elimination", hops=3, shots=0, n=24)
+    task = ck.tasks.prontoqa.task("implication_elimination", hops=3, shots=0, n=12)
     mine = ck.evaluate(model, task, held, progress=False)
     assert 0 < mine.accuracy.value < 1
     samples = by_lm_eval(model, as_harness_task(task), held)
     check_alike(samples, mine)
-    metadata = {"hops": 3, "shots": 0, "n": 24}
+    metadata = {"hops": 3, "shots": 0, "n": 12}
     by_name = by_lm_eval(model, "prontoqa_implication_elimination", held, metadata)
     check_alike(by_name, mine)
 
@@ -90,7 +90,7 @@ def test_the_runner_asks_them_by_name_and_by_task():
 def test_lm_evals_own_command_knows_the_model_and_the_tasks(tmp_path: Path):
     model = ck.load("deductor-130k")
     task = ck.tasks.prontoqa.task("implication_elimination", hops=3, shots=0, n=12)
-    held = [ck.zero("z[layer=0, head=1]"), ck.zero("z[layer=2, head=3]")]
+    held = [ck.zero("z[layer=1, head=0]"), ck.zero("z[layer=2, head=1]")]
     accuracy = ck.evaluate(model, task, held, progress=False).accuracy.value
     assert 0 < accuracy < 1
     file = TASKS / "prontoqa_implication_elimination.yaml"
@@ -99,7 +99,7 @@ def test_lm_evals_own_command_knows_the_model_and_the_tasks(tmp_path: Path):
         [sys.executable, "-m", "lm_eval", "--tasks", str(file)],
     ]
     for command in commands:
-        asked = "--model circuitkit --model_args pretrained=deductor-130k,ablate=0.1+2.3 --metadata hops=3 shots=0 n=12"
+        asked = "--model circuitkit --model_args pretrained=deductor-130k,ablate=1.0+2.1 --metadata hops=3 shots=0 n=12"
         told = subprocess.run(
             [*command, *asked.split()],
             cwd=tmp_path,

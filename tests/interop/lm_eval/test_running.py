@@ -279,6 +279,8 @@ def test_it_is_drawn(found: HarnessEvaluation):
         ({"temperature": -1}, "has to be 0 or more"),
         ({"max_gen_toks": 64}, "max_gen_toks 64 leaves no room for a prompt"),
         ({"max_gen_toks": 0}, "leaves no room"),
+        ({"limit": 0}, "limit 0 leaves no question"),
+        ({"chat": True}, "has no chat template"),
         ({"generation": {"temperature": 1}}, "temperature is no part of generation"),
         ({"data": {"aime26": []}}, "which is none of the tasks"),
         ({"data": {"aime24": []}}, "the data holds no questions"),
@@ -300,6 +302,30 @@ def test_what_is_not_there_is_named(found: HarnessEvaluation):
         found.over_seeds(GPQA, filter="lenient")
     with pytest.raises(HarnessError, match="as many seeds and questions"):
         found.pooled("aime24", GPQA)
+
+
+def test_a_chat_is_asked_in_the_template():
+    model = chatty()
+    model.tokenizer.chat_template = "{% for each in messages %}w3 {{ each['content'] }} w6 {% endfor %}"
+    rows = [{"Problem": "w9", "Answer": "1"}]
+    found = evaluate(
+        model, "aime24", data={"aime24": rows}, chat=True, system="w12", seeds=1, max_gen_toks=2, progress=False
+    )
+    assert found.frame["prompt"].tolist() == ["w3 w12 w6 w3 Question: w9\nAnswer: w6 "]
+
+
+def test_drawing_cuts_to_the_fifty_likeliest_unless_it_is_told_otherwise():
+    model = chatty()
+    rows = [{"Problem": WORDS[at], "Answer": "1"} for at in range(40)]
+    how: dict[str, Any] = {"data": {"aime24": rows}, "seeds": 1, "temperature": 1000.0, "max_gen_toks": 1}
+    lowest = []
+    for generation in ({}, {"top_k": 0}):
+        found = evaluate(model, "aime24", batch_size=40, generation=generation, progress=False, **how)
+        prompts, said = (model.tokenizer(found.frame[each].tolist())["input_ids"] for each in ("prompt", "response"))
+        logits = model.run(prompts, logits_at=-1).logits
+        drawn = logits.gather(1, torch.tensor(said))
+        lowest.append(int((logits > drawn).sum(-1).max()))
+    assert lowest[0] < 50 <= lowest[1]
 
 
 def test_likelihoods_are_asked_once():

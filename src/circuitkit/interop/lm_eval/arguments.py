@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 OPERATIONS = ("ablate", "scale", "knockout")
 _LOADING = ("dtype", "revision", "device_map", "attn_implementation", "trust_remote_code")
-_ASKING = (
+ASKING = (
     "batch_size",
     "max_batch_size",
     "max_length",
@@ -34,6 +34,7 @@ _ASKING = (
     "enable_thinking",
     "chat_template_args",
 )
+"""Settings of lm-eval's `hf` model that say how it is asked."""
 
 
 def loaded(arguments: Mapping[str, Any]) -> tuple[Model, list[Intervention], dict[str, Any]]:
@@ -54,7 +55,7 @@ def loaded(arguments: Mapping[str, Any]) -> tuple[Model, list[Intervention], dic
     >>> [str(each.site) for each in held], settings
     (['z[layer=1, head=2]', 'z[layer=2, head=3]'], {'batch_size': 4})
     """
-    known = ("pretrained", "device", *OPERATIONS, *_LOADING, *_ASKING)
+    known = ("pretrained", "device", *OPERATIONS, *_LOADING, *ASKING)
     if unknown := [name for name in arguments if name not in known]:
         raise HarnessError(f"the circuitkit model has no argument {unknown[0]!r}; it has {', '.join(known)}")
     if "pretrained" not in arguments:
@@ -63,7 +64,7 @@ def loaded(arguments: Mapping[str, Any]) -> tuple[Model, list[Intervention], dic
     if arguments.get("device") is not None:
         how.setdefault("device_map", arguments["device"])
     model = load(str(arguments["pretrained"]), **how)
-    settings = {name: arguments[name] for name in _ASKING if name in arguments}
+    settings = {name: arguments[name] for name in ASKING if name in arguments}
     return model, interventions_of(arguments), settings
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from transformers import LogitsProcessor, LogitsProcessorList
 
 from circuitkit.evaluation.joining import why_rows_are_named
-from circuitkit.interop.lm_eval.arguments import loaded
+from circuitkit.interop.lm_eval.arguments import ASKING, loaded
 from circuitkit.interop.lm_eval.endings import Ending, Endings, ending_of
 from circuitkit.interop.lm_eval.errors import HarnessError
 from circuitkit.interop.lm_eval.likelihoods import Request, likelihoods
@@ -62,8 +62,8 @@ class HarnessModel(HFLM):  # type: ignore[misc]  # lm_eval has no types
             think_end_token, enable_thinking, chat_template_args.
 
     Raises:
-        HarnessError: the model has no tokenizer or runs elsewhere, an intervention names the rows of one batch, or
-            lm-eval would tie weights that are not tied.
+        HarnessError: the model has no tokenizer or runs elsewhere, an intervention names the rows of one batch, there
+            is no such setting, or lm-eval would tie weights that are not tied.
         InterventionError: in a call, an intervention never took place, or does not fit.
 
     >>> harness = HarnessModel("deductor-130k", [ck.zero("z[layer=1, head=2]")])
@@ -81,6 +81,9 @@ class HarnessModel(HFLM):  # type: ignore[misc]  # lm_eval has no types
         self._endings = Endings()
         self._session: Session | None = None
         _check(self.circuit_model, self.interventions)
+        # lm-eval passes over what it does not know, and a misspelt setting would do nothing.
+        if unknown := [name for name in settings if name not in ASKING]:
+            raise HarnessError(f"lm-eval's model has no setting {unknown[0]!r} here; it has {', '.join(ASKING)}")
         # The harness gives a tokenizer without a pad token one, which is not to show in the model's own.
         tokenizer = copy.deepcopy(self.circuit_model.tokenizer)
         if settings.get("add_bos_token") is not None and hasattr(tokenizer, "add_bos_token"):
@@ -294,7 +297,9 @@ def _check(model: Model, interventions: Sequence[Intervention]) -> None:
         raise HarnessError(
             f"{model.name} has no tokenizer, and lm-eval asks in text: give ck.Model(hf_model, tokenizer)"
         )
-    if any(parameter.is_meta for parameter in model.anatomy.root.parameters()):
+    # Weights that accelerate has put elsewhere come when they are needed.
+    offloaded = hasattr(model.anatomy.root, "hf_device_map")
+    if not offloaded and any(parameter.is_meta for parameter in model.anatomy.root.parameters()):
         raise HarnessError(f"the weights of {model.name} are not here, and lm-eval runs the model itself: load it here")
     if (why := why_rows_are_named(list(interventions))) is not None:
         raise HarnessError(f"{why}, and lm-eval makes batches of other rows than you know: leave it out")

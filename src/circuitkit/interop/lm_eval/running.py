@@ -100,6 +100,10 @@ def evaluate(
         progress=progress,
         **{"batch_size": 8, **settings},
     )
+    if limit is not None and limit < 1:
+        raise HarnessError(f"limit {limit} leaves no question: give 1 or more, or None for all")
+    if (chat or system is not None) and getattr(harness.tokenizer, "chat_template", None) is None:
+        raise HarnessError(f"{harness.circuit_model.name}'s tokenizer has no chat template: leave chat and system out")
     named = [tasks] if isinstance(tasks, str | Path | Task | Mapping) else list(tasks)
     told = _configurations(named, data or {}, order_seed)
     asking = {
@@ -254,7 +258,9 @@ def _run(
     samples = found["samples"][told["task"]]
     better = found["higher_is_better"][told["task"]]
     # Metrics as the task lists them, what failed last.
-    metrics = {name: bool(better[name]) for name in better if name != UNPARSEABLE}
+    metrics = {name: bool(better[name]) for name in better if name != UNPARSEABLE and _is_number(samples[0].get(name))}
+    if not metrics:
+        raise HarnessError(f"{told['task']} has no metric that is a number for each response, as means over seeds need")
     endings: list[Ending | None] = list(harness.endings) or [None] * len(samples)
     docs = list(dict.fromkeys(sample["doc_id"] for sample in samples))
     of_doc = dict(zip(docs, endings, strict=False))
@@ -277,7 +283,7 @@ def _task(told: Mapping[str, Any], generation: Mapping[str, Any]) -> Any:
 def _seeded(order_seed: int, seed: int) -> Iterator[None]:
     """Seed the generators as lm-eval does, and put them back as they were."""
     orders, numbers = random.getstate(), np.random.get_state()  # noqa: NPY002  # lm-eval's tasks draw of the global one
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         random.seed(order_seed)
         np.random.seed(seed)  # noqa: NPY002
         torch.manual_seed(seed)
@@ -297,7 +303,7 @@ def _sample(
         "filter": sample["filter"],
         "target": str(sample["target"]),
         "read": _plain(sample["filtered_resps"][0]),
-        **{name: float(sample[name]) for name in metrics if isinstance(sample.get(name), int | float)},
+        **{name: float(sample[name]) for name in metrics},
         "unextracted": None if read is None else not read,
         "truncated": None if ending is None else ending.truncated,
         "cut": None if ending is None else ending.cut,
@@ -305,6 +311,10 @@ def _sample(
         "response": _plain(sample["resps"][0][0]),
         "prompt": str(sample["arguments"][0][0]),
     }
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float | np.number | np.bool_)
 
 
 def _plain(said: Any) -> str:
