@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor, nn
 
 from circuitkit.model import SiteError, roles
+from circuitkit.model.fingerprint import content_digest
 from circuitkit.model.roles import RoleError
 from circuitkit.training.errors import TrainingError
 
@@ -43,8 +42,26 @@ def trained_names(model: Model, recipe: Recipe) -> set[str]:
 
 
 @contextmanager
-def freezing(model: Model, names: set[str]) -> Iterator[None]:
-    """Train some parameters and no others while the context lasts."""
+def freezing(model: Model, recipe: Recipe) -> Iterator[Any]:
+    """Train what a recipe trains, and nothing else, while the context lasts; gives the model that is trained.
+
+    Raises:
+        TrainingError: see `trained_names`.
+    """
+    names = trained_names(model, recipe)
+    with _needing(model, names):
+        yield model.hf
+
+
+@contextmanager
+def frozen_whole(model: Model) -> Iterator[None]:
+    """Train none of a model's parameters while the context lasts."""
+    with _needing(model, set()):
+        yield
+
+
+@contextmanager
+def _needing(model: Model, names: set[str]) -> Iterator[None]:
     before = {parameter: parameter.requires_grad for parameter in model.anatomy.root.parameters()}
     try:
         for name, parameter in model.anatomy.root.named_parameters():
@@ -82,14 +99,13 @@ class Frozen:
             )
 
 
-def counts(hf: nn.Module) -> tuple[int, int]:
-    """How many parameters are trained, and how many there are, a tied tensor once.
+def trainable(hf: nn.Module) -> int:
+    """How many parameters are trained, a tied tensor counted once.
 
-    >>> counts(torch.nn.Linear(2, 3))
-    (9, 9)
+    >>> trainable(nn.Linear(2, 3))
+    9
     """
-    each: list[Any] = list(hf.parameters())
-    return sum(one.numel() for one in each if one.requires_grad), sum(one.numel() for one in each)
+    return sum(each.numel() for each in hf.parameters() if each.requires_grad)
 
 
 def _frozen(hf: nn.Module) -> Iterator[tuple[str, Tensor]]:
@@ -103,7 +119,4 @@ def _frozen(hf: nn.Module) -> Iterator[tuple[str, Tensor]]:
 
 
 def _hash(tensor: Tensor) -> str:
-    exact = tensor.detach().cpu().contiguous().flatten()
-    digest = hashlib.sha256(f"{exact.dtype} {tuple(tensor.shape)}".encode())
-    digest.update(exact.view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+    return content_digest({"": tensor})

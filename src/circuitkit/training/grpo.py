@@ -10,17 +10,21 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from copy import copy
+from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from accelerate.utils import gather_object
 from datasets import Dataset
 from tqdm import tqdm
+from transformers import PrinterCallback
 from trl.trainer.grpo_config import GRPOConfig
 from trl.trainer.grpo_trainer import GRPOTrainer
 
 from circuitkit.training.errors import TrainingError
+from circuitkit.training.resuming import Durable
 from circuitkit.training.rollouts import Rollout, Rollouts
+from circuitkit.training.trainer import Sound, spoiled
 
 if TYPE_CHECKING:
     from transformers import TrainerCallback
@@ -87,13 +91,13 @@ def arguments(
         ) from error
 
 
-class JudgedTrainer(GRPOTrainer):
+class JudgedTrainer(Durable, Sound, GRPOTrainer):
     """trl's GRPO trainer, whose responses are written and judged as `ck.evaluate` does it.
 
     It differs in four things. Responses come of `Rollouts`. Validation is the mean reward of the greedy responses to
     all held-out items, each counted once, logged as `eval_reward`, beside `eval_accuracy`, the share that the judge
     finds right. The reference of the KL divergence is the model as it was given, whatever name it bears. And nothing is
-    sent or written anywhere but checkpoints. `release` takes away what trl puts on a model.
+    sent or written anywhere but checkpoints. `go_on` trains; `release` takes away what trl puts on a model.
 
     Args:
         rollouts: of the items that the model learns from.
@@ -142,6 +146,19 @@ class JudgedTrainer(GRPOTrainer):
                 rollout_func=_written,
             )
         self.beta = arguments.beta = beta
+        self.remove_callback(PrinterCallback)
+
+    def go_on(self) -> None:
+        """Train to the end, from the last whole checkpoint where there is one.
+
+        Raises:
+            TrainingError: as `Durable.go_on`; or no response of any step earned anything else than the others of its
+                group.
+        """
+        with warnings.catch_warnings():
+            # trl asks by a name that transformers is about to take away.
+            warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
+            super().go_on()
 
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"
@@ -188,8 +205,11 @@ class JudgedTrainer(GRPOTrainer):
 
 def _written(keys: list[str], trainer: Any) -> dict[str, Any]:
     """The responses of a step, in the form that trl takes: its prompts are the items' keys."""
-    process = trainer.accelerator.process_index
-    found = trainer.rollouts.drawn(keys, trainer.state.global_step, first=process * len(keys))
+    process, step = trainer.accelerator.process_index, trainer.state.global_step
+    try:
+        found = trainer.rollouts.drawn(keys, step, first=process * len(keys))
+    except TrainingError as error:
+        raise TrainingError(spoiled(Path(str(trainer.args.output_dir)), step + 1, str(error))) from error
     return {
         "prompt_ids": [list(each.prompt) for each in found],
         "completion_ids": [list(each.ids) for each in found],

@@ -2,15 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from circuitkit.model import SiteError, roles
 from circuitkit.model.roles import RoleError
 from circuitkit.training.errors import TrainingError
+from circuitkit.training.freezing import frozen_whole
 
 if TYPE_CHECKING:
     from circuitkit.model import Model
-    from circuitkit.training.recipe import LoRA
+    from circuitkit.training.recipe import LoRA, Recipe
+
+
+@contextmanager
+def adapting(model: Model, recipe: Recipe) -> Iterator[Any]:
+    """Give a peft model around a model's own modules, whose adapter is merged into them as the context ends.
+
+    An error other than a training's own takes the adapter away instead.
+
+    Raises:
+        TrainingError: see `adapted`.
+    """
+    import transformers
+
+    assert recipe.lora is not None
+    with frozen_whole(model):
+        # An adapter's first weights are drawn.
+        transformers.set_seed(recipe.seed)
+        hf = adapted(model, recipe.lora, recipe.layers)
+        try:
+            yield hf
+        except TrainingError:
+            hf.merge_and_unload()
+            raise
+        except BaseException:
+            hf.unload()
+            raise
+        hf.merge_and_unload()
 
 
 def adapted(model: Model, lora: LoRA, layers: tuple[int, ...] | None = None) -> Any:
@@ -19,14 +49,14 @@ def adapted(model: Model, lora: LoRA, layers: tuple[int, ...] | None = None) -> 
     Experts' projections, which are tensors and no modules, are adapted as peft adapts parameters.
 
     Raises:
-        TrainingError: a role does not exist or is not to be had alone, or the model has an adapter already.
+        TrainingError: a role does not exist or is not to be had alone.
     """
     from peft import LoraConfig, get_peft_model
 
     modules, tensors = _targets(model, lora, layers)
     config = LoraConfig(
         r=lora.rank,
-        lora_alpha=2 * lora.rank if lora.alpha is None else lora.alpha,  # type: ignore[arg-type]  # it may be a fraction
+        lora_alpha=2 * lora.rank if lora.alpha is None else lora.alpha,
         lora_dropout=lora.dropout,
         target_modules=modules,
         target_parameters=tensors or None,
@@ -34,18 +64,11 @@ def adapted(model: Model, lora: LoRA, layers: tuple[int, ...] | None = None) -> 
         bias="none",
         task_type="CAUSAL_LM",
     )
-    return get_peft_model(model.anatomy.root, config)  # type: ignore[arg-type]  # a PreTrainedModel
-
-
-def merged(adapter: Any) -> None:
-    """Add an adapter's products to the weights of the model that it is around, and take it away."""
-    adapter.merge_and_unload()
+    return get_peft_model(model.anatomy.root, config)
 
 
 def _targets(model: Model, lora: LoRA, layers: tuple[int, ...] | None) -> tuple[list[str], list[str]]:
     """Names of the modules and of the lone tensors that have an adapter."""
-    if hasattr(model.hf, "peft_config"):
-        raise TrainingError(f"{model.name} has an adapter already: merge it first (model.hf.merge_and_unload())")
     try:
         names = roles.chosen(model, lora.roles, layers)
     except (RoleError, SiteError) as error:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from circuitkit.evaluation.settings import weights_told
 from circuitkit.model import Model, load
 from circuitkit.tasks.task import Task
 from circuitkit.training import template
@@ -68,7 +69,10 @@ def of(
             else f"a teacher is of method='distil', and the method is {recipe.method!r}"
         )
     if recipe.method == "grpo":
-        raise TrainingError("method='grpo' is not there yet")
+        # trl takes seconds to import, and the other methods do without it.
+        from circuitkit.training.judged import Judged
+
+        return Judged(model, data, validation, recipe, progress=progress)
     return Supervised(model, data, validation, recipe, teacher=teacher, fields=fields)
 
 
@@ -101,12 +105,12 @@ class Supervised:
         self._validation = rows_of(held_out, recipe, model.tokenizer, model.context, "validation") if held_out else None
         self._teacher = _ready(teacher, model, recipe)
         self.rows, self.validated = len(self._rows), self._validation is not None
-        self.told = {"data": hash_of(examples), "validation": hash_of(held_out)}
+        self.told: Mapping[str, Any] = {"data": hash_of(examples), "validation": hash_of(held_out)}
         if self._teacher is not None:
-            self.told["teacher"] = self._teacher.model.name
-        self.examples: dict[str, Any] = {"n": len(examples), "sha256": digest(examples)}
+            self.told = {**self.told, "teacher": weights_told(self._teacher.model)}
+        self.examples: Mapping[str, Any] = {"n": len(examples), "sha256": digest(examples)}
         if held_out:
-            self.examples["validation"] = {"n": len(held_out), "sha256": digest(held_out)}
+            self.examples = {**self.examples, "validation": {"n": len(held_out), "sha256": digest(held_out)}}
 
     def trainer(self, hf: Any, arguments: Mapping[str, Any], callbacks: Sequence[TrainerCallback]) -> SupervisedTrainer:
         """The trainer of a model, or of a peft model around it."""

@@ -51,10 +51,10 @@ class Trained:
             reward; NaN where one was not measured. The validation loss at step 0 is the model's before training.
         chosen: the step whose checkpoint the model holds.
         rule: by which it was chosen.
-        trainable, total: counts of parameters that were trained and that there are (without a LoRA's own).
+        trainable, total: how many parameters were trained (a LoRA's own), and how many the model has; tied ones once.
         recipe: all settings.
         examples: how many examples were trained on, "n", and their "sha256"; so for "validation", if there was one.
-        seconds: how long it took, over all runs that went on with it.
+        seconds: how long the run took that finished it.
         provenance: model, data, seed, versions, command and time.
 
     >>> import tempfile
@@ -142,7 +142,7 @@ def curve_of(history: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     for logged in history:
         row = rows.setdefault(int(logged["step"]), {"step": int(logged["step"])})
         row["epoch"] = float(logged.get("epoch") or row.get("epoch", math.nan))
-        row |= {name: float(logged[key]) for key, name in _LOGGED.items() if key in logged}
+        row |= {name: float(logged[key]) for key, name in _LOGGED.items() if logged.get(key) is not None}
     found = pd.DataFrame([rows[step] for step in sorted(rows) if len(rows[step]) > len(("step", "epoch"))])
     for name in _COLUMNS:
         if name not in found:

@@ -22,8 +22,8 @@ _THRESHOLDS = Recipe(
     evaluate_every="epoch",
     rule="best",
 )
-# Its batch of 16, rate, decay, schedule, steps and rule are the paper's; betas, warm-up and the loss on the answer alone
-# those of the s1 pipeline, which its settings match. How often it evaluated is not stated.
+# Batch, rate, decay, schedule, steps and rule are the paper's. It does not state betas, warm-up, template and the loss
+# on the reply alone, which are those of the s1 pipeline that its settings equal, nor how often it evaluated.
 _ELICITATION = Recipe(
     learning_rate=1e-5,
     max_steps=300,
@@ -41,19 +41,21 @@ _ELICITATION = Recipe(
 
 PRESETS: Mapping[str, Recipe] = MappingProxyType(
     {
-        # Hsiao & Dutta 2025, fine-tuning of the first version: concatenated and cut, the loss on every token.
+        # Hsiao & Dutta 2025 (arXiv 2502.15120), from its first version's code: transformers' defaults of the time, the
+        # loss on every token, no end token between examples, a remainder dropped of each 1,000.
         "thresholds": _THRESHOLDS,
-        # Their revision: the last two blocks alone, an example a row. Its loss on padding is left out.
+        # Their revision: the last two blocks alone, an example a row. (There the loss was on padding too.)
         "thresholds-revision": _THRESHOLDS.but(layout="pad", pack_examples=None, layers=(-2, -1), context=None),
-        # Reasoning Elicitation is Scale Dependent, 2025.
+        # Reasoning Elicitation is Scale Dependent (NeurIPS 2025 workshop).
         "elicitation": _ELICITATION,
-        # The same by an adapter of rank 1 on all linear layers; no validation set, so that the last step counts.
+        # The same by an adapter of rank 1 on all linear layers; no validation set, so that the last step counts. Its
+        # alpha is not stated.
         "elicitation-lora": _ELICITATION.but(learning_rate=1e-3, lora=LoRA(1), rule="last"),
-        # Shao & Wu 2025: some modules, with embedding, head and norms always.
+        # Shao & Wu 2025 (arXiv 2505.20993): some modules (train=(…)), with embedding, head and norms always.
         "freeze": _ELICITATION.but(
             max_steps=None, epochs=5, train=("o_proj",), always=("embed", "lm_head", "norm"), rule="last"
         ),
-        # Thinking Sparks, 2025.
+        # Thinking Sparks (arXiv 2509.25758), its checkpoints every 100 steps. Batch and schedule are not stated.
         "thinking-sparks-sft": Recipe(
             learning_rate=4e-5,
             epochs=5,

@@ -11,14 +11,14 @@ from transformers import TrainerCallback
 class Bar(TrainerCallback):
     """Counts steps, and shows the last losses beside them; a training that goes on starts where it stopped."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self, name: str, *, shown: bool = True) -> None:
+        self.name, self._on = name, shown
         self._bar: Any = None
         self._shown: dict[str, str] = {}
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Show the bar, in the first process."""
-        if state.is_world_process_zero:
+        if self._on and state.is_world_process_zero:
             self._bar = tqdm(total=state.max_steps, initial=state.global_step, desc=self.name, unit="step")
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:

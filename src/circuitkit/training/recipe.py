@@ -78,8 +78,8 @@ class Recipe:
         lora: train an adapter.
         train: roles (o_proj, mlp, norm, …) that are trained; all if None.
         always: roles that are trained besides.
-        layers: layers whose modules are trained, or have an adapter, negative ones from the end; all if None. Modules outside of layers
-            are frozen where layers are named, but for `always`.
+        layers: layers whose modules are trained, or have an adapter, negative ones from the end; all if None. Modules
+            outside of layers are frozen where layers are named, but for those that `train` or `always` names.
         evaluate_every: steps between validation losses, or "epoch".
         checkpoint_every: steps between checkpoints, or "epoch"; as `evaluate_every` if None.
         log_every: steps between training losses in the curve, each the mean since the one before.

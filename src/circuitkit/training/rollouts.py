@@ -62,6 +62,7 @@ class Rollouts:
         max_new_tokens: where a response is broken off; the task's if None.
         shots: exemplars before each question; as many as the task wants and the context holds, if None.
         chat: put each prompt into the tokenizer's chat template.
+        context: most tokens of a prompt with its response; the model's if None.
         seed: of the draws.
         at_once: responses written at a time; as many as the memory holds, if None.
 
@@ -84,6 +85,7 @@ class Rollouts:
         max_new_tokens: int | None = None,
         shots: int | None = None,
         chat: bool = False,
+        context: int | None = None,
         seed: int = 0,
         at_once: int | None = None,
     ) -> None:
@@ -100,6 +102,8 @@ class Rollouts:
                 "temperature over 0, and 1 token or more"
             )
         self.drawing = Decoding(temperature=temperature)
+        limits = [limit for limit in (context, model.context) if limit is not None]
+        self._context = min(limits, default=None)
         try:
             self._asked = {each.item.key: each for each in self._prompts(shots, chat)}
         except (EvaluationError, TaskError) as error:
@@ -110,15 +114,25 @@ class Rollouts:
         task, model = self.reward.task, self.model
         if shots is None:
             probe = Asking(task, model.tokenizer, 0, chat)
-            shots = exemplars.that_fit(task, model.tokenizer, model.context, self.max_new_tokens, lengths=probe.lengths)
+            shots = exemplars.that_fit(task, model.tokenizer, self._context, self.max_new_tokens, lengths=probe.lengths)
         asked = Asking(task, model.tokenizer, shots, chat).asked(task.items)
         check_fits(model, asked, shots)
+        for each in asked:
+            if self._context is not None and len(each.ids) >= self._context:
+                raise TrainingError(
+                    f"the prompt of item {each.item.key!r} has {len(each.ids)} tokens, and a context of "
+                    f"{self._context} leaves no room for an answer: leave the item out, or give a larger context"
+                )
         return asked
 
     @property
     def keys(self) -> tuple[str, ...]:
         """The keys of all items, in the task's order."""
         return tuple(self._asked)
+
+    def prompt(self, key: str) -> str:
+        """The text that asks an item."""
+        return self._asked[key].prompt
 
     def drawn(self, keys: Sequence[str], step: int, first: int = 0) -> list[Rollout]:
         """A response to each key, drawn; a key that stands several times has as many responses.
@@ -166,8 +180,8 @@ class Rollouts:
 
     def _writing(self, asked: Asked, place: str) -> Writing:
         room = self.max_new_tokens
-        if self.model.context is not None:
-            room = min(room, self.model.context - len(asked.ids))
+        if self._context is not None:
+            room = min(room, self._context - len(asked.ids))
         # A writing's numbers come of its item's key: each place has its own.
         item = replace(asked.item, key=f"{place}: {asked.item.key}")
         return Writing(replace(asked, item=item), sample=0, seed=self.seed, room=room)

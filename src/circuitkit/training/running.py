@@ -5,9 +5,10 @@ from __future__ import annotations
 import random
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,11 +21,15 @@ from circuitkit.training.errors import TrainingError
 from circuitkit.training.outcome import Trained
 from circuitkit.training.presets import preset as preset_of
 from circuitkit.training.recipe import Recipe
+from circuitkit.training.rules import Rule
 from circuitkit.writing import write_json, write_table
 
 if TYPE_CHECKING:
     from circuitkit.training.examples import Data
     from circuitkit.training.material import Material
+
+History = Sequence[Mapping[str, Any]]
+_LIBRARIES = ("accelerate", "peft", "trl")
 
 
 def train(
@@ -68,22 +73,25 @@ def train(
     """
     recipe = preset_of(preset).but(**settings)
     _check_installed()
+    from circuitkit.training import material, resuming
+    from circuitkit.training.distributed import agree
+
     out = Path(out)
     model = model if isinstance(model, Model) else load(model)
     _check_free(model)
-    from circuitkit.training import material, resuming
-
     with _own_chance():
         stuff = material.of(model, data, validation, recipe, teacher=teacher, fields=fields, progress=progress)
-        recipe = stuff.recipe
         with resuming.alone(out):
-            return _finished(out, model, stuff) or _trained(out, model, stuff, progress)
+            found = _finished(out, model, stuff) or _trained(out, model, stuff, progress)
+            # No process goes on to read what the first has not written yet.
+            agree()
+            return found
 
 
 def _check_installed() -> None:
     import importlib.util
 
-    for name in ("accelerate", "peft", "trl"):
+    for name in _LIBRARIES:
         if importlib.util.find_spec(name) is None:
             raise TrainingError(f"training needs {name}, which is not installed: pip install 'circuitkit[train]'")
 
@@ -94,6 +102,8 @@ def _check_free(model: Model) -> None:
             f"a context holds interventions or captures on {model.name}, and would be part of every step: leave it "
             "before training"
         )
+    if hasattr(model.hf, "peft_config"):
+        raise TrainingError(f"{model.name} has an adapter already: merge it first (model.hf.merge_and_unload())")
     if model.tokenizer is None:
         raise TrainingError(f"{model.name} has no tokenizer, and examples are text: give ck.Model(hf_model, tokenizer)")
 
@@ -113,74 +123,35 @@ def _own_chance() -> Iterator[None]:
             np.random.set_state(states[1])  # noqa: NPY002  # as above
 
 
-def _identity(model: Model, stuff: Material) -> dict[str, Any]:
-    return {"model": model.name, "weights": weights_told(model), "recipe": stuff.recipe.as_json(), **stuff.told}
-
-
 def _finished(out: Path, model: Model, stuff: Material) -> Trained | None:
-    """The training that is in a folder already, if it is done and is this one."""
-    told = _identity(model, stuff)
-    done = (out / outcome.TOLD).is_file()
-    if done:
-        before = Trained.load(out)
-        # A model that was trained in place is no more what it was at the start.
-        if told["weights"] == before.provenance["trained weights"]:
-            told["weights"] = before.provenance["weights"]
+    """The training that is in a folder already, if it is done; one of anything else is refused."""
     from circuitkit.training.distributed import is_first
 
+    told = {"weights": weights_told(model), "recipe": stuff.recipe.as_json(), **stuff.told}
+    before = Trained.load(out) if (out / outcome.TOLD).is_file() else None
+    # A model that was trained in place is no more what it was at the start.
+    if before is not None and told["weights"] == before.provenance["trained_weights"]:
+        told["weights"] = before.provenance["weights"]
     identity.check_same(out, told, first=is_first())
-    if not done:
+    if before is None:
         return None
-    model.hf.load_state_dict(load(out / outcome.MODEL).hf.state_dict())
-    model.hf.eval()
+    with _as_it_was(model):
+        model.hf.load_state_dict(load(out / outcome.MODEL).hf.state_dict())
     return replace(before, _model=[model])
 
 
 def _trained(out: Path, model: Model, stuff: Material, progress: bool) -> Trained:
-    from circuitkit.training import freezing, lora
     from circuitkit.training.distributed import is_first
-    from circuitkit.training.progress import Bar
-    from circuitkit.training.trainer import shared_arguments
 
-    started = time.monotonic()
-    recipe, weights = stuff.recipe, weights_told(model)
-    folder = out / outcome.CHECKPOINTS
-    arguments = shared_arguments(recipe, stuff.rows, folder, validated=stuff.validated)
-    if checkpoints.last(folder) is not None:
-        arguments["eval_on_start"] = False
-    with freezing.freezing(model, set() if recipe.lora else freezing.trained_names(model, recipe)), _as_it_was(model):
-        import transformers
-
-        transformers.set_seed(recipe.seed)
-        hf = lora.adapted(model, recipe.lora, recipe.layers) if recipe.lora else model.hf
-        trainable, total = freezing.counts(hf)
-        frozen = freezing.Frozen.of(hf)
-        bar = [Bar(f"training {model.name}")] if progress else []
-        trainer = stuff.trainer(hf, arguments, [*bar])
-        try:
-            trainer.go_on()
-        except TrainingError:
-            if (last := checkpoints.last(folder)) is not None:
-                trainer._load_from_checkpoint(str(last))
-            raise
-        finally:
-            for each in bar:
-                each.close()
-            stuff.release(trainer)
-        history = trainer.state.log_history
-        chosen, rule = _choose(folder, history, recipe)
-        trainer._load_from_checkpoint(str(checkpoints.listed(folder)[chosen]))
-        frozen.check(hf)
-        if recipe.lora:
-            hf.save_pretrained(out / outcome.ADAPTER)
-            total -= trainable
-            lora.merged(hf)
-        model.hf.eval()
+    started, recipe, weights = time.monotonic(), stuff.recipe, weights_told(model)
+    total = sum(parameter.numel() for parameter in model.hf.parameters())
+    with _as_it_was(model):
+        history, chosen, trainable = _carried_out(out, model, stuff, progress)
     trained = Trained(
         folder=out,
         curve=outcome.curve_of(history),
         chosen=chosen,
-        rule=rule,
+        rule=_rule(recipe, history),
         trainable=trainable,
         total=total,
         recipe=recipe,
@@ -192,7 +163,8 @@ def _trained(out: Path, model: Model, stuff: Material, progress: bool) -> Traine
             data=stuff.told["data"],
             seed=recipe.seed,
             weights=weights,
-            **{"trained weights": weights_told(model)},
+            trained_weights=weights_told(model),
+            trained_with={name: version(name) for name in _LIBRARIES},
         ),
         _model=[model],
     )
@@ -201,27 +173,66 @@ def _trained(out: Path, model: Model, stuff: Material, progress: bool) -> Traine
     return trained
 
 
+def _carried_out(out: Path, model: Model, stuff: Material, progress: bool) -> tuple[History, int, int]:
+    """Train, and put the chosen checkpoint into the model; gives log, step and how many parameters were trained."""
+    from circuitkit.training import freezing, lora
+    from circuitkit.training.distributed import is_first
+    from circuitkit.training.progress import Bar
+    from circuitkit.training.trainer import shared_arguments
+
+    recipe, folder = stuff.recipe, out / outcome.CHECKPOINTS
+    arguments = shared_arguments(recipe, stuff.rows, folder, validated=stuff.validated)
+    with lora.adapting(model, recipe) if recipe.lora else freezing.freezing(model, recipe) as hf:
+        trainable, frozen = freezing.trainable(hf), freezing.Frozen.of(hf)
+        bar = Bar(f"training {model.name}", shown=progress)
+        trainer = stuff.trainer(hf, arguments, [bar])
+        try:
+            trainer.go_on()
+            history = trainer.state.log_history
+            chosen = _chosen(folder, history, recipe)
+            trainer._load_from_checkpoint(str(checkpoints.listed(folder)[chosen]))
+        except TrainingError:
+            if (last := checkpoints.last(folder)) is not None:
+                trainer._load_from_checkpoint(str(last))
+            raise
+        finally:
+            bar.close()
+            stuff.release(trainer)
+        frozen.check(hf)
+        if recipe.lora and is_first():
+            hf.save_pretrained(out / outcome.ADAPTER)
+    return history, chosen, trainable
+
+
 @contextmanager
 def _as_it_was(model: Model) -> Iterator[None]:
     """Leave no trace of a trainer on a model but its weights, and transformers as talkative as it was."""
-    import transformers
+    from transformers.utils import logging
 
-    before, use_cache = transformers.logging.get_verbosity(), model.config.use_cache
+    root: Any = model.anatomy.root
+    verbosity, bars, use_cache = logging.get_verbosity(), logging.is_progress_bar_enabled(), root.config.use_cache
     try:
+        logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # as the next
         yield
     finally:
-        transformers.logging.set_verbosity(before)
-        model.config.use_cache = use_cache
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+        root.config.use_cache = use_cache
         model.hf.eval()
 
 
-def _choose(folder: Path, history: Any, recipe: Recipe) -> tuple[int, str]:
+def _rule(recipe: Recipe, history: History) -> Rule:
     from circuitkit.training.resuming import validation_losses
 
-    losses = validation_losses(history)
-    rule = recipe.rule or ("best" if losses else "last")
-    steps = list(checkpoints.listed(folder))
-    return rules.choose(steps, [losses.get(step) for step in steps], rule, recipe.margin), rule
+    return recipe.rule or ("best" if validation_losses(history) else "last")
+
+
+def _chosen(folder: Path, history: History, recipe: Recipe) -> int:
+    from circuitkit.training.resuming import validation_losses
+
+    losses, steps = validation_losses(history), list(checkpoints.listed(folder))
+    return rules.choose(steps, [losses.get(step) for step in steps], _rule(recipe, history), recipe.margin)
 
 
 def _write(trained: Trained) -> None:
@@ -229,7 +240,8 @@ def _write(trained: Trained) -> None:
     out = trained.folder
     beside = out / f".{outcome.MODEL}.writing"
     shutil.rmtree(beside, ignore_errors=True)
-    trained.model.hf.save_pretrained(beside)
+    with _as_it_was(trained.model):
+        trained.model.hf.save_pretrained(beside)
     trained.model.tokenizer.save_pretrained(beside)
     shutil.rmtree(out / outcome.MODEL, ignore_errors=True)
     beside.rename(out / outcome.MODEL)

@@ -52,7 +52,7 @@ def shared_arguments(recipe: Recipe, rows: int, folder: Path, *, validated: bool
         "adam_beta2": recipe.betas[1],
         "max_grad_norm": recipe.clip,
         "bf16": recipe.dtype == "bfloat16",
-        "gradient_checkpointing": recipe.gradient_checkpointing,
+        "activation_checkpointing": recipe.gradient_checkpointing,
         "seed": recipe.seed,
         "data_seed": recipe.seed,
         "logging_strategy": "steps",
@@ -70,7 +70,6 @@ def shared_arguments(recipe: Recipe, rows: int, folder: Path, *, validated: bool
         "log_level": "error",
         "log_level_replica": "error",
         "dataloader_pin_memory": torch.cuda.is_available(),
-        "use_cache": True,
     }
 
 
@@ -136,8 +135,8 @@ class SupervisedTrainer(Durable, Even, Sound, Trainer):
             model=model,
             args=TrainingArguments(**arguments, remove_unused_columns=False, label_names=["labels"]),
             data_collator=Collator(pad),
-            train_dataset=rows,  # type: ignore[arg-type]  # a sequence of mappings will do
-            eval_dataset=validation,  # type: ignore[arg-type]  # as above
+            train_dataset=rows,
+            eval_dataset=validation,
             callbacks=callbacks,
         )
         # Transformers then counts a step's tokens and leaves the division by them to this class.
