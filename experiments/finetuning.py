@@ -1,0 +1,210 @@
+"""Does fine-tuning teach models below the threshold to reason, or to remember? And is it measured fairly?
+
+    python experiments/finetuning.py --out FOLDER --preset small
+    python experiments/finetuning.py --out FOLDER --preset full
+    python experiments/finetuning.py --out FOLDER --preset letter --models openai-community/gpt2
+    python experiments/finetuning.py --out FOLDER --published
+
+Hsiao & Dutta 2025 (arXiv 2502.15120) fine-tune six small models on 1,800 PrOntoQA-OOD proofs of six rules and test them
+with no exemplars; two rules stay at 0. Here the same is done to embedded `deductor` models, or to any others, and asked
+further:
+
+- the test with the published decoding and without, judged by the published headline rule and strictly, behind the
+  separator of the test and that of training (`confound.csv`);
+- the rules that fine-tuning makes worse, question by question (`degraded.csv`);
+- each rule left out of the training set, and tested (`transfer.csv`); training questions against new ones, and words
+  that training never showed (`memorising.csv`);
+- training in stages, and GRPO, on what stays hard, against fine-tuning of as many steps (`stages.csv`).
+
+Tables are CSV, figures PNG; `sentences.md` says what they show, `provenance.json` where they come from. Run again with
+the same `--out`, the study goes on where it was stopped. `--published` needs no model: it draws the paper's table, with
+strict shares where they are known, and counts words in the released answers where CIRCUITKIT_DATA names them.
+
+The paper's models, as `--models` takes them: openai-community/gpt2 openai-community/gpt2-medium
+HuggingFaceTB/SmolLM2-135M HuggingFaceTB/SmolLM2-135M-Instruct apple/OpenELM-270M apple/OpenELM-270M-Instruct
+"""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import cyclopts
+import pandas as pd
+from cyclopts import Parameter
+from matplotlib.figure import Figure
+from tuning import figures, findings, newlines, tables
+from tuning.plans import PRESETS, Plan
+from tuning.published import published_study
+from tuning.study import Running, Start, questions, staged, starts, subjects, trainings
+from tuning.texts import Data
+
+from circuitkit import plots
+from circuitkit.records import provenance
+from circuitkit.writing import write_json, write_table, write_text
+
+app = cyclopts.App(help=__doc__, help_format="plaintext")
+Many = Parameter(negative="", consume_multiple=True)
+
+
+@app.default
+def main(
+    *,
+    out: Path,
+    published: bool = False,
+    preset: Literal["small", "full", "letter"] = "small",
+    models: Annotated[tuple[str, ...], Many] = (),
+    transfer: Annotated[tuple[str, ...], Many] | None = None,
+    staged_models: Annotated[tuple[str, ...], Many] | None = None,
+    seeds: Annotated[tuple[int, ...], Many] | None = None,
+    epochs: int | None = None,
+    context: int | None = None,
+    batch: int | None = None,
+    learning_rate: float | None = None,
+    duplicates: Literal["keep", "drop", "refuse"] = "keep",
+    workers: int = 1,
+    progress: bool = True,
+) -> None:
+    """Fine-tune models on proofs, ask them, and tell reasoning from remembering.
+
+    Parameters
+    ----------
+    out
+        Folder for tables, figures, sentences and trained models; run again with the same one, the study goes on.
+    published
+        Draw the paper's own table instead.
+    preset
+        "small": two tiny models, minutes. "full": what the page on fine-tuning shows. "letter": the published settings
+        (up to 100 epochs, pieces of 1,024 tokens, 8 in a step), without the transfer test and stages unless asked.
+    models
+        Embedded models, hub ids or folders; the preset's if not given.
+    transfer
+        Of these, models from whose training each rule is left out in turn.
+    staged_models
+        Of these, models that are trained in stages and by GRPO.
+    seeds
+        Of the transfer test and the stages. The first is that of the other tables too.
+    epochs
+        At most, of each fine-tuning.
+    context
+        Tokens that concatenated training texts are cut into.
+    batch
+        Such pieces in a step.
+    learning_rate
+        Of every model. If not given, the published 2e-5, and 3e-3 for models below ten million parameters.
+    duplicates
+        What becomes of training questions that are test questions too: "keep" (as published), "drop" or "refuse".
+    workers
+        Processes that train and ask.
+    progress
+        Show bars.
+    """
+    if published:
+        published_study(out)
+        return
+    started = time.monotonic()
+    plan = planned(PRESETS[preset], models, transfer, staged_models, seeds, duplicates)
+    changed = {"epochs": epochs, "context": context, "batch": batch, "learning_rate": learning_rate}
+    plan = replace(plan, tuning=replace(plan.tuning, **{name: value for name, value in changed.items() if value}))
+    if learning_rate is not None:
+        plan = replace(plan, tiny_rate=learning_rate)
+    study(plan, Running(out, workers, progress), started)
+
+
+def planned(
+    plan: Plan,
+    models: tuple[str, ...],
+    transfer: tuple[str, ...] | None,
+    staged_models: tuple[str, ...] | None,
+    seeds: tuple[int, ...] | None,
+    duplicates: str,
+) -> Plan:
+    """A preset with what the command line says otherwise; models that are not asked for are in no further test."""
+    named = models or plan.models
+    plan = replace(
+        plan,
+        models=named,
+        transfer=tuple(each for each in plan.transfer if each in named) if transfer is None else transfer,
+        staged=tuple(each for each in plan.staged if each in named) if staged_models is None else staged_models,
+        duplicates=duplicates,
+    )
+    return plan if not seeds else replace(plan, seeds=seeds[:1], transfer_seeds=seeds, staged_seeds=seeds)
+
+
+def study(plan: Plan, running: Running, started: float) -> None:
+    """Train, ask, and write what was found."""
+    out = running.out
+    begun = starts(plan, out)
+    trained = running.train(trainings(plan, begun))
+    answers = running.ask(asked for who in subjects(plan, begun, trained) for asked in questions(plan, who))
+    found = {
+        "trainings": trained.drop(columns=["curve", "weights", "last_weights"]),
+        "accuracy": tables.accuracy_table(answers),
+        "confound": tables.confound_table(answers, plan.seeds[0]),
+        "degraded": tables.degraded_table(answers),
+        "separators": separators(begun),
+    }
+    drawn: dict[str, Figure] = {
+        "before_after": figures.before_after(found["accuracy"]),
+        "confound": figures.confound(found["confound"]),
+        "losses": losses(trained, plan.seeds[0]),
+    }
+    said = {
+        "Data": findings.said_of_data(trained),
+        "What fine-tuning makes better and worse": findings.said_of_degraded(found["degraded"]),
+        "Decoding, separator and judge": findings.said_of_confound(found["confound"]),
+    }
+    memorising = tables.memorising_table(answers)
+    found["memorising"], drawn["memorising"] = memorising, figures.memorising(memorising)
+    said["Remembering"] = findings.said_of_memorising(memorising)
+    if plan.transfer:
+        found["transfer"] = tables.transfer_table(answers)
+        drawn["transfer"] = figures.transfer(found["transfer"])
+        said["Rules left out"] = findings.said_of_transfer(found["transfer"])
+    if plan.staged:
+        jobs, ends = staged(plan, begun, running)
+        found["stage_trainings"] = jobs.drop(columns=["curve", "weights", "last_weights"])
+        found["stages"] = findings.stages_table(ends)
+        found["contrasts"] = findings.contrasts_table(found["stages"])
+        said["Stages and GRPO"] = findings.said_of_stages(found["contrasts"])
+        drawn |= {f"stages_{Path(name).name}": figures.stages(found["stages"], name) for name in plan.staged}
+    for name, table in found.items():
+        write_table(out / f"{name}.csv", table)
+    for name, figure in drawn.items():
+        plots.save(figure, out / f"{name}.png")
+    text = "".join(f"## {title}\n\n{findings.listed(sentences)}\n" for title, sentences in said.items())
+    write_text(out / "sentences.md", text)
+    minutes = (time.monotonic() - started) / 60
+    told = provenance(
+        model_name=", ".join(plan.models), seed=plan.seeds[0], plan=asdict(plan), minutes=round(minutes, 1)
+    )
+    write_json(out / "provenance.json", told)
+    print(text, f"Tables, figures and provenance are in {out} ({minutes:.0f} minutes).", sep="\n")
+
+
+def losses(trained: pd.DataFrame, seed: int) -> Figure:
+    """The loss curves of the trainings on all rules."""
+    rows = trained[(trained["training"] == "all") & (trained["seed"] == seed)].to_dict("records")
+    curves = {row["model"]: pd.read_json(io.StringIO(row["curve"]), orient="split") for row in rows}
+    return figures.losses(curves, {row["model"]: int(row["chosen"]) for row in rows})
+
+
+def separators(begun: Mapping[str, Start]) -> pd.DataFrame:
+    """What the separators become in the models' tokenizers, and in byte-pair ones learnt here."""
+    read: dict[str, Any] = {}
+    for name, start in begun.items():
+        # Models of one family read alike.
+        if all(each.get_vocab() != start.tokenizer.get_vocab() for each in read.values()):
+            read[name] = start.tokenizer
+    texts = [f"Q: {each.question}\nA: {each.chain}\n\n" for each in Data(trials=20).examples]
+    read["byte pairs, split as GPT-2 does"] = newlines.byte_pairs(texts)
+    read["byte pairs, split as Llama 3 and Qwen2 do"] = newlines.byte_pairs(texts, newlines.CL100K)
+    return newlines.separators_table(read)
+
+
+if __name__ == "__main__":
+    app()

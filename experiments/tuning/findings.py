@@ -1,0 +1,221 @@
+"""What the tables of `finetuning.py` say, in sentences that hold whatever the numbers are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from tuning.tables import bits
+from tuning.texts import HARD, RULES
+
+
+def said_of_data(trained: pd.DataFrame) -> list[str]:
+    """How many test questions were training questions too, and which checkpoints were chosen."""
+    told = []
+    for row in trained[trained["training"] == "all"].drop_duplicates("seed").to_dict("records"):
+        counts = pd.Series(pd.io.json.ujson_loads(row["duplicated"]))
+        listed = ", ".join(f"{plain(str(rule))} {count}" for rule, count in counts.items())
+        told.append(f"Test questions that are training questions word for word (seed {row['seed']}): {listed}.")
+    return told
+
+
+def said_of_degraded(table: pd.DataFrame) -> list[str]:
+    """Which rules fine-tuning made worse, and which better."""
+    told = []
+    for shots, part in table.groupby("base shots", sort=False):
+        against = f"behind {shots} exemplars" if shots else "with no exemplars"
+        for verdict in ("degraded", "improved"):
+            found = part[part["verdict"] == verdict]
+            named = "; ".join(
+                f"{row['model']} ({row['training']}), {kind(row)}: {100 * row['base']:.0f} to "
+                f"{100 * row['tuned']:.0f} % (p = {row['p_corrected']:.2g})"
+                for row in found.sort_values("change").to_dict("records")
+            )
+            told.append(
+                f"Against its base {against}, {len(found)} of {len(part)} rules and hops of tuned models are {verdict} "
+                f"(McNemar, Holm over all){': ' + named if named else ''}."
+            )
+    return told
+
+
+def said_of_confound(table: pd.DataFrame) -> list[str]:
+    """What the published decoding, separator and judge hide or show of tuned models, rule by rule."""
+    tuned = table[(table["training"] == "all") & (table["shots"] == 0)]
+    told = []
+    for (model, rule), part in tuned[tuned["rule"].isin(HARD)].groupby(["model", "rule"], sort=False):
+        at = part.set_index(["decoding", "separator"])
+        shares = {way: [f"{100 * at.loc[way, judge]:.0f}" for judge in ("headline", "strict")] for way in at.index}
+        said = "; ".join(
+            f"{decoding} decoding, {'one newline' if separator == 'trained' else 'two newlines'}: {headline} headline, "
+            f"{strict} strict"
+            for (decoding, separator), (headline, strict) in shares.items()
+        )
+        never = sorted(
+            {
+                word
+                for told_of in part.loc[part["decoding"] == "paper", "never said"]
+                for word in told_of.split(", ")
+                if word
+            }
+        )
+        words = f" Under the published decoding no response has {', '.join(never)}." if never else ""
+        told.append(f"{model}, {plain(rule)} (per cent): {said}.{words}")
+    return told
+
+
+def said_of_transfer(table: pd.DataFrame, level: float = 0.05) -> list[str]:
+    """Whether a rule that training left out is proved all the same."""
+    told = []
+    for model, part in table[table["judge"] == "headline"].groupby("model", sort=False):
+        for row in part.to_dict("records"):
+            if row["gain_p_corrected"] < level:
+                said = "more than untrained" if row["gain"] > 0 else "less than untrained"
+            else:
+                said = "not told apart from untrained"
+            gap = (
+                "and less than trained on all"
+                if row["gap_p_corrected"] < level and row["gap"] > 0
+                else "and not told apart from trained on all"
+            )
+            told.append(
+                f"{model}, {kind(row)}: trained on the five other rules {percent(row, 'without')} (seeds "
+                f"{row['seeds']}), untrained {percent(row, 'untrained')}, trained on all {percent(row, 'all')}: {said} "
+                f"({points(row, 'gain')}) {gap} ({points(row, 'gap')})."
+            )
+        learnt = part[(part["gap_p_corrected"] < level) | (part["all"] > part["untrained"])]
+        carried = learnt[(learnt["gain_p_corrected"] < level) & (learnt["gain"] > 0)]
+        told.append(
+            f"{model}: of {len(part)} rules, {len(carried)} are proved better than untrained without having been shown"
+            f"{' (' + ', '.join(plain(rule) for rule in carried['rule']) + ')' if len(carried) else ''}: "
+            + (
+                "what is learnt of one rule carries over to those, and to no other."
+                if len(carried)
+                else "fine-tuning teaches the rules that it shows, and none beside."
+            )
+        )
+    return told
+
+
+def said_of_memorising(table: pd.DataFrame) -> list[str]:
+    """How far accuracy falls on what training did not show."""
+    told = []
+    for (model, training, usual, other), part in table.groupby(["model", "training", "usual", "other"], sort=False):
+        worse, better = part[part["high"] < 0], part[part["low"] > 0]
+        listed = "; ".join(
+            f"{plain(row['rule'])} {100 * row['on usual']:.0f} to {100 * row['on other']:.0f}"
+            for row in worse.to_dict("records")
+        )
+        told.append(
+            f"{model} ({training}): from {usual} to {other} accuracy falls in {len(worse)} of {len(part)} rules (95 % "
+            f"intervals of single comparisons){' (' + listed + ' %)' if listed else ''}, and rises in {len(better)}."
+        )
+    return told
+
+
+def stages_table(answers: pd.DataFrame) -> pd.DataFrame:
+    """A row for each model, way of training, seed and kind of proof."""
+    rows = [
+        {
+            "model": row["model"],
+            "arm": row["training"],
+            "seed": row["seed"],
+            "rule": row["rule"],
+            "hops": row["hops"],
+            "kind": kind(row),
+            "n": len(bits(row["headline"])),
+            **{judge: bits(row[judge]).mean() for judge in ("headline", "strict", "sound", "truncated")},
+        }
+        for row in answers.to_dict("records")
+    ]
+    table = pd.DataFrame(rows)
+    order = {rule: at for at, rule in enumerate(RULES)}
+    return table.sort_values(
+        ["model", "rule", "hops"], key=lambda by: by.map(order) if by.name == "rule" else by, kind="stable"
+    )
+
+
+def contrasts_table(table: pd.DataFrame, judge: str = "headline") -> pd.DataFrame:
+    """A row for each way of training against that of equal steps, and kind of proof: means over seeds and their spread.
+
+    Ways start from the same weights and see the same questions in each seed, so differences are taken seed by seed;
+    `low` and `high` are Student's interval of their mean.
+    """
+    from scipy import stats
+
+    against = {
+        "easy to hard": "mixed",
+        "hard to easy": "mixed",
+        "mixed, then GRPO on hard rules": "mixed, then fine-tuning on hard rules",
+        "mixed, then fine-tuning on hard rules": "mixed, then fine-tuning on all",
+    }
+    rows = []
+    for (model, name), part in table.groupby(["model", "kind"], sort=False):
+        shares = part.pivot(index="seed", columns="arm", values=judge)
+        for arm, other in against.items():
+            if arm not in shares or other not in shares:
+                continue
+            each = (shares[arm] - shares[other]).to_numpy(dtype=float)
+            low = high = np.nan
+            if len(each) > 1:
+                reach = stats.t.ppf(0.975, len(each) - 1) * each.std(ddof=1) / np.sqrt(len(each))
+                low, high = each.mean() - reach, each.mean() + reach
+            rows.append(
+                {
+                    "model": model,
+                    "kind": name,
+                    "arm": arm,
+                    "against": other,
+                    "seeds": len(each),
+                    "mean": shares[arm].mean(),
+                    "mean against": shares[other].mean(),
+                    "difference": each.mean(),
+                    "low": low,
+                    "high": high,
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def said_of_stages(contrasts: pd.DataFrame) -> list[str]:
+    """Whether stages or GRPO help where plain fine-tuning of as many steps does not."""
+    told = []
+    for (model, arm, other), part in contrasts.groupby(["model", "arm", "against"], sort=False):
+        listed = "; ".join(
+            f"{row['kind']} {100 * row['mean']:.0f} against {100 * row['mean against']:.0f} "
+            f"({100 * row['difference']:+.0f}, {100 * row['low']:.0f} to {100 * row['high']:.0f})"
+            for row in part.to_dict("records")
+        )
+        better, worse = int((part["low"] > 0).sum()), int((part["high"] < 0).sum())
+        told.append(
+            f"{model}: “{arm}” against “{other}”, means of {int(part['seeds'].iloc[0])} seeds in per cent (difference, "
+            f"95 % interval over seeds): {listed}. Better in {better}, worse in {worse} of {len(part)} kinds of proof."
+        )
+    return told
+
+
+def kind(row: dict[str, object]) -> str:
+    """A rule and its hops."""
+    rule, hops = str(row["rule"]), int(str(row["hops"]))
+    return plain(rule) if rule in HARD else f"{plain(rule)}, {hops} hop{'s' * (hops > 1)}"
+
+
+def plain(name: str) -> str:
+    """A rule's name in words."""
+    return name.replace("_", " ")
+
+
+def percent(row: dict[str, float], name: str) -> str:
+    """A share in per cent with its interval."""
+    return f"{100 * row[name]:.0f} % ({100 * row[f'{name}_low']:.0f} to {100 * row[f'{name}_high']:.0f})"
+
+
+def points(row: dict[str, float], name: str) -> str:
+    """A difference in points with its interval."""
+    return f"{100 * row[name]:+.0f}, {100 * row[f'{name}_low']:.0f} to {100 * row[f'{name}_high']:.0f}"
+
+
+def listed(sentences: Sequence[str]) -> str:
+    """Sentences as a list in Markdown."""
+    return "".join(f"- {sentence}\n" for sentence in sentences)
