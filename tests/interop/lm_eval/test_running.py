@@ -281,6 +281,7 @@ def test_it_is_drawn(found: HarnessEvaluation):
         ({"max_gen_toks": 0}, "leaves no room"),
         ({"limit": 0}, "limit 0 leaves no question"),
         ({"chat": True}, "has no chat template"),
+        ({"enable_thinking": False}, "give chat=True as well"),
         ({"generation": {"temperature": 1}}, "temperature is no part of generation"),
         ({"data": {"aime26": []}}, "which is none of the tasks"),
         ({"data": {"aime24": []}}, "the data holds no questions"),

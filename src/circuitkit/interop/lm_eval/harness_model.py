@@ -143,6 +143,7 @@ class HarnessModel(HFLM):  # type: ignore[misc]  # lm_eval has no types
     def _loglikelihood_tokens(
         self, requests: Sequence[Request], disable_tqdm: bool = False, override_bs: int | None = None
     ) -> list[tuple[float, bool]]:
+        self._warn_of_cuts(requests)
         if not self._held:
             whole: list[tuple[float, bool]] = super()._loglikelihood_tokens(
                 requests, disable_tqdm or not self.progress, override_bs
@@ -160,6 +161,15 @@ class HarnessModel(HFLM):  # type: ignore[misc]  # lm_eval has no types
             if request[0] is not None:
                 self.cache_hook.add_partial("loglikelihood", request[0], answer)
         return found
+
+    def _warn_of_cuts(self, requests: Sequence[Request]) -> None:
+        lengths = [len(context) + len(continuation) - 1 for _, context, continuation in requests]
+        if cut := sum(length > self.max_length for length in lengths):
+            warnings.warn(
+                f"{cut} of {len(lengths)} contexts with their continuations have up to {max(lengths)} tokens, and lose "
+                f"their beginning: the model reads {self.max_length}",
+                stacklevel=2,
+            )
 
     def read(
         self, ids: Int[Tensor, "row column"], real: Bool[Tensor, "row column"], prompt: Bool[Tensor, "row column"]

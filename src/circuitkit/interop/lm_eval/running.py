@@ -104,6 +104,8 @@ def evaluate(
         raise HarnessError(f"limit {limit} leaves no question: give 1 or more, or None for all")
     if (chat or system is not None) and getattr(harness.tokenizer, "chat_template", None) is None:
         raise HarnessError(f"{harness.circuit_model.name}'s tokenizer has no chat template: leave chat and system out")
+    if settings.get("enable_thinking") is not None and not chat:
+        raise HarnessError("enable_thinking turns thinking on or off in a chat template: give chat=True as well")
     named = [tasks] if isinstance(tasks, str | Path | Task | Mapping) else list(tasks)
     told = _configurations(named, data or {}, order_seed)
     asking = {
