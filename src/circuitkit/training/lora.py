@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -53,10 +54,10 @@ def adapted(model: Model, lora: LoRA, layers: tuple[int, ...] | None = None) -> 
     """
     from peft import LoraConfig, get_peft_model
 
-    modules, tensors = _targets(model, lora, layers)
+    modules, tensors = targets(model, lora, layers)
     config = LoraConfig(
         r=lora.rank,
-        lora_alpha=2 * lora.rank if lora.alpha is None else lora.alpha,
+        lora_alpha=2 * lora.rank if lora.alpha is None else lora.alpha,  # type: ignore[arg-type]  # a fraction will do
         lora_dropout=lora.dropout,
         target_modules=modules,
         target_parameters=tensors or None,
@@ -64,11 +65,22 @@ def adapted(model: Model, lora: LoRA, layers: tuple[int, ...] | None = None) -> 
         bias="none",
         task_type="CAUSAL_LM",
     )
-    return get_peft_model(model.anatomy.root, config)
+    with warnings.catch_warnings():
+        # peft asks by a name that transformers has renamed.
+        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`", category=FutureWarning)
+        return get_peft_model(model.anatomy.root, config)
 
 
-def _targets(model: Model, lora: LoRA, layers: tuple[int, ...] | None) -> tuple[list[str], list[str]]:
-    """Names of the modules and of the lone tensors that have an adapter."""
+def targets(model: Model, lora: LoRA, layers: tuple[int, ...] | None = None) -> tuple[list[str], list[str]]:
+    """Names of the modules, and of the tensors that are no module's weight, which an adapter is for.
+
+    Raises:
+        TrainingError: a role does not exist or is not to be had alone.
+
+    >>> from circuitkit.training.recipe import LoRA
+    >>> targets(ck.load("deductor-130k"), LoRA(1, roles="o_proj"), layers=(-1,))
+    (['model.layers.2.self_attn.o_proj'], [])
+    """
     try:
         names = roles.chosen(model, lora.roles, layers)
     except (RoleError, SiteError) as error:

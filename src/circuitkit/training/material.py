@@ -114,14 +114,12 @@ class Supervised:
 
     def trainer(self, hf: Any, arguments: Mapping[str, Any], callbacks: Sequence[TrainerCallback]) -> SupervisedTrainer:
         """The trainer of a model, or of a peft model around it."""
-        tokenizer = self._model.tokenizer
-        pad = next((each for each in (tokenizer.pad_token_id, tokenizer.eos_token_id) if each is not None), 0)
         return SupervisedTrainer(
             hf,
             arguments,
             self._rows,
             validation=self._validation,
-            pad=pad,
+            tokenizer=self._model.tokenizer,
             recipe=self.recipe,
             teacher=self._teacher,
             callbacks=list(callbacks),

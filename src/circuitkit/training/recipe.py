@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
@@ -198,8 +199,8 @@ class Recipe:
                 raise TrainingError(f'{name} is a number of steps or "epoch", not {value!r}')
             over_zero[name] = 1 if isinstance(value, str) else value
         for name, value in over_zero.items():
-            if value is not None and not value > 0:
-                raise TrainingError(f"{name} is {value}: give more than 0")
+            if value is not None and not 0 < value < math.inf:
+                raise TrainingError(f"{name} is {value}: give a finite number over 0")
         shares = {"warmup": self.warmup, "hard": self.hard, "betas": min(self.betas), "clip_ratio": self.clip_ratio}
         for name, value in {**shares, "the larger of betas": max(self.betas)}.items():
             if not 0 <= value <= 1:
@@ -214,7 +215,7 @@ class Recipe:
         return self.evaluate_every if self.checkpoint_every is None else self.checkpoint_every
 
     def but(self, **settings: Any) -> Recipe:
-        """The same with other settings.
+        """The same with other settings; `epochs` alone does away with `max_steps`.
 
         Raises:
             TrainingError: there is no such setting, or it is out of its range.
@@ -225,6 +226,8 @@ class Recipe:
         known = [each.name for each in dataclasses.fields(self)]
         if unknown := settings.keys() - set(known):
             raise TrainingError(f"a training has no setting {sorted(unknown)[0]!r}; it has {', '.join(known)}")
+        if "epochs" in settings:
+            settings.setdefault("max_steps", None)
         return dataclasses.replace(self, **settings)
 
     def as_json(self) -> dict[str, Any]:

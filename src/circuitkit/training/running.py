@@ -81,6 +81,7 @@ def train(
     _check_free(model)
     with _own_chance():
         stuff = material.of(model, data, validation, recipe, teacher=teacher, fields=fields, progress=progress)
+        _check(model, stuff)
         with resuming.alone(out):
             found = _finished(out, model, stuff) or _trained(out, model, stuff, progress)
             # No process goes on to read what the first has not written yet.
@@ -106,6 +107,20 @@ def _check_free(model: Model) -> None:
         raise TrainingError(f"{model.name} has an adapter already: merge it first (model.hf.merge_and_unload())")
     if model.tokenizer is None:
         raise TrainingError(f"{model.name} has no tokenizer, and examples are text: give ck.Model(hf_model, tokenizer)")
+
+
+def _check(model: Model, stuff: Material) -> None:
+    """Refuse what would only fail once a folder is begun, or a training is over."""
+    from circuitkit.training import freezing, lora
+    from circuitkit.training.trainer import shared_arguments
+
+    recipe = stuff.recipe
+    if recipe.lora is not None:
+        lora.targets(model, recipe.lora, recipe.layers)
+    else:
+        freezing.trained_names(model, recipe)
+    shared_arguments(recipe, stuff.rows, Path(outcome.CHECKPOINTS), validated=stuff.validated)
+    rules.choose([1], [0.0 if stuff.validated else None], recipe.rule or "last", recipe.margin)
 
 
 @contextmanager

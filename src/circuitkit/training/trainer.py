@@ -15,7 +15,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 
 from circuitkit.training import checkpoints
 from circuitkit.training.distillation import Teacher
-from circuitkit.training.distributed import Even, any_of_them, share
+from circuitkit.training.distributed import Even, any_of_them, on_cpu, processes, share
 from circuitkit.training.errors import TrainingError
 from circuitkit.training.layout import NO_LOSS, Collator, Rows
 from circuitkit.training.recipe import Every, Recipe
@@ -67,6 +67,7 @@ def shared_arguments(recipe: Recipe, rows: int, folder: Path, *, validated: bool
         "load_best_model_at_end": False,
         "disable_tqdm": True,
         "report_to": "none",
+        "use_cpu": processes() > 1 and on_cpu(),
         "log_level": "error",
         "log_level_replica": "error",
         "dataloader_pin_memory": torch.cuda.is_available(),
@@ -113,7 +114,7 @@ class SupervisedTrainer(Durable, Even, Sound, Trainer):
         arguments: from `shared_arguments`.
         rows: what is learnt.
         validation: rows of the validation set, if any.
-        pad: the token that batches are padded with.
+        tokenizer: the model's, which is kept with each checkpoint.
         recipe: of the training.
         teacher: for distillation.
         callbacks: as of `transformers.Trainer`.
@@ -126,7 +127,7 @@ class SupervisedTrainer(Durable, Even, Sound, Trainer):
         rows: Rows,
         *,
         validation: Rows | None = None,
-        pad: int = 0,
+        tokenizer: Any = None,
         recipe: Recipe,
         teacher: Teacher | None = None,
         callbacks: list[TrainerCallback] | None = None,
@@ -134,7 +135,7 @@ class SupervisedTrainer(Durable, Even, Sound, Trainer):
         super().__init__(
             model=model,
             args=TrainingArguments(**arguments, remove_unused_columns=False, label_names=["labels"]),
-            data_collator=Collator(pad),
+            data_collator=Collator(_padding(tokenizer)),
             train_dataset=rows,
             eval_dataset=validation,
             callbacks=callbacks,
@@ -142,6 +143,8 @@ class SupervisedTrainer(Durable, Even, Sound, Trainer):
         # Transformers then counts a step's tokens and leaves the division by them to this class.
         self.model_accepts_loss_kwargs = True
         self.keep, self.margin, self._teacher = recipe.keep, recipe.margin, teacher
+        # Transformers would write a tokenizer of its own into the model's settings.
+        self._tokenizer = tokenizer
         self.remove_callback(PrinterCallback)
 
     def compute_loss(
@@ -161,6 +164,17 @@ class SupervisedTrainer(Durable, Even, Sound, Trainer):
         if num_items_in_batch is not None and self.args.average_tokens_across_devices:
             loss = loss * self.accelerator.num_processes
         return (loss, outputs) if return_outputs else loss
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        super()._save(output_dir, state_dict)
+        if self._tokenizer is not None and output_dir is not None:
+            self._tokenizer.save_pretrained(output_dir)
+
+
+def _padding(tokenizer: Any) -> int:
+    """A token that fills rows up; which one makes no difference, as it is masked."""
+    found = (getattr(tokenizer, name, None) for name in ("pad_token_id", "eos_token_id"))
+    return next((each for each in found if each is not None), 0)
 
 
 def cross_entropy(
