@@ -21,6 +21,7 @@ from transformers import EvalPrediction, Trainer
 from circuitkit.training.errors import TrainingError
 
 _NO_LOSS = -100
+_STARTED = {"WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE"}
 
 
 class Share(NamedTuple):
@@ -54,6 +55,34 @@ def is_first() -> bool:
     True
     """
     return int(os.environ.get("RANK", "0")) == 0
+
+
+def on_cpu() -> bool:
+    """Whether these processes train on CPUs, joined by gloo: there is no accelerator, or accelerate was told so.
+
+    Accelerate's own answer without an accelerator is that each process is alone.
+    """
+    told = os.environ.get("ACCELERATE_USE_CPU", "false").lower() in ("1", "true", "yes")
+    return told or not torch.accelerator.is_available()
+
+
+def join() -> PartialState:
+    """Meet the other processes, once; accelerate's account of them.
+
+    Raises:
+        TrainingError: `accelerate launch` was asked for several processes and started one.
+
+    >>> join().num_processes
+    1
+    """
+    # Its launcher for CPUs leaves starting them to mpirun, and starts one without a word where there is none.
+    here = os.environ.get("MASTER_ADDR") == "127.0.0.1" and "ACCELERATE_USE_CPU" in os.environ
+    if here and not _STARTED & os.environ.keys():
+        raise TrainingError(
+            "accelerate launch --cpu starts one process, whatever --num_processes says, and leaves the others to "
+            "mpirun: give --multi_gpu in place of --cpu, which means several processes, on CPUs too"
+        )
+    return PartialState(cpu=processes() > 1 and on_cpu())
 
 
 def share(batch_size: int, device_batch_size: int | None = None, of: int | None = None) -> Share:
@@ -98,7 +127,7 @@ def any_of_them(flag: bool) -> bool:
     """
     if processes() == 1:
         return flag
-    found = torch.tensor(int(flag), device=PartialState().device)
+    found = torch.tensor(int(flag), device=join().device)
     torch.distributed.all_reduce(found, torch.distributed.ReduceOp.MAX)
     return bool(found.item())
 
@@ -112,6 +141,7 @@ def agree(error: Exception | None = None) -> None:
 
     >>> agree()
     """
+    join()
     told = gather_object([None if error is None else str(error)]) if processes() > 1 else []
     if error is not None:
         raise error

@@ -17,7 +17,7 @@ from torch.distributed.tensor import DTensor
 from transformers import Trainer
 
 from circuitkit.training import checkpoints, rules
-from circuitkit.training.distributed import agree, any_of_them, is_first, processes
+from circuitkit.training.distributed import agree, any_of_them, is_first, join, processes
 from circuitkit.training.errors import TrainingError
 
 _LOCK = ".training"
@@ -47,6 +47,7 @@ class Durable(Trainer):
                 validation loss are no longer finite. The last good checkpoint is named and kept.
         """
         folder = Path(str(self.args.output_dir))
+        join()
         if is_first():
             checkpoints.sweep_up(folder)
         # One process looks, so that all of them go on from the same.

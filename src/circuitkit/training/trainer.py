@@ -68,6 +68,7 @@ def shared_arguments(recipe: Recipe, rows: int, folder: Path, *, validated: bool
         "disable_tqdm": True,
         "report_to": "none",
         "use_cpu": processes() > 1 and on_cpu(),
+        "use_cpu": processes() > 1 and on_cpu(),
         "log_level": "error",
         "log_level_replica": "error",
         "dataloader_pin_memory": torch.cuda.is_available(),
