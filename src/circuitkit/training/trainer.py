@@ -68,7 +68,6 @@ def shared_arguments(recipe: Recipe, rows: int, folder: Path, *, validated: bool
         "disable_tqdm": True,
         "report_to": "none",
         "use_cpu": processes() > 1 and on_cpu(),
-        "use_cpu": processes() > 1 and on_cpu(),
         "log_level": "error",
         "log_level_replica": "error",
         "dataloader_pin_memory": torch.cuda.is_available(),
@@ -168,7 +167,7 @@ class SupervisedTrainer(Durable, Even, Sound, Trainer):
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         super()._save(output_dir, state_dict)
-        if self._tokenizer is not None and output_dir is not None:
+        if self._tokenizer is not None and output_dir is not None and self.args.should_save:
             self._tokenizer.save_pretrained(output_dir)
 
 
