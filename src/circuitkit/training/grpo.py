@@ -135,6 +135,7 @@ class JudgedTrainer(Durable, Sound, GRPOTrainer):
             # The way to write responses of one's own is there, and trl warns that it may change.
             stack.enter_context(warnings.catch_warnings())
             warnings.filterwarnings("ignore", message="You are using 'rollout_func'", category=UserWarning)
+            warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
             super().__init__(
                 model=trained,
                 reward_funcs=_earned_by(rollouts.reward.name),
