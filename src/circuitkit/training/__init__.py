@@ -8,6 +8,7 @@ from circuitkit.training.recipe import LoRA, Recipe
 from circuitkit.training.rules import choose
 from circuitkit.training.running import train
 from circuitkit.training.subsets import Subsets, nested_subsets
+from circuitkit.training.taught import taught
 
 __all__ = [
     "PRESETS",
@@ -21,5 +22,6 @@ __all__ = [
     "examples_of",
     "nested_subsets",
     "preset",
+    "taught",
     "train",
 ]

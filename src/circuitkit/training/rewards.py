@@ -33,7 +33,7 @@ class Reward:
     >>> item = task.items[0]
     >>> Reward(task, "strict")(item, item.gold), Reward(task)(item, "")
     (1.0, 0.0)
-    >>> Reward(task, partial={"gold": 0.3})(item, item.gold.split(". ")[0] + ".")
+    >>> round(Reward(task, partial={"gold": 0.3})(item, item.gold.split(". ")[0] + "."), 3)
     0.1
     """
 
@@ -76,7 +76,7 @@ class Reward:
         """What a response earns, from 0 to 1."""
         if self.right(item, response):
             return 1.0
-        return sum(weight * self._credit(name, item, response) for name, weight in self.partial.items())
+        return sum((weight * self._credit(name, item, response) for name, weight in self.partial.items()), 0.0)
 
     def _credit(self, name: str, item: Item, response: str) -> float:
         if name in self.task.judges:
