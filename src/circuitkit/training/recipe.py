@@ -191,7 +191,17 @@ class Recipe:
 
     def _check_ranges(self) -> None:
         over_zero = {"learning_rate": self.learning_rate, "epochs": self.epochs, "temperature": self.temperature}
-        for name in ("batch_size", "max_steps", "device_batch_size", "context", "max_new_tokens", "updates", "group"):
+        for name in (
+            "batch_size",
+            "max_steps",
+            "device_batch_size",
+            "context",
+            "max_new_tokens",
+            "updates",
+            "group",
+            "pack_examples",
+            "log_every",
+        ):
             over_zero[name] = getattr(self, name)
         for name in ("evaluate_every", "checkpoint_every"):
             value = getattr(self, name)
