@@ -14,10 +14,9 @@ from circuitkit.tasks.task import Item, Task
 from tuning.texts import HARD, RULES, Data, replacements, swapped
 
 Separator = Literal["published", "trained"]
-Words = Literal["as drawn", "known", "withheld", "known names", "withheld names", "new"]
+Words = Literal["as drawn", "known", "withheld", "withheld names", "new names"]
 
 NEW_NAMES = ("Zora", "Milo", "Ines", "Otto")
-NEW_CONCEPTS = ("frompus", "dolpus", "tirpus", "kelpus")
 NEXT_QUESTION = "Q:"
 
 
@@ -34,7 +33,7 @@ class Asked:
         shots: exemplars before each, those of its run.
         separator: what stands before "A:": as "published", two newlines for the rules with hypotheses, or one
             everywhere, as in the texts that models are "trained" on.
-        words: names and concepts "as drawn"; "known" or "withheld" ones in the same places; or new to the language.
+        words: names and concepts "as drawn"; "known" or "withheld" ones in the same places; or "new names".
         withheld: the words that are withheld.
         max_new_tokens: where a proof is broken off.
 
@@ -97,22 +96,20 @@ class Asked:
 
 
 def reworded(question: str, words: Words, withheld: Sequence[str], key: str) -> str:
-    """A question about other things: those that training knew, those that it withheld, or ones never heard of.
+    """A question about other things: those that training knew, those that it withheld, or names never heard of.
 
     Known and withheld words stand in the same places, so that the two can be compared question by question: the words
     that are withheld are put in for others, or others for them.
     """
     random = Random(f"words {key}")
-    away = [word for word in withheld if words.removesuffix(" names") in ("known", "withheld")]
-    names = [word for word in away if word[0].isupper()]
-    if words in ("known", "withheld", "known names", "withheld names"):
-        # Without withheld words first, so that both forms start alike.
-        known = swapped(question, replacements(question, away, random))
-        if words.startswith("known"):
-            return known
-        chosen = names if words.endswith("names") else away
-        return swapped(known, _drawn(known, chosen, random))
-    return swapped(question, _drawn(question, (*NEW_NAMES, *NEW_CONCEPTS), random))
+    if words == "new names":
+        return swapped(question, _drawn(question, NEW_NAMES, random))
+    # Without withheld words first, so that both forms start alike.
+    known = swapped(question, replacements(question, withheld, random))
+    if words == "known":
+        return known
+    names = [word for word in withheld if word[0].isupper()]
+    return swapped(known, _drawn(known, names if words == "withheld names" else withheld, random))
 
 
 def _drawn(question: str, words: Sequence[str], random: Random) -> dict[str, str]:

@@ -84,18 +84,25 @@ def said_of_transfer(table: pd.DataFrame, level: float = 0.05) -> list[str]:
                 f"{row['seeds']}), untrained {percent(row, 'untrained')}, trained on all {percent(row, 'all')}: {said} "
                 f"({points(row, 'gain')}) {gap} ({points(row, 'gap')})."
             )
-        learnt = part[(part["gap_p_corrected"] < level) | (part["all"] > part["untrained"])]
-        carried = learnt[(learnt["gain_p_corrected"] < level) & (learnt["gain"] > 0)]
-        told.append(
-            f"{model}: of {len(part)} rules, {len(carried)} are proved better than untrained without having been shown"
-            f"{' (' + ', '.join(plain(rule) for rule in carried['rule']) + ')' if len(carried) else ''}: "
-            + (
-                "what is learnt of one rule carries over to those, and to no other."
-                if len(carried)
-                else "fine-tuning teaches the rules that it shows, and none beside."
-            )
-        )
+        told.append(f"{model}: {carried_over(part, level)}")
     return told
+
+
+def carried_over(part: pd.DataFrame, level: float) -> str:
+    """What the rules of one model show together."""
+    learnt = part[part["all"] > part["untrained_high"]]
+    if learnt.empty:
+        return "no rule is learnt even where it is shown, so that nothing could carry over."
+    carried = learnt[(learnt["gain_p_corrected"] < level) & (learnt["gain"] > 0)]
+    named = f" ({', '.join(plain(rule) for rule in carried['rule'])})" if len(carried) else ""
+    shown = f"of {len(learnt)} rules that are learnt where they are shown, {len(carried)} "
+    if carried.empty:
+        return f"{shown}are proved better than untrained where they are not: what is taught is what is shown."
+    return (
+        f"{shown}{'is' if len(carried) == 1 else 'are'} proved better than untrained where not shown{named}; "
+        f"without being shown, models get to {100 * carried['without'].min():.0f} to "
+        f"{100 * carried['without'].max():.0f} % there."
+    )
 
 
 def said_of_memorising(table: pd.DataFrame) -> list[str]:

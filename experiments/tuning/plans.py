@@ -43,13 +43,13 @@ class Stage:
         return Data(seed=seed, rules=self.rules, hops=self.hops, trials=trials)
 
 
-HOPS = (1, 2, 3)
+HOPS = (1, 2)
 MIXED = Stage("all", RULES, HOPS)
 CURRICULA: Mapping[str, tuple[Stage, ...]] = {
     "mixed": (MIXED, MIXED, MIXED),
     "easy to hard": (
         Stage("easy rules, one hop", EASY, (1,)),
-        Stage("easy rules, one to three hops", EASY, HOPS),
+        Stage("easy rules, one and two hops", EASY, HOPS),
         MIXED,
     ),
     "hard to easy": (Stage("hard rules", HARD, (1,)), Stage("hard rules, easy rules of one hop", RULES, (1,)), MIXED),
@@ -71,6 +71,7 @@ class Plan:
         transfer: models from whose training each rule is left out.
         transfer_seeds: of those trainings.
         transferring: how models are tuned there.
+        transferring_of: how models are that are tuned there in a way of their own.
         hops: further numbers of hops that are asked.
         staged: models that are trained in stages and by GRPO.
         staged_seeds: of those.
@@ -90,7 +91,8 @@ class Plan:
     tiny_rate: float = 3e-3
     transfer: tuple[str, ...] = ()
     transfer_seeds: tuple[int, ...] = (0, 1, 2)
-    transferring: Tuning = field(default_factory=lambda: replace(PADDED, steps=500))
+    transferring: Tuning = field(default_factory=lambda: PADDED)
+    transferring_of: Mapping[str, Tuning] = field(default_factory=dict)
     hops: tuple[int, ...] = (2, 3)
     staged: tuple[str, ...] = ()
     staged_seeds: tuple[int, ...] = (0, 1, 2)
@@ -129,12 +131,23 @@ LETTER = Plan()
 """As published: up to 100 epochs, pieces of 1,024 tokens, 8 in a step."""
 
 FULL = Plan(
+    models=(
+        "deductor-5k-base",
+        "deductor-20k-base",
+        "deductor-60k-base",
+        "deductor-130k-base",
+        "deductor-130k-reason",
+        "deductor-130k-base-newlines",
+    ),
     tuning=Tuning(epochs=12, context=256, batch=2, more={"log_every": 20}),
     transfer=("deductor-20k-base", "deductor-130k-base"),
     transfer_seeds=(0, 1),
+    transferring_of={"deductor-130k-base": replace(PADDED, batch=8, steps=550)},
+    hops=(2,),
     staged=("deductor-130k-base",),
-    staged_steps=450,
-    after=40,
+    staging=replace(PADDED, batch=8),
+    staged_steps=480,
+    after=30,
     grpo=Reinforcing(learning_rate=1e-4, batch=32, group=8),
 )
 """What the page on fine-tuning shows: pieces of 256 tokens, 2 in a step, and 12 epochs, as a CPU core has time for."""

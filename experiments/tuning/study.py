@@ -151,7 +151,7 @@ def trainings(plan: Plan, begun: Mapping[str, Start]) -> list[Job]:
             chosen = {"proofs of all": whole}
             chosen |= {f"proofs without {rule}": replace(whole, rules=others(rule)) for rule in RULES}
             chosen["proofs without words"] = replace(whole, withheld=plan.withheld)
-            how = plan.rated(plan.transferring, start.parameters)
+            how = plan.rated(plan.transferring_of.get(model, plan.transferring), start.parameters)
             jobs += [Job(model, name, seed, start.weights, data, how) for name, data in chosen.items()]
     return jobs
 
@@ -195,9 +195,9 @@ def questions(plan: Plan, who: Subject) -> list[tuple[Subject, Asked, str]]:
     if who.training in ("all", "proofs of all"):
         ways.append((replace(plain, of="training"), "clean"))
         if not who.model.startswith(("deductor-", "planted-")):
-            ways.append((replace(plain, words="new"), "clean"))
+            ways.append((replace(plain, words="new names"), "clean"))
     if who.training == "proofs without words":
-        words = ("known", "withheld", "known names", "withheld names")
+        words = ("known", "withheld", "withheld names")
         ways = [(replace(plain, words=each, withheld=plan.withheld), "clean") for each in words]
     return [(who, how, decoding) for how, decoding in ways]
 

@@ -167,13 +167,14 @@ def memorising_table(answers: pd.DataFrame, *, judge: str = "headline", seed: in
                 rows.append(
                     _compared(model, training, rule, "training questions", "new questions", first, second, found)
                 )
-            for words in ("withheld", "withheld names"):
-                usual, other = own[own["words"] == words.replace("withheld", "known")], own[own["words"] == words]
+            tested = own[(own["of"] == "test") & (own["hops"] == 1)]
+            for words, than in (("withheld", "known"), ("withheld names", "known"), ("new names", "as drawn")):
+                usual, other = tested[tested["words"] == than], tested[tested["words"] == words]
                 if len(usual) and len(other):
                     first, second = (joined(each.sort_values("seed"), judge) for each in (usual, other))
                     told = words if words.endswith("names") else "withheld names and concepts"
                     difference = statistics.paired_bootstrap(first, second, seed=seed)
-                    rows.append(_compared(model, training, rule, "known words", told, first, second, difference))
+                    rows.append(_compared(model, training, rule, f"words {than}", told, first, second, difference))
     return pd.DataFrame(rows)
 
 
