@@ -26,8 +26,8 @@ def taught(
     """Let a teacher answer a task, and keep what the judge finds right, as examples for `ck.train`.
 
     An example's question is the whole prompt, so that `template="{question}{chain}"` gives a student exactly what the
-    teacher read and wrote. The teacher may have another vocabulary. Of several equal responses to a question one is
-    kept. Questions that the teacher answers wrong are missing: what is left is easier than the task.
+    teacher read and wrote. The teacher may have another vocabulary. Of equal responses to equal prompts one
+    is kept. Questions that the teacher answers wrong are missing: what is left is easier than the task.
 
     Args:
         teacher: who answers.
@@ -52,21 +52,20 @@ def taught(
         raise TrainingError(f"{task.name} has no judge {judge!r}; it has {', '.join(task.judges)}")
     found = evaluate(teacher, task, out=out, **settings)
     name = judge or found.judges[0]
-    kept = {
-        (response.prompt, response.text): Example(response.prompt, response.text, key=response.key)
-        for response in found.responses
-        if response.judgements[name].correct and response.text.strip()
-    }
-    right = {example.key for example in kept.values()}
-    if not kept:
+    right = [each for each in found.responses if each.judgements[name].correct and each.text.strip()]
+    answered = len({response.key for response in right})
+    if not right:
         raise TrainingError(
             f"{teacher.name} answers none of {len(found.items)} questions of {task.name} right, as {name!r} judges: "
             "give another teacher, or easier questions"
         )
-    if len(right) < _FEW * len(found.items):
+    if answered < _FEW * len(found.items):
         warnings.warn(
-            f"{teacher.name} answers {len(right)} of {len(found.items)} questions of {task.name} right, and the others "
+            f"{teacher.name} answers {answered} of {len(found.items)} questions of {task.name} right, and the others "
             "are missing from the examples: they are easier than the task",
             stacklevel=2,
         )
-    return tuple(kept.values())
+    first: dict[tuple[str, str], Example] = {}
+    for each in right:
+        first.setdefault((each.prompt, each.text), Example(each.prompt, each.text, key=each.key))
+    return tuple(first.values())
