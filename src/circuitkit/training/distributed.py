@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sized
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -147,6 +148,15 @@ def agree(error: Exception | None = None) -> None:
         raise error
     if first := next((each for each in told if each is not None), None):
         raise TrainingError(first)
+
+
+def fsdp_config() -> Path:
+    """The file with which `accelerate launch --config_file` shards a model over GPUs: FSDP2, a block a unit.
+
+    >>> fsdp_config().name
+    'fsdp2.yaml'
+    """
+    return Path(__file__).parent / "fsdp" / "fsdp2.yaml"
 
 
 class Order(Sampler[int]):
