@@ -18,8 +18,8 @@ SIZES = ("5k", "20k", "60k", "130k", "400k", "1m")
 RATES: Mapping[Method, tuple[float, ...]] = {"full": (1e-3, 3e-3), "lora": (1e-2, 3e-2)}
 
 FULL = Plan(RATES, steps=200, every=20)
-SMALL = Plan({"full": (3e-3,), "lora": (3e-2,)}, examples=(29, 928), seeds=(0, 1), steps=60, every=10, tokens=500)
-PLANS = {"small": (SMALL, SIZES[1:4], Questions(n=10)), "full": (FULL, SIZES, Questions(n=40))}
+SMALL = Plan({"full": (3e-3,), "lora": (3e-2,)}, examples=(29, 232), seeds=(0, 1), steps=150, every=15, tokens=500)
+PLANS = {"small": (SMALL, SIZES[1:4], Questions(n=20)), "full": (FULL, SIZES, Questions(n=40))}
 
 JUDGED = {"headline": "proofs found", "strict": "proofs strictly right"}
 

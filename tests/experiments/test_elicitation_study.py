@@ -177,11 +177,18 @@ def test_a_measure_that_orders_six_sizes_perfectly_reaches_the_smallest_p_there_
     assert "no measure surely goes with the gain" in comparing.sentence(mixed)
 
 
+def test_one_size_among_six_can_stand_out_with_one_in_six():
+    values = np.array([1.0, 2, 3, 4, 5, 6])
+    assert comparing.groups_p(values[5:], values[:5]) == pytest.approx(1 / 6 + 1 / 6)
+    assert comparing.groups_p(np.array([9.0]), values[:5]) == pytest.approx(1 / 6)
+    assert comparing.groups_p(values[:3], values[3:]) == pytest.approx(2 / 20)
+
+
 def test_nothing_is_divided_where_all_sizes_gain_or_none():
     gains = pd.DataFrame({"size": list("abcdef"), "parameters": range(6), "gain": [0.0] * 6, "gains": [False] * 6})
     found = comparing.against_gain(compared_cells([1, 2, 3, 4, 5, 6]), gains, 29)
     assert found[["p", "p_groups", "p_corrected"]].isna().all(axis=None)
-    assert "the same at all" in comparing.sentence(found)
+    assert "it is the same at all" in comparing.sentence(found)
 
 
 @pytest.mark.slow
