@@ -4,12 +4,14 @@ import copy
 import json
 import math
 import random
+import shutil
 
 import numpy as np
 import pytest
 import torch
 from torch.nn import functional
 
+import architectures
 import circuitkit as ck
 from circuitkit.tasks import prontoqa
 from circuitkit.training import Example, LoRA, Trained, TrainingError, distributed, layout
@@ -333,3 +335,38 @@ def test_nothing_is_printed_without_progress(tmp_path, capfd):
     ck.train(model, PAIRS, out=tmp_path / "3", **{**FAST, "progress": True})
     told = capfd.readouterr()
     assert "training deductor-5k-base" in told.err and "loss=" in told.err and not told.out
+
+
+RANK_ONE = {"lora": LoRA(1, roles=("o_proj", "down_proj"))}
+ZOO = [
+    *(("gpt2", {}), ("gpt_neox", {}), ("mixtral", {}), ("gpt2", RANK_ONE)),
+    *(pytest.param(name, how, marks=pytest.mark.slow) for name in architectures.NAMES for how in ({}, RANK_ONE)),
+]
+
+
+@pytest.mark.parametrize(("name", "settings"), ZOO)
+def test_an_earlier_checkpoint_is_held_and_gone_on_from_on_any_architecture(tmp_path, name, settings):
+    """Also where weights are saved under other names than their modules have."""
+    words = [Example(f"w{at} w{at + 1} w{at + 2}", f"w{at + 3} w{at + 4}") for at in range(10, 20)]
+    settings = {**settings, "batch_size": 5, "template": "{question} {chain}", "end": False, "learning_rate": 1e-2}
+    settings |= {"max_steps": 4, "checkpoint_every": 2, "progress": False}
+    model = ck.Model(*architectures.build(name), name=name)
+    whole = ck.train(model, words, out=tmp_path, rule="last", keep="all", **settings)
+    assert same(weights(whole.model), weights(Trained.load(tmp_path).model))
+    half = ck.Model(*architectures.build(name), name=name)
+    ck.train(half, words, out=tmp_path / "half", rule="last", **{**settings, "max_steps": 2, "schedule": "constant"})
+    for folder in ("trained.json", "checkpoints/step-00004"):
+        path = tmp_path / folder
+        path.unlink() if path.is_file() else shutil.rmtree(path)
+    again = ck.Model(*architectures.build(name), name=name)
+    ck.train(again, words, out=tmp_path, rule="last", keep="all", **settings)
+    assert same(weights(again), weights(model))
+    # Two trainings of the same two first steps, one of which chooses them out of four.
+    best = ck.Model(*architectures.build(name), name=name)
+    settings |= {"schedule": "constant", "evaluate_every": 2}
+    against = [Example("w30 w31", "w32 w33")]
+    chosen = ck.train(best, words, validation=against, out=tmp_path / "best", rule="best", **settings)
+    if chosen.chosen == 2:
+        assert same(weights(best), weights(half))
+    else:
+        assert not same(weights(best), weights(half))

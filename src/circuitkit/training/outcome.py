@@ -135,8 +135,9 @@ class Trained:
 def curve_of(history: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """A trainer's log as a table with a row a step.
 
-    >>> curve_of([{"step": 0, "eval_loss": 2.0}, {"step": 1, "loss": 1.5}, {"step": 1, "eval_loss": 1.0}])["loss"].max()
-    1.5
+    >>> curve = curve_of([{"step": 0, "eval_loss": 2.0}, {"step": 1, "loss": 1.5}, {"step": 1, "eval_loss": 1.0}])
+    >>> curve["validation_loss"].tolist()
+    [2.0, 1.0]
     """
     rows: dict[int, dict[str, float]] = {}
     for logged in history:

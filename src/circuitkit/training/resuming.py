@@ -54,6 +54,8 @@ class Durable(Trainer):
         found = gather_object([checkpoints.last(folder) if is_first() else None])[0]
         if found is not None:
             _check_processes(found)
+            # What was measured before the first step is in the checkpoint's log.
+            self.args.eval_on_start = False
         self.train(resume_from_checkpoint=None if found is None else str(found))
 
     def _run_epoch(self, model: Any, epoch: int, *args: Any, **settings: Any) -> None:
@@ -82,6 +84,17 @@ class Durable(Trainer):
                 self._beside = None
             if is_first():
                 self._prune(folder)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        # Several architectures are saved under other names than their modules have (experts one by one, say), and
+        # transformers' trainer passes over names that it does not find; loading a model knows them.
+        loaded: Any = self.model if model is None else model
+        if self.is_fsdp_enabled or hasattr(loaded, "peft_config"):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+            return
+        widest = max((each.dtype for each in loaded.parameters()), key=lambda dtype: dtype.itemsize)
+        weights = type(loaded).from_pretrained(resume_from_checkpoint, dtype=widest).state_dict()
+        loaded.load_state_dict(weights)
 
     def _get_output_dir(self, trial: Any) -> str:
         return super()._get_output_dir(trial) if self._beside is None else str(self._beside)

@@ -96,6 +96,11 @@ class Sound(Trainer):
             raise TrainingError(spoiled(folder, self.state.global_step + 1, f"the loss is {loss.item():g}"))
         return loss
 
+    def evaluate(self, *args: Any, **settings: Any) -> dict[str, float]:
+        """Transformers' own, which draws random numbers that dropout would draw next: they are put back."""
+        with torch.random.fork_rng(range(torch.cuda.device_count())):
+            return super().evaluate(*args, **settings)
+
 
 def spoiled(folder: Path, step: int, how: str) -> str:
     """What is said of a training that diverged."""
