@@ -370,3 +370,13 @@ def test_an_earlier_checkpoint_is_held_and_gone_on_from_on_any_architecture(tmp_
         assert same(weights(best), weights(half))
     else:
         assert not same(weights(best), weights(half))
+
+
+def test_a_training_in_bfloat16_keeps_weights_in_fp32_and_leaves_the_next_alone(tmp_path):
+    first = ck.train("deductor-5k-base", PAIRS, out=tmp_path / "1", **FAST)
+    narrow = ck.train("deductor-5k-base", PAIRS, out=tmp_path / "2", dtype="bfloat16", **FAST)
+    after = ck.train("deductor-5k-base", PAIRS, out=tmp_path / "3", gradient_checkpointing=True, **FAST)
+    assert {tensor.dtype for tensor in weights(narrow.model).values()} == {torch.float32}
+    difference = (narrow.curve["loss"] - first.curve["loss"]).abs()
+    assert 0 < difference.max() < 0.05
+    assert after.curve["loss"].tolist() == first.curve["loss"].tolist()

@@ -15,7 +15,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 
 from circuitkit.training import checkpoints
 from circuitkit.training.distillation import Teacher
-from circuitkit.training.distributed import Even, any_of_them, on_cpu, processes, share
+from circuitkit.training.distributed import Even, any_of_them, on_cpu, share
 from circuitkit.training.errors import TrainingError
 from circuitkit.training.layout import NO_LOSS, Collator, Rows
 from circuitkit.training.recipe import Every, Recipe
@@ -67,7 +67,7 @@ def shared_arguments(recipe: Recipe, rows: int, folder: Path, *, validated: bool
         "load_best_model_at_end": False,
         "disable_tqdm": True,
         "report_to": "none",
-        "use_cpu": processes() > 1 and on_cpu(),
+        "use_cpu": on_cpu(),
         "log_level": "error",
         "log_level_replica": "error",
         "dataloader_pin_memory": torch.cuda.is_available(),
