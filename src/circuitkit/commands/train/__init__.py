@@ -1,0 +1,95 @@
+"""`circuitkit train MODEL`: a model is trained on a file of examples or on a task, in a folder that it goes on in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from circuitkit.commands.loading import LoadAs, load
+from circuitkit.commands.train.options import From, Settings
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from circuitkit.training import Trained
+
+
+def train(
+    model: str,
+    *,
+    on: From | None = None,
+    preset: str | None = None,
+    settings: Settings | None = None,
+    out: Path = Path("trained"),
+    load_as: LoadAs | None = None,
+) -> None:
+    """Train a model: in full or by a low-rank adapter, some modules frozen, from a larger model, or by reward (GRPO).
+
+    The folder keeps checkpoints, curves and the chosen model, which every other command takes as its MODEL. The same
+    command again goes on where it was cut short, to the same weights. Examples:
+
+    ```
+    circuitkit train deductor-130k-base --task prontoqa/implication_elimination/2 --limit 200 --validation 0.1 \\
+        --learning-rate 1e-3 --max-steps 100 --out mine
+    circuitkit train Qwen/Qwen2.5-0.5B-Instruct --data traces.jsonl --preset elicitation-lora
+    circuitkit train deductor-60k --task prontoqa/implication_elimination/2 --method grpo --judge strict --group 8 \\
+        --batch-size 64 --learning-rate 2e-4 --max-steps 60 --out rewarded
+    circuitkit eval mine/model --task prontoqa/implication_elimination/2 --shots 0
+    ```
+
+    Parameters
+    ----------
+    model
+        An embedded model (deductor-130k-base), a folder, or a hub id.
+    preset
+        Settings of a paper: thresholds, elicitation, elicitation-lora, freeze, thinking-sparks-sft or
+        thinking-sparks-grpo; options that are given are over them.
+    out
+        Folder for checkpoints, the chosen model, the curve (CSV) and its figure (PNG), settings and provenance (JSON).
+    """
+    import circuitkit as ck
+
+    learnt = on or From()
+    data, validation = learnt.examples(), learnt.held_out()
+    chosen = (settings or Settings()).given(preset)
+    loaded = load(model, load_as)
+    teacher = None if learnt.teacher is None else load(learnt.teacher, load_as)
+    trained = ck.train(
+        loaded,
+        data,
+        out=out,
+        preset=preset,
+        validation=validation,
+        teacher=teacher,
+        fields=learnt.parts(),
+        **chosen,
+    )
+    _tell(trained, model)
+
+
+def _tell(trained: Trained, model: str) -> None:
+    n = trained.examples["n"]
+    last = int(trained.curve["step"].max())
+    print(f"{model} on {n} example{'s' * (n != 1)}: {last} steps, {trained.seconds:.0f} s")
+    share = 100 * trained.trainable / trained.total
+    print(f"trained {trained.trainable:,} of {trained.total:,} parameters ({share:.3g} %)")
+    print(_milestones(trained).to_string(index=False, na_rep="", float_format="{:.4g}".format))
+    print(f"step {trained.chosen} is taken, by the rule {trained.rule!r}")
+    print(f"the model is in {trained.folder / 'model'}; checkpoints, curve.csv and loss.png are in {trained.folder}/")
+
+
+def _milestones(trained: Trained) -> pd.DataFrame:
+    """The curve's rows at the start, at the best validation, at the chosen step and at the end."""
+    curve = trained.curve
+    at = {int(curve["step"].iloc[0]): "first", int(curve["step"].iloc[-1]): "last"}
+    for name, best in (("validation_loss", "idxmin"), ("validation_reward", "idxmax")):
+        if name in curve and curve[name].notna().any():
+            at[int(curve.loc[getattr(curve[name], best)(), "step"])] = f"best {name.replace('_', ' ')}"
+    at[trained.chosen] = f"{at[trained.chosen]}, taken" if trained.chosen in at else "taken"
+    columns = [
+        name
+        for name in ("step", "epoch", "loss", "validation_loss", "reward", "validation_reward", "validation_accuracy")
+        if name in curve and curve[name].notna().any()
+    ]
+    rows = curve[curve["step"].isin(at)].drop_duplicates("step", keep="last")
+    return rows[columns].assign(what=rows["step"].map(at))
