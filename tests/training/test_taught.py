@@ -97,6 +97,7 @@ def test_few_right_answers_are_warned_of_and_none_is_an_error(task):
         taught(ck.load("deductor-130k-base"), task.first(8), judge="lenient", progress=False)
 
 
+@pytest.mark.slow
 def test_a_student_learns_from_a_teacher_s_answers(teacher, task, tmp_path):
     held_out = prontoqa.task("implication_elimination", shots=0, n=16, seed=9)
     examples, kept = (taught(teacher, each, progress=False) for each in (task, held_out))
