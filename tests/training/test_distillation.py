@@ -115,9 +115,7 @@ def test_a_loss_of_no_token_is_refused(student, teacher, batch):
 def test_a_teacher_of_another_vocabulary_is_refused_by_a_token_that_differs(student):
     words = [token for token in student.tokenizer.get_vocab() if not token.startswith("<")]
     shuffled = ck.Model(ck.load("deductor-60k").hf, word_tokenizer(words[::-1], 2048), name="shuffled")
-    with pytest.raises(
-        TrainingError, match=r"shuffled has another vocabulary .* \(number \d+ there, number 4 h"
-    ):
+    with pytest.raises(TrainingError, match=r"shuffled has another vocabulary .* \(number \d+ there, number 4 h"):
         check_same_vocabulary(student, shuffled)
     more = ck.Model(ck.load("deductor-60k").hf, word_tokenizer([*words, " cat"], 2048), name="more")
     with pytest.raises(TrainingError, match="tokens differ"):
