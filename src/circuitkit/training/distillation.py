@@ -67,9 +67,7 @@ class Teacher:
         if not 0 <= self.hard <= 1:
             raise TrainingError(f"the share of the hard loss is {self.hard}: give a number from 0 to 1")
         if self.hard == 1:
-            raise TrainingError(
-                "with a hard share of 1 nothing comes from the teacher: train by supervised instead"
-            )
+            raise TrainingError("with a hard share of 1 nothing comes from the teacher: train by supervised instead")
 
     def ready(self, student: Model) -> None:
         """Put the teacher on the student's device, in eval mode and frozen, where the two share a vocabulary.
