@@ -51,8 +51,8 @@ def main(
     max_new_tokens: int = 29_000,
     limit: int | None = None,
     device_batch_size: int = 1,
-    rates: tuple[float, ...] = (1e-5,),
-    lora_rates: tuple[float, ...] = (1e-3,),
+    rates: tuple[float, ...] = (),
+    lora_rates: tuple[float, ...] = (),
     steps: int | None = None,
     examples: tuple[int, ...] = (),
     trainings: int | None = None,
@@ -84,9 +84,10 @@ def main(
     device_batch_size
         Examples that go through a model of --models at once.
     rates
-        Learning rates of full fine-tuning for --models; where there are several, the validation loss chooses.
+        Learning rates of full fine-tuning, where not the preset's (with --models: the paper's 1e-5). Where there are
+        several, the validation loss chooses, for each size.
     lora_rates
-        The same for rank-1 LoRA.
+        The same for rank-1 LoRA (with --models: 1e-3).
     steps
         Steps of a training, at most, where not the preset's.
     examples
@@ -108,13 +109,13 @@ def main(
     if not models:
         if data is not None:
             raise SystemExit("--data teaches the models of --models: name them, or leave it out")
-        family_study(out, preset, changed, workers).run(seed)
+        family_study(out, preset, changed, workers, rates, lora_rates).run(seed)
         return
     if data is None:
         raise SystemExit("--models are taught --data: name traces, such as simplescaling/s1K-1.1")
     study = hub_study(
         out, models, data, task, changed, workers,
-        rates={"full": rates, "lora": lora_rates}, max_new_tokens=max_new_tokens, limit=limit,
+        rates={"full": rates or (1e-5,), "lora": lora_rates or (1e-3,)}, max_new_tokens=max_new_tokens, limit=limit,
         device_batch_size=device_batch_size,
     )  # fmt: skip
     study.run(seed)

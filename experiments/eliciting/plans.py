@@ -24,9 +24,17 @@ PLANS = {"small": (SMALL, SIZES[1:4], Questions(n=20)), "full": (FULL, SIZES, Qu
 JUDGED = {"headline": "proofs found", "strict": "proofs strictly right"}
 
 
-def family_study(out: Path, preset: str, changed: Mapping[str, Any], workers: int | None) -> Study:
-    """The study of the embedded family, by one of its presets."""
+def family_study(
+    out: Path,
+    preset: str,
+    changed: Mapping[str, Any],
+    workers: int | None,
+    rates: tuple[float, ...] = (),
+    lora_rates: tuple[float, ...] = (),
+) -> Study:
+    """The study of the embedded family, by one of its presets, at the preset's learning rates or at others."""
     plan, sizes, asked = PLANS[preset]
+    plan = replace(plan, rates={"full": rates or plan.rates["full"], "lora": lora_rates or plan.rates["lora"]})
     twins = [Twins(size, f"deductor-{size}-base", f"deductor-{size}-reason") for size in sizes]
     return Study(twins, Proofs(), asked, replace(plan, **changed), JUDGED, out, workers)
 
