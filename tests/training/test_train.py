@@ -47,7 +47,10 @@ def by_hand(model: ck.Model, recipe: Recipe, rates: list[float]) -> list[float]:
     """AdamW on the mean over a step's tokens, written out; the model is changed in place."""
     rows = layout.rows_of(PAIRS, recipe, model.tokenizer, model.context)
     order = distributed.Order(len(rows), recipe.seed)
-    optimizer = torch.optim.AdamW(model.hf.parameters(), betas=recipe.betas, weight_decay=recipe.weight_decay)
+    matrices = [each for each in model.hf.parameters() if each.ndim > 1]
+    others = [each for each in model.hf.parameters() if each.ndim <= 1]
+    groups = [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, betas=recipe.betas)
     losses, model_is = [], model.hf.train()
     for epoch in range(math.ceil(len(rates) / math.ceil(len(rows) / recipe.batch_size))):
         order.set_epoch(epoch)
@@ -55,7 +58,8 @@ def by_hand(model: ck.Model, recipe: Recipe, rates: list[float]) -> list[float]:
         for at in range(0, len(numbers), recipe.batch_size):
             if len(losses) == len(rates):
                 break
-            optimizer.param_groups[0]["lr"] = rates[len(losses)]
+            for group in optimizer.param_groups:
+                group["lr"] = rates[len(losses)]
             found = [token_losses(model, rows[number]) for number in numbers[at : at + recipe.batch_size]]
             loss = torch.cat(found).mean()
             optimizer.zero_grad()
@@ -69,10 +73,11 @@ def by_hand(model: ck.Model, recipe: Recipe, rates: list[float]) -> list[float]:
 
 @pytest.mark.parametrize("loss_on", ["everything", "question", "chain"])
 def test_the_losses_and_weights_are_those_of_a_loop_by_hand(tmp_path, loss_on):
-    recipe = Recipe(learning_rate=3e-3, batch_size=5, loss_on=loss_on, betas=(0.8, 0.99), clip=0.5)
+    recipe = Recipe(learning_rate=3e-3, batch_size=5, loss_on=loss_on, betas=(0.8, 0.99), clip=0.5, weight_decay=5.0)
     model, hand = ck.load("deductor-5k-base"), ck.load("deductor-5k-base")
     losses = by_hand(hand, recipe, rates=[3e-3 * (1 - step / 8) for step in range(8)])
     settings = {"learning_rate": 3e-3, "batch_size": 5, "betas": (0.8, 0.99), "clip": 0.5, "max_steps": 8}
+    settings["weight_decay"] = 5.0
     trained = ck.train(model, PAIRS, out=tmp_path, loss_on=loss_on, schedule="linear", progress=False, **settings)
     assert trained.curve["loss"].tolist() == pytest.approx(losses, abs=1e-5)
     for name, tensor in weights(hand).items():
@@ -80,9 +85,9 @@ def test_the_losses_and_weights_are_those_of_a_loop_by_hand(tmp_path, loss_on):
     assert not model.hf.training
 
 
-def test_weight_decay_is_on_matrices_and_a_cosine_falls_after_a_warm_up(tmp_path):
+def test_a_cosine_falls_after_a_warm_up(tmp_path):
     model = ck.load("deductor-5k-base")
-    settings = {"warmup": 0.25, "schedule": "cosine", "weight_decay": 0.1, "max_steps": 8, "learning_rate": 1e-3}
+    settings = {"warmup": 0.25, "schedule": "cosine", "max_steps": 8, "learning_rate": 1e-3}
     trained = ck.train(model, PAIRS, out=tmp_path, progress=False, **settings)
     wanted = [0, 0.5, *(0.5 * (1 + math.cos(math.pi * step / 6)) for step in range(6))]
     assert trained.curve["learning_rate"].tolist() == pytest.approx([1e-3 * each for each in wanted], abs=1e-9)
@@ -315,6 +320,31 @@ def test_what_cannot_be_trained_is_told(tmp_path):
         ck.train(model, PAIRS, out=tmp_path, layers=(7,), **FAST)
     with pytest.raises(TrainingError, match="compares validation losses, and none"):
         ck.train(model, PAIRS, out=tmp_path / "rule", rule="best", **FAST)
+
+
+def test_answers_are_not_left_out_unless_that_is_said(tmp_path):
+    answered = [Example(each.question, each.chain, "yes") for each in PAIRS]
+    with pytest.raises(TrainingError, match=r"24 of 24 examples have an answer .* no place for"):
+        ck.train("deductor-5k-base", answered, out=tmp_path / "1", **FAST)
+    how = {**FAST, "max_steps": 1}
+    assert ck.train("deductor-5k-base", answered, out=tmp_path / "2", template="{question} {chain}", **how).chosen == 1
+
+
+def test_a_step_without_any_loss_is_no_divergence(tmp_path):
+    settings = {"layout": "pack", "context": 8, "batch_size": 1, "max_steps": 12, "learning_rate": 1e-4}
+    curve = ck.train("deductor-5k-base", PAIRS, out=tmp_path, progress=False, **settings).curve
+    assert (curve["loss"] == 0).any() and (curve["loss"] > 0).any()
+
+
+def test_an_adapter_on_tied_weights_is_refused(tmp_path):
+    with pytest.raises(TrainingError, match="embeds and unembeds"):
+        ck.train("deductor-5k-base", PAIRS, out=tmp_path, lora=LoRA(1, roles=("embed", "lm_head")), **FAST)
+
+
+def test_weights_in_which_steps_round_away_are_warned_of(tmp_path):
+    model = ck.load("deductor-5k-base", dtype=torch.bfloat16)
+    with pytest.warns(UserWarning, match="trained are bfloat16, in which most small steps round away"):
+        ck.train(model, PAIRS, out=tmp_path, **{**FAST, "max_steps": 1})
 
 
 def test_an_unfinished_folder_is_not_loaded(tmp_path):

@@ -110,7 +110,8 @@ class Teacher:
         soft = divergences(ours, taught, self.temperature).sum()
         hard = F.cross_entropy(_of_tokens(logits)[counts].float(), labels[counts], reduction="sum")
         total = (1 - self.hard) * soft + self.hard * hard
-        return total / (counts.sum() if n_tokens is None else n_tokens)
+        # A step of packed rows may have no token that carries a loss.
+        return total / (counts.sum() if n_tokens is None else max(n_tokens, 1))
 
 
 def _of_tokens(logits: Tensor, width: int | None = None) -> Float[Tensor, "token vocab"]:

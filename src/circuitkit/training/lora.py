@@ -85,6 +85,11 @@ def targets(model: Model, lora: LoRA, layers: tuple[int, ...] | None = None) -> 
         names = roles.chosen(model, lora.roles, layers)
     except (RoleError, SiteError) as error:
         raise TrainingError(str(error)) from error
+    if tied := next((name for name in names if {"embed", "lm_head"} <= {*roles.parameters(model)[name]}), None):
+        raise TrainingError(
+            f"{tied} of {model.name} embeds and unembeds: an adapter would learn one of the two, and merging it would "
+            "change both; leave embed and lm_head out"
+        )
     modules = list(dict.fromkeys(name.removesuffix(".weight") for name in names if name.endswith(".weight")))
     tensors = [name for name in names if not name.endswith((".weight", ".bias", "_bias"))]
     if not modules and not tensors:

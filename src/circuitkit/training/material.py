@@ -89,12 +89,15 @@ class Supervised:
         teacher: Model | str | Path | None,
         fields: Mapping[str, str] | None,
     ) -> None:
-        if recipe.template is None and recipe.text == "plain":
+        defaulted = recipe.template is None
+        if defaulted and recipe.text == "plain":
             # A task's question ends where the answer is to begin.
             recipe = recipe.but(template=template.TASK if isinstance(data, Task) else template.PLAIN)
         self.recipe = recipe
         self._model = model
         examples = examples_of(data, fields)
+        if defaulted:
+            _check_answers(examples)
         held_out: tuple[Example, ...] = ()
         if isinstance(validation, float | int):
             examples, held_out = divided(examples, validation, recipe.seed)
@@ -127,6 +130,15 @@ class Supervised:
 
     def release(self, trainer: Any) -> None:
         """Nothing is put on a model."""
+
+
+def _check_answers(examples: Sequence[Example]) -> None:
+    """Refuse to leave answers out that nobody said are to be left out."""
+    if answered := sum(bool(example.answer.strip()) for example in examples):
+        raise TrainingError(
+            f"{answered} of {len(examples)} examples have an answer apart from their chain, which the default template "
+            "has no place for: give a template with {answer}, or one without it to leave answers out"
+        )
 
 
 def _ready(teacher: Model | str | Path | None, model: Model, recipe: Recipe) -> Teacher | None:

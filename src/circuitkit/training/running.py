@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import shutil
 import time
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -118,9 +119,21 @@ def _check(model: Model, stuff: Material) -> None:
     if recipe.lora is not None:
         lora.targets(model, recipe.lora, recipe.layers)
     else:
-        freezing.trained_names(model, recipe)
+        names = freezing.trained_names(model, recipe)
+        _warn_of_narrow_weights(model, names)
     shared_arguments(recipe, stuff.rows, Path(outcome.CHECKPOINTS), validated=stuff.validated)
     rules.choose([1], [0.0 if stuff.validated else None], recipe.rule or "last", recipe.margin)
+
+
+def _warn_of_narrow_weights(model: Model, names: set[str]) -> None:
+    """Say that steps round away in 16 bits: a weight of bfloat16 moves by 1/256 of itself or not at all."""
+    dtypes = {str(each.dtype) for name, each in model.anatomy.root.named_parameters() if name in names}
+    if narrow := sorted(dtypes & {"torch.bfloat16", "torch.float16"}):
+        warnings.warn(
+            f"the weights of {model.name} that are trained are {narrow[0].removeprefix('torch.')}, in which most small "
+            "steps round away: ck.load(…, dtype=torch.float32), and dtype='bfloat16' here computes in it all the same",
+            stacklevel=4,
+        )
 
 
 @contextmanager

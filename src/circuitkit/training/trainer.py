@@ -196,4 +196,6 @@ def cross_entropy(
     total = functional.cross_entropy(
         logits[:, :-1].reshape(-1, logits.shape[-1]).float(), coming, ignore_index=NO_LOSS, reduction="sum"
     )
-    return total / ((coming != NO_LOSS).sum() if n_tokens is None else n_tokens)
+    n_tokens = (coming != NO_LOSS).sum() if n_tokens is None else n_tokens
+    # A step of packed rows may have no token that carries a loss: there is nothing to learn in it.
+    return total / max(n_tokens, 1)
