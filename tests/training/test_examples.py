@@ -149,6 +149,14 @@ def test_epochs_over_a_preset_of_steps_count():
         ({"pack_examples": 0}, "pack_examples is 0"),
         ({"log_every": 0}, "log_every is 0"),
         ({"weight_decay": -1}, "weight_decay is -1"),
+        ({"betas": (0.9, 1.0)}, "betas are"),
+        ({"betas": (0.9,)}, "betas are"),
+        ({"batch_size": "4"}, "batch_size is '4': give a whole number"),
+        ({"max_steps": 2.5}, "max_steps is 2.5: give a whole number"),
+        ({"learning_rate": "1e-3"}, "learning_rate is '1e-3': give a number"),
+        ({"lora": {"rnk": 1}}, "a LoRA has no setting 'rnk'"),
+        ({"judge": "strict"}, "judge is of method='grpo', and the method is 'supervised'"),
+        ({"method": "grpo", "hard": 0.5}, "hard is of method='distil'"),
     ],
 )
 def test_settings_out_of_range(settings, told):

@@ -18,6 +18,23 @@ Layout = Literal["pad", "pack"]
 Text = Literal["plain", "chat"]
 Every = int | Literal["epoch"]
 
+_BETAS = (0.9, 0.999)
+_OF_METHOD: Mapping[str, tuple[str, ...]] = {
+    "distil": ("hard",),
+    "grpo": (
+        "group",
+        "judge",
+        "partial",
+        "beta",
+        "max_new_tokens",
+        "shots",
+        "updates",
+        "clip_ratio",
+        "scale_rewards",
+        "patience",
+    ),
+}
+
 
 @dataclass(frozen=True)
 class LoRA:
@@ -116,7 +133,7 @@ class Recipe:
     schedule: Schedule = "linear"
     warmup: float = 0.0
     weight_decay: float = 0.0
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[float, float] = _BETAS
     clip: float = 1.0
     loss_on: Part = "chain"
     layout: Layout = "pad"
@@ -158,6 +175,8 @@ class Recipe:
         if isinstance(self.lora, int):
             set_to(self, "lora", LoRA(self.lora))
         elif isinstance(self.lora, Mapping):
+            if unknown := self.lora.keys() - {each.name for each in dataclasses.fields(LoRA)}:
+                raise TrainingError(f"a LoRA has no setting {sorted(unknown)[0]!r}")
             set_to(self, "lora", LoRA(**self.lora))
         if self.train is not None:
             set_to(self, "train", _words(self.train))
@@ -166,6 +185,8 @@ class Recipe:
         if self.layers is not None:
             set_to(self, "layers", (self.layers,) if isinstance(self.layers, int) else tuple(self.layers))
         self._check_choices()
+        self._check_used()
+        self._check_numbers()
         self._check_ranges()
         rules.check(self.rule or "last", self.margin)
 
@@ -188,6 +209,24 @@ class Recipe:
             raise TrainingError(
                 "an adapter freezes the model's own weights: name its roles in lora, and leave out train"
             )
+
+    def _check_used(self) -> None:
+        """Refuse what the method would pass over."""
+        for method, names in _OF_METHOD.items():
+            for name in names:
+                if method != self.method and getattr(self, name) != _default(name):
+                    raise TrainingError(f"{name} is of method={method!r}, and the method is {self.method!r}")
+
+    def _check_numbers(self) -> None:
+        for each in dataclasses.fields(self):
+            value, kind = getattr(self, each.name), str(each.type)
+            if value is None or not kind.startswith(("int", "float", "Every")):
+                continue
+            if kind.startswith("Every") and isinstance(value, str):
+                continue
+            whole = kind.startswith(("int", "Every"))
+            if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
+                raise TrainingError(f"{each.name} is {value!r}: give a {'whole ' if whole else ''}number")
 
     def _check_ranges(self) -> None:
         over_zero = {"learning_rate": self.learning_rate, "epochs": self.epochs, "temperature": self.temperature}
@@ -215,6 +254,8 @@ class Recipe:
         for name, value in {**shares, "the larger of betas": max(self.betas)}.items():
             if not 0 <= value <= 1:
                 raise TrainingError(f"{name} is {value}: give a share from 0 to 1")
+        if len(self.betas) != len(_BETAS) or max(self.betas) == 1:
+            raise TrainingError(f"betas are {self.betas}: give two numbers from 0 to below 1")
         for name in ("weight_decay", "clip", "beta"):
             if not getattr(self, name) >= 0:
                 raise TrainingError(f"{name} is {getattr(self, name)}: give 0 or more")
@@ -248,6 +289,11 @@ class Recipe:
         """
         told = dataclasses.asdict(self)
         return {name: list(value) if isinstance(value, tuple) else value for name, value in told.items()}
+
+
+def _default(name: str) -> Any:
+    each = next(each for each in dataclasses.fields(Recipe) if each.name == name)
+    return each.default if each.default is not dataclasses.MISSING else {}
 
 
 def _words(words: str | Sequence[str]) -> tuple[str, ...]:
