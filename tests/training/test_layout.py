@@ -164,6 +164,13 @@ def test_a_reply_is_found_in_a_chat_without_generation_markers():
     assert f"think\n{CHAIN}\n<|im_start|>answer\n{ANSWER}" in of_text.text[of_text.chain :]
 
 
+def test_a_reply_that_the_chat_ends_itself_is_not_ended_again():
+    tokenizer = chat_tokenizer(CHATML.replace("<|im_end|>", "</s>"))
+    ids = rows([EXAMPLE], tokenizer, text="chat")[0]["input_ids"]
+    assert tokenizer.decode(ids).endswith(f"{CHAIN}</s>\n")
+    assert rows([EXAMPLE], chat_tokenizer(CHATML), text="chat")[0]["input_ids"][-1] == tokenizer.eos_token_id
+
+
 def test_a_reply_that_repeats_the_question_is_found_behind_it():
     echo = Example(CHAIN, CHAIN)
     found = template.passages([echo], Recipe(text="chat"), chat_tokenizer(CHATML))[0]

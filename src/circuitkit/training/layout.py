@@ -120,7 +120,9 @@ def _row(passage: Passage, encoded: tuple[list[int], list[int]], recipe: Recipe,
         eos = tokenizer.eos_token_id
         if eos is None:
             raise TrainingError("this tokenizer has no end-of-sequence token: give end=False, or set its eos_token")
-        if not ids or ids[-1] != eos:
+        # A chat template may end the reply by this token itself, and write a line end behind it.
+        turn = [token for token, end in zip(ids, ends, strict=True) if recipe.text == "chat" and end > passage.chain]
+        if eos not in (turn or ids[-1:]):
             ids, ends = [*ids, eos], [*ends, len(passage.text)]
     carrying = _carrying(passage, recipe, ends)
     labels = [token if carries else NO_LOSS for token, carries in zip(ids, carrying, strict=True)]
