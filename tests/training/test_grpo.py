@@ -261,5 +261,8 @@ def test_data_that_nothing_judges_and_questions_on_both_sides_are_refused(task, 
         ck.train(NAME, [{"question": "Q", "chain": "A"}], out=tmp_path, **SMALL)
     with pytest.raises(TrainingError, match="2 of 2 validation questions are trained on"):
         ck.train(NAME, task.first(40), validation=task.first(2), out=tmp_path, **SMALL)
+    twice = replace(task, items=tuple(replace(task.items[0], key=str(key)) for key in range(8)))
+    with pytest.raises(TrainingError, match="2 of 2 validation questions are trained on"):
+        ck.train(NAME, twice, validation=0.25, out=tmp_path, **SMALL)
     with pytest.raises(TrainingError, match="a teacher is of method='distil'"):
         ck.train(NAME, task.first(40), teacher="deductor-1m", out=tmp_path, **SMALL)

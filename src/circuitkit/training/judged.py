@@ -108,6 +108,7 @@ def _tasks(data: Data, validation: Data | float | None, recipe: Recipe) -> tuple
         return task, None
     if isinstance(validation, float | int):
         trained, kept = divided(_questions(task), validation, recipe.seed)
+        check_apart(trained, kept)
         return task.only([each.key for each in trained]), task.only([each.key for each in kept])
     held_out = _task(validation, "validation")
     check_apart(_questions(task), _questions(held_out))
