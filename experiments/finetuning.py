@@ -151,6 +151,7 @@ def study(plan: Plan, running: Running, started: float) -> None:
     drawn: dict[str, Figure] = {
         "before_after": figures.before_after(found["accuracy"]),
         "confound": figures.confound(found["confound"]),
+        "decodings": figures.decodings(found["confound"]),
         "losses": losses(trained, plan.seeds[0]),
     }
     said = {

@@ -67,13 +67,30 @@ def confound(table: pd.DataFrame) -> Figure:
                 axes.vlines(at, 0, values, color=colour, linewidth=1, alpha=0.5)
             axes.set_xticks(range(len(ways)), labels, fontsize=7)
             axes.set(
-                title=f"{name}: {rule.replace('_', ' ')}", ylim=(-3, 103), xlabel="decoding, separator before “A:”"
+                title=f"{name}:\n{rule.replace('_', ' ')}", ylim=(-3, 103), xlabel="decoding, separator before “A:”"
             )
             axes.title.set_fontsize(8)
         row[0].set_ylabel(PER_CENT)
     return _finished(
         figure, list(panels.flat), "Fine-tuned models asked with no exemplars: decoding, separator and judge", told=""
     )
+
+
+def decodings(table: pd.DataFrame) -> Figure:
+    """Draw tuned models' accuracy by rule under both decodings: a panel a model; open marks are strict shares."""
+    kept = table[(table["training"] == "all") & (table["shots"] == 0) & (table["separator"] == "published")]
+    names = list(kept["model"].unique())
+    figure, panels = _panels(len(names), columns=3)
+    for axes, name in zip(panels, names, strict=True):
+        for place, (decoding, label) in enumerate({"clean": "greedy", "paper": "as published"}.items()):
+            rows = kept[(kept["model"] == name) & (kept["decoding"] == decoding)].set_index("rule")
+            colour, marker = LOOKS[place]
+            at = _places(rows.index, place, 2)
+            axes.plot(at, 100 * rows["headline"], marker, color=colour, label=label, markersize=6)
+            axes.plot(at, 100 * rows["strict"], marker, color=colour, markerfacecolor="none", markersize=9)
+        _rules(axes, name)
+    title = "Fine-tuned models with no exemplars, decoded in two ways; open mark: strict share"
+    return _finished(figure, panels, title, told="")
 
 
 def transfer(table: pd.DataFrame, judge: str = "headline") -> Figure:

@@ -141,16 +141,25 @@ def starts(plan: Plan, out: Path) -> dict[str, Start]:
 
 def trainings(plan: Plan, begun: Mapping[str, Start]) -> list[Job]:
     """The published training of each model; and where rules are left out, those on proofs of all rules or of fewer."""
-    jobs = []
-    for model, start in begun.items():
-        for seed in plan.seeds:
-            data = Data(seed=seed, trials=plan.trials, duplicates=plan.duplicates)
-            jobs.append(Job(model, "all", seed, start.weights, data, plan.rated(plan.tuning, start.parameters)))
-        for seed in plan.transfer_seeds if model in plan.transfer else ():
-            whole = Data(seed=seed, trials=plan.trials, duplicates=plan.duplicates)
-            chosen = {"proofs of all": whole}
-            chosen |= {f"proofs without {rule}": replace(whole, rules=others(rule)) for rule in RULES}
-            chosen["proofs without words"] = replace(whole, withheld=plan.withheld)
+    jobs = [
+        Job(
+            model,
+            "all",
+            seed,
+            start.weights,
+            Data(seed=seed, trials=plan.trials, duplicates=plan.duplicates),
+            plan.rated(plan.tuning, start.parameters),
+        )
+        for model, start in begun.items()
+        for seed in plan.seeds
+    ]
+    for seed in plan.transfer_seeds:
+        whole = Data(seed=seed, trials=plan.trials, duplicates=plan.duplicates)
+        chosen = {"proofs of all": whole}
+        chosen |= {f"proofs without {rule}": replace(whole, rules=others(rule)) for rule in RULES}
+        chosen["proofs without words"] = replace(whole, withheld=plan.withheld)
+        for model in plan.transfer:
+            start = begun[model]
             how = plan.rated(plan.transferring_of.get(model, plan.transferring), start.parameters)
             jobs += [Job(model, name, seed, start.weights, data, how) for name, data in chosen.items()]
     return jobs
