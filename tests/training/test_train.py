@@ -344,7 +344,11 @@ def test_an_adapter_on_tied_weights_is_refused(tmp_path):
 def test_weights_in_which_steps_round_away_are_warned_of(tmp_path):
     model = ck.load("deductor-5k-base", dtype=torch.bfloat16)
     with pytest.warns(UserWarning, match="trained are bfloat16, in which most small steps round away"):
-        ck.train(model, PAIRS, out=tmp_path, **{**FAST, "max_steps": 1})
+        ck.train(model, PAIRS, out=tmp_path / "1", **{**FAST, "max_steps": 1})
+    model.hf.save_pretrained(tmp_path / "narrow")
+    model.tokenizer.save_pretrained(tmp_path / "narrow")
+    named = ck.train(tmp_path / "narrow", PAIRS, out=tmp_path / "2", **{**FAST, "max_steps": 1})
+    assert {tensor.dtype for tensor in weights(named.model).values()} == {torch.float32}
 
 
 def test_an_unfinished_folder_is_not_loaded(tmp_path):

@@ -51,7 +51,7 @@ def train(
 
     Args:
         model: trained in place, also where it is a `Model`: at the end it holds the chosen checkpoint, in eval mode.
-            It is moved to a GPU if there is one.
+            It is moved to a GPU if there is one. A name is loaded in fp32, or as it is stored for an adapter.
         data: a .jsonl file, examples, mappings, or a task; see `circuitkit.training.examples_of`. With
             `method="grpo"`, a task.
         out: the folder.
@@ -78,7 +78,7 @@ def train(
     from circuitkit.training.distributed import agree
 
     out = Path(out)
-    model = model if isinstance(model, Model) else load(model)
+    model = model if isinstance(model, Model) else _loaded(model, recipe)
     _check_free(model)
     with _own_chance():
         stuff = material.of(model, data, validation, recipe, teacher=teacher, fields=fields, progress=progress)
@@ -88,6 +88,11 @@ def train(
             # No process goes on to read what the first has not written yet.
             agree()
             return found
+
+
+def _loaded(name: str | Path, recipe: Recipe) -> Model:
+    """A model whose weights are of a precision in which they can be trained; those beside an adapter stay frozen."""
+    return load(name) if recipe.lora else load(name, dtype="float32")
 
 
 def _check_installed() -> None:
