@@ -62,10 +62,7 @@ def test_a_study_is_written_whole_and_goes_on_where_it_was(tmp_path: Path) -> No
 
 def test_the_published_study_says_what_it_lacks(tmp_path: Path) -> None:
     told = run("--out", str(tmp_path), "--published", "--draws", "19").stdout
-    assert (
-        "Not judged: CIRCUITKIT_DATA names no folder" in told
-        and "all (24 models): Spearman 0.13 (p = 0.54" in told
-    )
+    assert "Not judged: CIRCUITKIT_DATA names no folder" in told and "all (24 models): Spearman 0.13 (p = 0.54" in told
     table = pd.read_csv(tmp_path / "thresholds.csv").set_index("task")
     assert len(table) == 10 and 1.5e9 < table.loc["CommonsenseQA", "breakpoint"] < 1.6e9
 
