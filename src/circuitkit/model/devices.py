@@ -52,6 +52,6 @@ def weight_of(module: nn.Module, name: str = "weight") -> Tensor | None:
 
 
 def _brought(module: nn.Module) -> Any:
-    from accelerate.utils import align_module_device  # type: ignore[import-untyped]  # it has no types
+    from accelerate.utils import align_module_device
 
     return align_module_device(module)
