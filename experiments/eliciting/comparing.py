@@ -35,6 +35,7 @@ MEASURES = {
 }
 """Of each trained model, a number each; what they are called in tables and what they mean."""
 _LARGEST = 8  # sizes whose permutations are counted in full
+_SHUFFLES = 10_000  # of more sizes
 
 
 class Read(Protocol):
@@ -143,7 +144,7 @@ def _measured(name: str, table: pd.DataFrame) -> dict[str, Any]:
         "sizes": len(table),
         "correlation": rho,
         "p": p,
-        "smallest_p": 2 / factorial(len(table)),
+        "smallest_p": 2 / (factorial(len(table)) if len(table) <= _LARGEST else _SHUFFLES + 1),
         "correlation_with_size": with_size,
         "p_with_size": p_size,
         "sizes_that_gain": int(gains.sum()),
@@ -175,8 +176,10 @@ def sentence(found: pd.DataFrame) -> str:
             f"{most['correlation']:+.2f}, p = {most['p']:.2g} alone, {most['p_corrected']:.2g} corrected)."
         )
     else:
-        said = f"Over {n} sizes nothing can be held against the gain: they are too few, or it is the same at all."
-    said += f" With {n} sizes p cannot be under {smallest:.2g}, or {len(known) * smallest:.2g} corrected."
+        said = f"Over {n} sizes nothing can be held against the gain: they are too few, or it is the same for all."
+    if len(known):
+        corrected = min(1.0, len(known) * smallest)
+        said += f" With {n} sizes p cannot be under {smallest:.2g}, or {corrected:.2g} corrected."
     return said.replace("-", "−")
 
 
@@ -185,7 +188,7 @@ def rank_correlation(one: NDArray[np.float64], other: NDArray[np.float64]) -> tu
     if len(one) < 3 or np.ptp(one) == 0 or np.ptp(other) == 0:
         return float("nan"), float("nan")
     ranks = stats.rankdata(one), stats.rankdata(other)
-    draws = np.inf if len(one) <= _LARGEST else 10_000
+    draws = np.inf if len(one) <= _LARGEST else _SHUFFLES
     found = stats.permutation_test(
         (ranks[0],),
         lambda shuffled: np.corrcoef(shuffled, ranks[1])[0, 1],

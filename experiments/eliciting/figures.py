@@ -17,8 +17,9 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
-LOOKS = (("#0072b2", "o"), ("#d55e00", "s"), ("#009e73", "^"), ("#cc79a7", "D"), ("#e69f00", "v"), ("#000000", "P"))
-"""Okabe and Ito's palette: a colour and a mark a size, in the order of sizes."""
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#000000")
+"""Okabe and Ito's palette, a colour a size, in the order of sizes."""
+MARKS = "os^DvP"
 TRAININGS = {
     "none": ("base", "0.75", ""),
     "full": ("full fine-tuning", "#0072b2", "//"),
@@ -30,7 +31,9 @@ _CHANCE = "#d55e00"
 
 def looks(frame: pd.DataFrame) -> dict[str, tuple[str, str]]:
     """Each size's colour and mark, in the table's order."""
-    return dict(zip(dict.fromkeys(frame["size"]), LOOKS, strict=False))
+    n = len(COLOURS)
+    # From the seventh size on colours come again, with other marks.
+    return {size: (COLOURS[at % n], MARKS[(at + at // n) % n]) for at, size in enumerate(dict.fromkeys(frame["size"]))}
 
 
 def counts(frame: pd.DataFrame) -> list[int]:
@@ -88,7 +91,9 @@ def _marked(
     colour, mark, line = look
     value = rows["recovered"].to_numpy(dtype=np.float64)
     axes.plot(x, value, line, color=colour, linewidth=1.3)
-    axes.vlines(x, rows["low"], rows["high"], color=colour, linewidth=1.0, alpha=0.7)
+    # An end that lies infinitely far off is drawn to the edge.
+    low, high = (rows[end].clip(*limits) for end in ("low", "high"))
+    axes.vlines(x, low, high, color=colour, linewidth=1.0, alpha=0.7)
     seen = (value >= limits[0]) & (value <= limits[1])
     axes.plot(x[seen], value[seen], mark, color=colour, markersize=5, zorder=3)
     for place, far in zip(x[~seen], value[~seen], strict=True):
@@ -165,7 +170,7 @@ def bars(frame: pd.DataFrame, chance: Mapping[str, float]) -> Figure:
         Patch(facecolor=colour, hatch=hatch, edgecolor="white", label=names[key])
         for key, (_, colour, hatch) in TRAININGS.items()
     ]
-    notes.append(Line2D([], [], color="black", linewidth=1, label="± standard error over seeds"))
+    notes.append(Line2D([], [], color="black", linewidth=1, label=_errors(frame)))
     notes += _chance_note(chance)
     figure.legend(handles=notes, loc="outside lower center", ncols=len(notes), frameon=False, fontsize=8)
     return figure
@@ -190,7 +195,7 @@ def every_accuracy(frame: pd.DataFrame, chance: Mapping[str, float]) -> Figure:
         Line2D([], [], color="0.25", linestyle=":", label="base"),
         Line2D([], [], color="0.3", marker="o", label="full fine-tuning"),
         Line2D([], [], color="0.3", marker="o", markerfacecolor="white", linestyle="", label="rank-1 LoRA"),
-        Patch(color="0.85", label="± standard error over seeds"),
+        Patch(color="0.85", label=_errors(frame)),
         *_chance_note(chance),
     ]
     figure.legend(handles=notes, loc="outside lower center", ncols=len(notes), frameon=False, fontsize=8)
@@ -213,6 +218,14 @@ def _of_size(axes: Axes, rows: pd.DataFrame, look: tuple[str, str], numbers: lis
     labels = [*map(str, numbers), "LoRA"]
     axes.set_xticks([*range(len(numbers)), len(numbers) + 0.2], labels, rotation=60, fontsize=8)
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def _errors(frame: pd.DataFrame) -> str:
+    """What the standard errors are over: of a base or skyline that answered once, greedily, over items."""
+    ends = frame[frame["training"].isin(["none", "distilled"])]
+    if "runs" in ends and (ends["runs"] == 1).all():
+        return "± standard error (base and skyline over items, trained over seeds)"
+    return "± standard error over seeds"
 
 
 def _draw_chance(axes: Axes, chance: float | None) -> None:

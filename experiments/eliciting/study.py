@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import pandas as pd
 from statsmodels.stats.multitest import multipletests
 
@@ -138,7 +139,7 @@ class Study:
                 frame.assign(training=method, learning_rate=rate) for rate, frame in zip(rates, tried_here, strict=True)
             ]
         found = pd.concat(rows, ignore_index=True)
-        best = found.fillna({"lowest": 0.0}).groupby(["size", "training"])["lowest"].idxmin()
+        best = found.fillna({"lowest": np.inf}).groupby(["size", "training"])["lowest"].idxmin()
         return found.assign(chosen=found.index.isin(best))
 
     def _tried(self, method: Method, rate: float) -> pd.DataFrame:

@@ -40,7 +40,8 @@ class Group:
     Attributes:
         size, benchmark, training, examples: which.
         base, skyline: verdicts `[item]`, the mean over runs where tokens were drawn.
-        trained: verdicts `[run, item]`; each seed's runs, one after the other.
+        trained: verdicts `[run, item]`: a run a training, the mean over its runs where tokens were drawn; of one
+            training alone, its drawn runs, whose spread is then of draws and not of trainings.
         frame: the cells' rows, a row a seed.
     """
 
@@ -61,7 +62,8 @@ def groups_of(judged: pd.DataFrame, trained: pd.DataFrame, benchmarks: Mapping[s
         found = [verdicts(each) for each in frame["right"]]
         for judge, benchmark in benchmarks.items():
             base, skyline = (ends[size, role][judge].mean(0) for role in ("base", "skyline"))
-            runs = np.concatenate([each[judge] for each in found])
+            # Draws of one training are no trainings of their own: as such they would narrow every interval.
+            runs = np.stack([each[judge].mean(0) for each in found]) if len(found) > 1 else found[0][judge]
             yield Group(size, benchmark, training, int(examples), base, skyline, runs, frame)
 
 
@@ -88,9 +90,9 @@ def _ends(judged: pd.DataFrame, benchmarks: Mapping[str, str]) -> pd.DataFrame:
             training = {"base": "none", "skyline": "distilled"}[row["role"]]
             # One greedy run has no seeds: its error is that of its items.
             error = right.mean(1).std(ddof=1) / np.sqrt(len(right)) if len(right) > 1 else _binomial(right[0])
-            told = {name: row[name] for name in ("size", "parameters", "truncated", "unparseable")}
-            accuracy = {"accuracy": 100 * right.mean(), "accuracy_se": 100 * error, "items": right.shape[1]}
-            rows.append({**told, "benchmark": benchmark, "training": training, **accuracy})
+            told: dict[str, Any] = {name: row[name] for name in ("size", "parameters", "truncated", "unparseable")}
+            told |= {"benchmark": benchmark, "training": training, "runs": len(right), "items": right.shape[1]}
+            rows.append({**told, "accuracy": 100 * right.mean(), "accuracy_se": 100 * error})
     return pd.DataFrame(rows)
 
 
@@ -161,7 +163,9 @@ def over_both(group: Group, seed: int, level: float = 0.95) -> tuple[float, floa
     # As angles, which go on evenly where a draw's skyline falls to its base.
     angles = np.arctan2(reached - start, end - start)
     low, high = np.quantile(angles, [(1 - level) / 2, (1 + level) / 2])
-    return 100 * float(np.tan(low)), 100 * float(np.tan(high))
+    # Beyond a quarter turn a draw's skyline is under its base: no number of per cent is as far.
+    ends = [np.tan(end) if abs(end) < np.pi / 2 else np.copysign(np.inf, end) for end in (low, high)]
+    return 100 * float(ends[0]), 100 * float(ends[1])
 
 
 def gain_p(base: Verdicts, trained: Verdicts, seed: int) -> float:

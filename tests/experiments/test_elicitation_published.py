@@ -93,6 +93,9 @@ def test_bars_and_lines_are_the_tables() -> None:
     heights = sorted(bar.get_height() for bar in axes.patches)
     chosen = table[(table["benchmark"] == GPQA) & ((table["training"] != "full") | (table["examples"] == 928))]
     assert heights == pytest.approx(sorted(chosen["accuracy"]))
+    assert "± standard error over seeds" in [
+        text.get_text() for text in figures.bars(table, CHANCE).legends[0].get_texts()
+    ]
     panels = figures.every_accuracy(table, CHANCE).axes
     assert [axes.get_title() for axes in panels][:5] == [
         *(f"{size}, {AIME}" for size in ("1.5B", "7B", "14B", "32B")),

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from eliciting import comparing, plans, tables
+from eliciting import comparing, figures, plans, tables
 from eliciting.proofs import HELD_OUT_SEED, HELD_OUT_SIZE, Proofs, Questions, told_apart
 from eliciting.study import Plan
 from hypothesis import given, settings
@@ -151,6 +151,47 @@ def test_runs_of_drawn_tokens_count_as_runs():
     assert row["recovered"] == pytest.approx(100 * (30 - 5) / (60 - 5))
 
 
+def test_draws_of_one_training_are_no_trainings_of_their_own():
+    ends, runs = planted([0], [60], [(20, 40)], sizes=("7B",))
+    alone = tables.elicited_table(ends, runs, BENCHMARKS, seed=0).query("training == 'full'").iloc[0]
+    runs["right"] = [told(np.stack([share(hits)] * 8)) for hits in (20, 40)]
+    drawn = tables.elicited_table(ends, runs, BENCHMARKS, seed=0).query("training == 'full'").iloc[0]
+    measured = ["runs", "accuracy", "accuracy_se", "p_gain", "recovered", "low", "high", "runs_low", "runs_high"]
+    assert drawn[measured].astype(float).tolist() == pytest.approx(alone[measured].astype(float).tolist())
+
+
+def test_an_interval_has_no_end_where_drawn_skylines_fall_below_their_base():
+    base, skyline = np.arange(ITEMS) < 2, (np.arange(ITEMS) >= 2) & (np.arange(ITEMS) < 11)
+    trained = np.stack([np.arange(ITEMS) >= 30] * 2)
+    group = tables.Group("5k", "proofs", "full", 29, *(each.astype(float) for each in (base, skyline, trained)), None)
+    low, high = tables.over_both(group, seed=0, level=0.99)
+    assert 0 < low < 400 and high == np.inf
+
+
+def test_errors_of_greedy_ends_are_told_to_be_over_items():
+    ends, runs = planted([0, 5, 6], [60, 50, 54], [(15, 20), (45, 40), (30, 36)])
+    found = tables.elicited_table(ends, pd.concat([runs, runs.assign(training="lora")]), BENCHMARKS, seed=0)
+    row = found.query("size == '60k' and training == 'none'").iloc[0]
+    assert (row["runs"], row["accuracy_se"]) == (1, pytest.approx(100 * (5 / 60 * 55 / 60 / 60) ** 0.5))
+    for figure in (figures.bars(found, {}), figures.every_accuracy(found, {})):
+        labels = [text.get_text() for text in figure.legends[0].get_texts()]
+        assert "± standard error (base and skyline over items, trained over seeds)" in labels
+        assert "± standard error over seeds" not in labels
+
+
+def test_an_end_that_lies_infinitely_far_off_is_drawn_to_the_edge():
+    ends, runs = planted([0, 0, 0], [60, 60, 60], [(15, 15), (45, 45), (30, 30)])
+    found = tables.elicited_table(ends, runs, BENCHMARKS, seed=0).query("training == 'full'")
+    (axes,) = figures.shares(found.assign(high=np.inf)).axes
+    tops = [segment[:, 1].max() for lines in axes.collections for segment in lines.get_segments()]
+    assert tops == pytest.approx([axes.get_ylim()[1]] * 3)
+
+
+def test_more_sizes_than_colours_still_look_different():
+    known = figures.looks(pd.DataFrame({"size": [f"{n}B" for n in range(20)]}))
+    assert len(known) == len(set(known.values())) == 20
+
+
 def compared_cells(values):
     return pd.DataFrame(
         [
@@ -188,7 +229,17 @@ def test_nothing_is_divided_where_all_sizes_gain_or_none():
     gains = pd.DataFrame({"size": list("abcdef"), "parameters": range(6), "gain": [0.0] * 6, "gains": [False] * 6})
     found = comparing.against_gain(compared_cells([1, 2, 3, 4, 5, 6]), gains, 29)
     assert found[["p", "p_groups", "p_corrected"]].isna().all(axis=None)
-    assert "it is the same at all" in comparing.sentence(found)
+    assert "it is the same for all" in comparing.sentence(found)
+    assert "cannot be under" not in comparing.sentence(found)
+
+
+def test_three_sizes_cannot_tell_anything_and_no_p_is_said_to_be_above_one():
+    gains = pd.DataFrame(
+        {"size": list("abc"), "parameters": [1, 2, 3], "gain": [1.0, 2, 3], "gains": [False, False, True]}
+    )
+    found = comparing.against_gain(compared_cells([1, 2, 3, 4, 5, 6]), gains, 29)
+    assert "cannot be under 0.33, or 1 corrected" in comparing.sentence(found)
+    assert "no measure surely goes with the gain" in comparing.sentence(found)
 
 
 @pytest.mark.slow
