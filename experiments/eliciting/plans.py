@@ -56,6 +56,11 @@ def hub_study(
     import circuitkit as ck
 
     twins, taught = [_twins(pair) for pair in models], Traces(data)
+    if len({each.size for each in twins}) < len(twins):
+        raise SystemExit(
+            f"two bases of --models have one name, of {', '.join(each.size for each in twins)}: tables tell them apart "
+            "by the last part alone"
+        )
     asked = Contest(task, taught, max_new_tokens=max_new_tokens, limit=limit)
     plan = Plan(rates, seeds=(0,), every=20, text="chat", memory_batch=device_batch_size)
     judge = next(iter(ck.tasks.load(task).judges))

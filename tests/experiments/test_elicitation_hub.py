@@ -82,6 +82,7 @@ def test_a_hub_that_cannot_be_reached_says_so(monkeypatch):
         (["--models", "a:b"], "name traces, such as simplescaling/s1K-1.1"),
         (["--data", "x.jsonl"], "name them, or leave it out"),
         (["--models", "a", "--data", "x.jsonl", "--task", "aime"], "pairs BASE:SKYLINE, and 'a' is none"),
+        (["--models", "one/a:b", "two/a:c", "--data", "x.jsonl"], "two bases of --models have one name"),
     ],
 )
 def test_models_without_traces_and_pairs_that_are_none_are_refused(tmp_path, given, said):
