@@ -80,8 +80,8 @@ def movement(before: Model, after: Model) -> pd.DataFrame:
 def alignment(before: Model, first: Model, second: Model) -> pd.DataFrame:
     """Whether two trainings of one model moved each weight the same way: the cosine of their changes.
 
-    Gives a row a parameter: `name`, `role`, `layer`, `numbers` and `cosine` (NaN where one did not move). Of unrelated
-    directions it is about 0, with a standard deviation of 1 / √numbers.
+    Gives a row a parameter: `name`, `role`, `layer`, `numbers` and `cosine` (NaN where one did not move). Of random
+    directions it is about 0, with a standard deviation of 1 / √numbers; trainings on any text share more than those.
 
     Raises:
         ValueError: the models have other parameters, or other shapes; the first is named.
