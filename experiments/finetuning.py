@@ -41,7 +41,7 @@ from tuning import figures, findings, newlines, tables
 from tuning.plans import PRESETS, Plan
 from tuning.published import published_study
 from tuning.study import Running, Start, questions, staged, starts, subjects, trainings
-from tuning.texts import Data
+from tuning.texts import Data, Duplicates
 
 from circuitkit import plots
 from circuitkit.records import provenance
@@ -65,7 +65,7 @@ def main(
     context: int | None = None,
     batch: int | None = None,
     learning_rate: float | None = None,
-    duplicates: Literal["keep", "drop", "refuse"] = "keep",
+    duplicates: Duplicates = "keep",
     workers: int = 1,
     progress: bool = True,
 ) -> None:
@@ -109,7 +109,9 @@ def main(
     started = time.monotonic()
     plan = planned(PRESETS[preset], models, transfer, staged_models, seeds, duplicates)
     changed = {"epochs": epochs, "context": context, "batch": batch, "learning_rate": learning_rate}
-    plan = replace(plan, tuning=replace(plan.tuning, **{name: value for name, value in changed.items() if value}))
+    plan = replace(
+        plan, tuning=replace(plan.tuning, **{name: value for name, value in changed.items() if value is not None})
+    )
     if learning_rate is not None:
         plan = replace(plan, tiny_rate=learning_rate)
     study(plan, Running(out, workers, progress), started)
@@ -121,7 +123,7 @@ def planned(
     transfer: tuple[str, ...] | None,
     staged_models: tuple[str, ...] | None,
     seeds: tuple[int, ...] | None,
-    duplicates: str,
+    duplicates: Duplicates,
 ) -> Plan:
     """A preset with what the command line says otherwise; models that are not asked for are in no further test."""
     named = models or plan.models

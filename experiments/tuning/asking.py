@@ -11,7 +11,7 @@ from circuitkit.tasks import prontoqa
 from circuitkit.tasks.prontoqa.judges import PROOF_JUDGES
 from circuitkit.tasks.prontoqa.language import CONCEPTS, ENTITIES
 from circuitkit.tasks.task import Item, Task
-from tuning.texts import HARD, RULES, Data, replacements, swapped
+from tuning.texts import HARD, RULES, Data, Duplicates, replacements, swapped
 
 Separator = Literal["published", "trained"]
 Words = Literal["as drawn", "known", "withheld", "withheld names", "new names"]
@@ -30,6 +30,8 @@ class Asked:
         rules: whose questions.
         hops: of the rules that may have several.
         n: questions for each rule and number of hops.
+        trials: runs whose exemplars are trained on, as in the `Data` of the training.
+        duplicates: what became of training questions that are test questions too, as there.
         shots: exemplars before each, those of its run.
         separator: what stands before "A:": as "published", two newlines for the rules with hypotheses, or one
             everywhere, as in the texts that models are "trained" on.
@@ -47,6 +49,8 @@ class Asked:
     rules: tuple[str, ...] = RULES
     hops: tuple[int, ...] = (1,)
     n: int = 100
+    trials: int = 100
+    duplicates: Duplicates = "keep"
     shots: int = 0
     separator: Separator = "published"
     words: Words = "as drawn"
@@ -77,7 +81,15 @@ class Asked:
         return items
 
     def _trained(self) -> list[Item]:
-        data = Data(seed=self.seed, rules=self.rules, hops=self.hops, withheld=self.withheld)
+        # The very split of the training: of other runs, or without those dropped, it would be another.
+        data = Data(
+            seed=self.seed,
+            rules=self.rules,
+            hops=self.hops,
+            trials=self.trials,
+            duplicates=self.duplicates,
+            withheld=self.withheld,
+        )
         training, _ = data.split()
         items: list[Item] = []
         for rule, hops in data.parts:

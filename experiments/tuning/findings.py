@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
-from tuning.tables import bits
+from tuning.tables import bits, holm
 from tuning.texts import HARD, RULES
 
 
@@ -15,7 +17,7 @@ def said_of_data(trained: pd.DataFrame) -> list[str]:
     """How many test questions were training questions too, and which checkpoints were chosen."""
     told = []
     for row in trained[trained["training"] == "all"].drop_duplicates("seed").to_dict("records"):
-        counts = pd.Series(pd.io.json.ujson_loads(row["duplicated"]))
+        counts = pd.Series(json.loads(row["duplicated"]))
         listed = ", ".join(f"{plain(str(rule))} {count}" for rule, count in counts.items())
         told.append(f"Test questions that are training questions word for word (seed {row['seed']}): {listed}.")
     return told
@@ -83,17 +85,19 @@ def said_of_transfer(table: pd.DataFrame, level: float = 0.05) -> list[str]:
                 said = "more than untrained" if row["gain"] > 0 else "less than untrained"
             else:
                 said = "not told apart from untrained"
-            gap = (
-                "and less than trained on all"
-                if row["gap_p_corrected"] < level and row["gap"] > 0
-                else "and not told apart from trained on all"
-            )
+            if row["gap_p_corrected"] < level:
+                gap = f"and {'less' if row['gap'] > 0 else 'more'} than trained on all"
+            else:
+                gap = "and not told apart from trained on all"
             told.append(
                 f"{model}, {kind(row)}: trained on the five other rules {percent(row, 'without')} (seeds "
                 f"{row['seeds']}), untrained {percent(row, 'untrained')}, trained on all {percent(row, 'all')}: {said} "
                 f"({points(row, 'gain')}) {gap} ({points(row, 'gap')})."
             )
-        told.append(f"{model}: {carried_over(part, level)}")
+        told += [
+            f"{model}, {judge} judge: {carried_over(own, level)}"
+            for judge, own in table[table["model"] == model].groupby("judge", sort=False)
+        ]
     return told
 
 
@@ -106,11 +110,11 @@ def carried_over(part: pd.DataFrame, level: float) -> str:
     named = f" ({', '.join(plain(rule) for rule in carried['rule'])})" if len(carried) else ""
     shown = f"of {len(learnt)} rules that are learnt where they are shown, {len(carried)} "
     if carried.empty:
-        return f"{shown}are proved better than untrained where they are not: what is taught is what is shown."
+        return f"{shown}are proved better than untrained where they are not."
+    shares = ", ".join(f"{100 * share:.0f}" for share in carried["without"])
     return (
-        f"{shown}{'is' if len(carried) == 1 else 'are'} proved better than untrained where not shown{named}; "
-        f"without being shown, they are proved in {100 * carried['without'].min():.0f} to "
-        f"{100 * carried['without'].max():.0f} % there."
+        f"{shown}{'is' if len(carried) == 1 else 'are'} proved better than untrained where not shown{named}: "
+        f"there {shares} % of proofs are right."
     )
 
 
@@ -156,10 +160,9 @@ def contrasts_table(table: pd.DataFrame, judge: str = "headline") -> pd.DataFram
     """A row for each way of training against that of equal steps, and kind of proof: means over seeds and their spread.
 
     Ways start from the same weights and see the same questions in each seed, so differences are taken seed by seed;
-    `low` and `high` are Student's interval of their mean.
+    `low` and `high` are Student's interval of their mean, of this comparison alone; `p` is that of the paired t-test,
+    corrected over the whole table after Holm. Differences that are the same in every seed have none.
     """
-    from scipy import stats
-
     against = {
         "easy to hard": "mixed",
         "hard to easy": "mixed",
@@ -173,10 +176,12 @@ def contrasts_table(table: pd.DataFrame, judge: str = "headline") -> pd.DataFram
             if arm not in shares or other not in shares:
                 continue
             each = (shares[arm] - shares[other]).to_numpy(dtype=float)
-            low = high = np.nan
+            low = high = p = np.nan
             if len(each) > 1:
-                reach = stats.t.ppf(0.975, len(each) - 1) * each.std(ddof=1) / np.sqrt(len(each))
+                error = each.std(ddof=1) / np.sqrt(len(each))
+                reach = stats.t.ppf(0.975, len(each) - 1) * error
                 low, high = each.mean() - reach, each.mean() + reach
+                p = 2 * stats.t.sf(abs(each.mean()) / error, len(each) - 1) if error else np.nan
             rows.append(
                 {
                     "model": model,
@@ -189,12 +194,14 @@ def contrasts_table(table: pd.DataFrame, judge: str = "headline") -> pd.DataFram
                     "difference": each.mean(),
                     "low": low,
                     "high": high,
+                    "p": p,
                 }
             )
-    return pd.DataFrame(rows)
+    table = pd.DataFrame(rows)
+    return table.assign(p_corrected=holm(table["p"])) if len(table) else table
 
 
-def said_of_stages(contrasts: pd.DataFrame) -> list[str]:
+def said_of_stages(contrasts: pd.DataFrame, level: float = 0.05) -> list[str]:
     """Whether stages or GRPO help where plain fine-tuning of as many steps does not."""
     told = []
     for (model, arm, other), part in contrasts.groupby(["model", "arm", "against"], sort=False):
@@ -203,10 +210,12 @@ def said_of_stages(contrasts: pd.DataFrame) -> list[str]:
             f"({100 * row['difference']:+.0f}, {100 * row['low']:.0f} to {100 * row['high']:.0f})"
             for row in part.to_dict("records")
         )
-        better, worse = int((part["low"] > 0).sum()), int((part["high"] < 0).sum())
+        sure = part["p_corrected"] < level
+        better, worse = (int((sure & (part["difference"] * sign > 0)).sum()) for sign in (1, -1))
         told.append(
             f"{model}: “{arm}” against “{other}”, means of {int(part['seeds'].iloc[0])} seeds in per cent (difference, "
-            f"95 % interval over seeds): {listed}. Better in {better}, worse in {worse} of {len(part)} kinds of proof."
+            f"95 % interval over seeds of this comparison alone): {listed}. Corrected over all {len(contrasts)} "
+            f"comparisons (paired t-test, Holm), better in {better}, worse in {worse} of {len(part)} kinds of proof."
         )
     return told
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from tuning.cells import Reinforcing, Tuning
-from tuning.texts import EASY, HARD, RULES, WITHHELD, Data
+from tuning.texts import EASY, HARD, RULES, WITHHELD, Data, Duplicates
 
 DEDUCTORS = (
     "deductor-5k-base",
@@ -38,9 +38,9 @@ class Stage:
     hops: tuple[int, ...] = (1,)
     share: float = 1 / 3
 
-    def data(self, seed: int, trials: int) -> Data:
+    def data(self, seed: int, trials: int, duplicates: Duplicates = "keep") -> Data:
         """The stage's proofs; each kind has as many, so that stages with more kinds have more."""
-        return Data(seed=seed, rules=self.rules, hops=self.hops, trials=trials)
+        return Data(seed=seed, rules=self.rules, hops=self.hops, trials=trials, duplicates=duplicates)
 
 
 HOPS = (1, 2)
@@ -65,7 +65,7 @@ class Plan:
         models: that are fine-tuned as published, by name.
         seeds: of proofs, questions, splits and batches of those; the first of them is in the tables before and after.
         trials: runs of each rule, whose exemplars are trained on.
-        n: questions for each rule.
+        n: questions for each rule, of the same runs, so no more than there are trials.
         tuning: how models are fine-tuned.
         tiny_rate: the learning rate of models below ten million parameters.
         transfer: models from whose training each rule is left out.
@@ -101,7 +101,7 @@ class Plan:
     staging: Tuning = field(default_factory=lambda: PADDED)
     grpo: Reinforcing = field(default_factory=Reinforcing)
     withheld: tuple[str, ...] = WITHHELD
-    duplicates: str = "keep"
+    duplicates: Duplicates = "keep"
     max_new_tokens: int = 256
 
     def __post_init__(self) -> None:
@@ -110,6 +110,9 @@ class Plan:
                 raise ValueError(f"{name}: {unknown[0]} is not among the models: name it there too")
         if not self.models or not self.seeds or self.trials < 2 or self.n < 2:
             raise ValueError("a plan needs models, seeds, and two runs and questions at least")
+        # A question of a further run would not be looked for among those that are trained on.
+        if self.n > self.trials:
+            raise ValueError(f"{self.n} questions a rule are asked of {self.trials} runs: ask as many at most")
 
     def rated(self, tuning: Tuning, parameters: int) -> Tuning:
         """A way of tuning at the learning rate that a model of this size takes."""
@@ -154,8 +157,8 @@ FULL = Plan(
 
 SMALL = Plan(
     models=("deductor-5k-base", "deductor-20k-base", "deductor-20k-base-newlines"),
-    trials=12,
-    n=20,
+    trials=16,
+    n=16,
     tuning=Tuning(epochs=3, context=256, batch=2),
     transfer=("deductor-20k-base",),
     transfer_seeds=(0, 1),

@@ -189,7 +189,13 @@ def subjects(plan: Plan, begun: Mapping[str, Start], trained: pd.DataFrame) -> l
 
 def questions(plan: Plan, who: Subject) -> list[tuple[Subject, Asked, str]]:
     """What a subject is asked, by the name of its training."""
-    test = Asked(seed=who.seed, n=plan.n, max_new_tokens=plan.max_new_tokens)
+    test = Asked(
+        seed=who.seed,
+        n=plan.n,
+        trials=plan.trials,
+        duplicates=plan.duplicates,
+        max_new_tokens=plan.max_new_tokens,
+    )
     plain = replace(test, separator="trained")
     first = who.seed == plan.seeds[0]
     ways: list[tuple[Asked, str]] = [(plain, "clean")]
@@ -226,8 +232,9 @@ def staged(plan: Plan, begun: Mapping[str, Start], running: Running) -> tuple[pd
             stages = CURRICULA[name][: number + 1]
             steps = max(1, round(stages[-1].share * plan.staged_steps))
             how = replace(plan.rated(plan.staging, begun[model].parameters), steps=steps)
+            data = stages[-1].data(seed, plan.trials, plan.duplicates)
             training = "stages, " + " + ".join(stage.name for stage in stages)
-            jobs[model, name, seed] = Job(model, training, seed, start, stages[-1].data(seed, plan.trials), how)
+            jobs[model, name, seed] = Job(model, training, seed, start, data, how)
         frame = running.train(list(jobs.values()))
         trained.append(frame.assign(arm=[name for _, name, _ in jobs]))
         at = {key: Pretrained(weights) for key, weights in zip(jobs, frame["weights"], strict=True)}
@@ -254,8 +261,9 @@ def staged(plan: Plan, begun: Mapping[str, Start], running: Running) -> tuple[pd
 
 def after(plan: Plan, start: Start, name: str, seed: int) -> tuple[Data, Tuning | Reinforcing]:
     """On what and how a model is trained further."""
-    hard = Data(seed=seed, rules=HARD, trials=plan.trials)
+    hard = Data(seed=seed, rules=HARD, trials=plan.trials, duplicates=plan.duplicates)
+    every = CURRICULA["mixed"][0].data(seed, plan.trials, plan.duplicates)
     if name.startswith("GRPO"):
         return hard, replace(plan.grpo, steps=plan.after)
     how = replace(plan.rated(plan.staging, start.parameters), steps=plan.after)
-    return (hard if name.endswith("hard rules") else CURRICULA["mixed"][0].data(seed, plan.trials)), how
+    return (hard if name.endswith("hard rules") else every), how

@@ -1,17 +1,20 @@
 """The fine-tuning study: its data are the published ones, models are asked what is said, tables tell planted truths."""
 
 import json
+from dataclasses import replace
 
 import finetuning
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy.stats import ttest_rel
 from tuning import cells, figures, findings, newlines, plans, published, study, tables
 from tuning.asking import Asked
 from tuning.texts import RULES, Data, DataError, plain, read, swapped
 
 import circuitkit as ck
+from circuitkit.studies import Pretrained
 from circuitkit.tasks import prontoqa
 
 
@@ -111,13 +114,26 @@ def test_questions_in_other_words_are_asked_in_the_same_places():
             assert prontoqa.judge(item.question, "Nothing.").correct is False
 
 
-def test_training_questions_are_training_questions():
-    training, validation = Data(trials=20).split()
-    asked = Asked(of="training", n=5).task()
-    shown = {plain(each.question) for each in Data().split()[0]}
-    assert len(asked.items) == 30
-    assert all(plain(item.question.removeprefix("Q: ").split("\n")[0]) in shown for item in asked.items)
-    assert len(training) + len(validation) == 360
+@pytest.mark.parametrize("duplicates", ["keep", "drop"])
+def test_training_questions_are_those_of_the_training(duplicates):
+    plan = plans.Plan(models=("deductor-5k-base",), trials=40, n=40, hops=(), duplicates=duplicates)
+    begun = {"deductor-5k-base": study.Start(Pretrained("deductor-5k-base"), 4144, None)}
+    job = study.trainings(plan, begun)[0]
+    who = study.Subject(job.model, job.training, job.seed, job.start)
+    asked = next(how for _, how, _ in study.questions(plan, who) if how.of == "training")
+    shown = {plain(example.question) for example in job.data.split()[0]}
+    questions = [plain(item.question.removeprefix("Q: ").split("\n")[0]) for item in asked.task().items]
+    assert len(questions) == 6 * 40 and set(questions) <= shown
+
+
+def test_questions_that_are_trained_on_are_dropped_from_stages_too():
+    plan = replace(plans.SMALL, duplicates="drop")
+    start = study.Start(Pretrained("deductor-20k-base"), 21_264, None)
+    every = [
+        plans.CURRICULA[name][at].data(0, plan.trials, plan.duplicates) for name in plans.CURRICULA for at in (0, 1, 2)
+    ]
+    for data in [*every, *(study.after(plan, start, name, 0)[0] for name in study.AFTER)]:
+        assert data.duplicates == "drop"
 
 
 def test_a_twin_has_a_token_of_two_newlines_and_is_the_same_model_otherwise():
@@ -161,7 +177,7 @@ def test_grpo_trains_on_training_questions(tmp_path):
     data = Data(trials=3, rules=("proof_by_contradiction",))
     how = cells.Reinforcing(learning_rate=1e-3, steps=1, batch=4, group=2, max_new_tokens=8)
     told = cells.reinforced(ck.load("deductor-5k-base"), data, how, 0, str(tmp_path))
-    assert told["steps"] == 1 and told["examples"] == 8
+    assert told["steps"] == 1 and told["examples"] == 8 and told["validated_on"] == 0
 
 
 def answers(**bits: str) -> dict[str, str]:
@@ -216,6 +232,12 @@ def test_transfer_is_told_from_none_and_from_what_was_never_learnt():
     assert (headline["gain_p_corrected"] < 0.05).tolist() == [False, True, False]
     said = " ".join(findings.said_of_transfer(table))
     assert "of 2 rules that are learnt where they are shown, 1 " in said
+    lenient = pd.DataFrame([row | {"strict": none} if "without" in row["training"] else row for row in told])
+    apart = findings.said_of_transfer(tables.transfer_table(lenient))
+    assert any("headline judge: of 2 rules" in each and "1 is proved better" in each for each in apart)
+    assert any("strict judge: of 2 rules" in each and "0 are proved better" in each for each in apart)
+    reverse = findings.said_of_transfer(tables.transfer_table(pd.DataFrame(of(RULES[0], none, full, half))))
+    assert "and more than trained on all" in reverse[0]
     nothing = findings.said_of_transfer(tables.transfer_table(pd.DataFrame(of(RULES[2], none, none, none))))
     assert "no rule is learnt even where it is shown" in nothing[-1]
 
@@ -256,7 +278,27 @@ def test_ways_of_equal_steps_are_held_against_each_other_seed_by_seed():
     found = findings.contrasts_table(table).set_index("arm")
     assert found["difference"].tolist() == pytest.approx([0.2, 0.0])
     assert found.loc["easy to hard", "low"] == pytest.approx(0.2) and found["seeds"].tolist() == [3, 3]
-    assert "Better in 1, worse in 0 of 1" in findings.said_of_stages(found.reset_index())[0]
+    assert found.loc["easy to hard", "p_corrected"] < 1e-9 and np.isnan(found.loc["hard to easy", "p"])
+    assert "better in 1, worse in 0 of 1" in findings.said_of_stages(found.reset_index())[0]
+
+
+def test_stages_are_told_apart_only_after_correction():
+    random = np.random.default_rng(0)
+    table = pd.DataFrame(
+        [
+            {"model": "m", "arm": arm, "seed": seed, "kind": f"k{number}", "headline": random.random()}
+            for arm in ("mixed", "easy to hard")
+            for seed in range(3)
+            for number in range(20)
+        ]
+    )
+    found = findings.contrasts_table(table)
+    shares = table.pivot(index="seed", columns=["kind", "arm"], values="headline")
+    for row in found.to_dict("records"):
+        tested = ttest_rel(shares[row["kind"], "easy to hard"], shares[row["kind"], "mixed"])
+        interval = tested.confidence_interval()
+        assert (row["p"], row["low"], row["high"]) == pytest.approx((tested.pvalue, interval.low, interval.high))
+    assert found["p_corrected"].min() == pytest.approx(min(1.0, 20 * found["p"].min()))
 
 
 def test_the_published_table_is_whole_and_its_degraded_rules_are_those_of_hypotheses():
@@ -285,6 +327,8 @@ def test_published_needs_no_model(tmp_path, monkeypatch, capsys):
 def test_a_plan_names_only_models_that_it_has():
     with pytest.raises(ValueError, match="transfer: deductor-5k is not among the models"):
         plans.Plan(models=("deductor-20k",), transfer=("deductor-5k",))
+    with pytest.raises(ValueError, match="20 questions a rule are asked of 12 runs"):
+        plans.Plan(trials=12, n=20)
     kept = finetuning.planned(plans.FULL, ("deductor-20k-base",), None, None, (4, 5), "drop")
     assert (kept.transfer, kept.staged, kept.seeds, kept.staged_seeds) == (("deductor-20k-base",), (), (4,), (4, 5))
     assert kept.rated(cells.Tuning(), 130_000).learning_rate == 3e-3

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from tuning import published
+from tuning import findings, published
 from tuning.texts import RULES
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "finetuning.md").read_text(encoding="utf-8")
+FLAT = " ".join(PAGE.split())
 HOW = {
     "base, 3 exemplars": ("none", 3),
     "base, none": ("none", 0),
@@ -60,6 +61,7 @@ def test_decodings_and_judges_are_those_of_the_table(confound):
 
 def test_rules_left_out_are_those_of_the_table():
     table = measured("transfer").query("judge == 'headline'").set_index(["model", "rule"])
+    strict = measured("transfer").query("judge == 'strict'").set_index(["model", "rule"])
     told = rows("Rules left out")
     assert len(told) == 12 and set(table["n"]) == {200}
     for model, rule, *cells in told:
@@ -68,7 +70,30 @@ def test_rules_left_out_are_those_of_the_table():
             f"{100 * row[name]:.0f} ({100 * row[f'{name}_low']:.0f} to {100 * row[f'{name}_high']:.0f})"
             for name in ("untrained", "without", "all")
         )
-        assert cells == [untrained, without, row["seeds"], whole]
+        shares = strict.loc[(model, rule.replace(" ", "_")), ["without", "all"]]
+        strictly = ", ".join(f"{100 * share:.0f}" for share in shares)
+        assert cells == [untrained, without, row["seeds"], whole, strictly]
+    large = strict.loc["deductor-130k-base"]
+    assert large["without"].max() == 1 / 200 and not (large["gain_p_corrected"] < 0.05).any()
+    assert "Strictly nothing carries over in 130k (at most 1 of 200 proofs a rule)" in FLAT
+
+
+def test_untrained_models_under_the_published_decoding_are_as_said(confound):
+    bases = confound.xs("paper", level="decoding").query("training == 'none' and shots == 0")
+    bases = bases.drop(index="deductor-130k-reason", level="model").reset_index()
+    lenient = bases[bases["rule"] == "conjunction_elimination"]
+    assert bases.loc[bases["rule"] != "conjunction_elimination", "headline"].max() == 0.03
+    assert (lenient["headline"].min(), lenient["headline"].max(), lenient["strict"].max()) == (0.58, 0.99, 0.02)
+    assert "0 to 3 % under the published decoding, except in conjunction elimination (58 to 99 %, at most 2 %" in FLAT
+
+
+def test_training_questions_are_proved_better_where_it_is_said():
+    table = measured("memorising").query("other == 'new questions'")
+    worse = table[table["high"] < 0]
+    assert (len(table), len(worse)) == (48, 3) and not (table["low"] > 0).any()
+    for row in worse.to_dict("records"):
+        assert f"{100 * row['on usual']:.0f} to {100 * row['on other']:.0f} %" in FLAT
+    assert "of 48 comparisons" in FLAT
 
 
 def test_names_that_were_never_shown_are_never_said():
@@ -79,7 +104,9 @@ def test_names_that_were_never_shown_are_never_said():
 
 
 def test_stages_are_those_of_the_table():
-    table = measured("contrasts")
+    table, every = measured("contrasts"), measured("stages")
+    pd.testing.assert_frame_equal(findings.contrasts_table(every), table)
+    assert len(table) == 40 and not (table["p_corrected"] < 0.05).any() and "None of the 40 survives" in FLAT
     kinds = [f"{rule.replace('_', ' ')}, 1 hop" for rule in RULES[:4]] + [rule.replace("_", " ") for rule in RULES[4:]]
     means = {}
     for row in table.to_dict("records"):
@@ -91,7 +118,12 @@ def test_stages_are_those_of_the_table():
     sure = table.set_index(["arm", "kind"]).loc["easy to hard"]
     for kind, said in ((kinds[0], "45 points (3 to 87)"), (kinds[3], "67 (6 to 129)")):
         difference, low, high = (f"{100 * sure.loc[kind, name]:.0f}" for name in ("difference", "low", "high"))
-        assert re.sub(" points", "", said) == f"{difference} ({low} to {high})" and said in PAGE.replace("\n", " ")
+        assert re.sub(" points", "", said) == f"{difference} ({low} to {high})" and said in FLAT
+    mean = every.groupby(["arm", "kind"])[["headline", "strict"]].mean()
+    begun, after = mean.loc["mixed"], mean.loc["mixed, then GRPO on hard rules"]
+    assert (after - begun).abs().to_numpy().max() < 0.02
+    lenient = [mean.loc[(arm, kinds[2])] for arm in ("mixed, then fine-tuning on hard rules", "mixed")]
+    assert [round(100 * row["strict"]) for row in lenient] == [4, 13] and round(100 * lenient[0]["headline"]) == 59
 
 
 def test_what_becomes_worse_is_what_the_table_flags():
@@ -99,9 +131,8 @@ def test_what_becomes_worse_is_what_the_table_flags():
     worse = table.query("verdict == 'degraded'")
     assert len(worse) == 5 and set(worse["model"]) == {"deductor-130k-reason"} and set(worse["base shots"]) == {0}
     assert len(table.query("`base shots` == 0")) == 104
-    flat = PAGE.replace("\n", " ")
     for row in worse.to_dict("records"):
-        assert f"{row['rule'].replace('_', ' ')} {100 * row['base']:.0f} to {100 * row['tuned']:.0f} %" in flat
+        assert f"{row['rule'].replace('_', ' ')} {100 * row['base']:.0f} to {100 * row['tuned']:.0f} %" in FLAT
 
 
 def test_what_is_said_of_the_published_table_is_so():
@@ -111,4 +142,6 @@ def test_what_is_said_of_the_published_table_is_so():
     apart = (strict["headline"] - strict["strict"] >= 10).sum()
     counts = changes["verdict"].value_counts()
     assert (len(changes), counts["degraded"], counts["improved"], len(strict), apart) == (108, 10, 26, 55, 13)
-    assert "Of 108 rules of fine-tuned models, 10 are worse" in PAGE and "(55 cells), 13 are" in PAGE
+    assert "Of 108 rules of fine-tuned models, 10 are worse" in PAGE and "those 55 shares, tuned or not, 13 are" in FLAT
+    tuned = strict[(strict["tuned"] != "none") & (strict["rule"] == "proof_by_contradiction")]
+    assert len(tuned) > 5 and not tuned["strict"].any()
