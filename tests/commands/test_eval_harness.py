@@ -51,6 +51,24 @@ def test_it_finds_what_the_api_finds(file: Path, tmp_path: Path, capsys: pytest.
     assert image.imread(tmp_path / "out" / "harness.png").shape[0] > 100
 
 
+def test_a_setting_that_is_given_acts_also_where_it_is_the_usual_one(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    # As Qwen's generation config does, in place of which --top-p 1 and --top-k 0 are to draw among all tokens.
+    model = ck.load("deductor-5k")
+    model.hf.generation_config.top_p, model.hf.generation_config.top_k = 0.1, 2
+    monkeypatch.setattr("circuitkit.commands.eval.load", lambda *_: model)
+    own = ["--harness", "aime24", "--questions", f"aime24={file}", "--max-new-tokens", 6, "--temperature", 5.0]
+    told = {}
+    for name, drawn in {"config": [], "whole": ["--top-p", 1, "--top-k", 0, "--repetition-penalty", 1]}.items():
+        assert run("deductor-5k", *own, *drawn, "--out", tmp_path / name) == 0
+        told[name] = HarnessEvaluation.load(tmp_path / name)
+    assert told["config"].frame["response"].tolist() != told["whole"].frame["response"].tolist()
+    generation = told["whole"].provenance["generation"]
+    assert (generation["top_p"], generation["top_k"], generation["repetition_penalty"]) == (1, 0, 1)
+    assert "top_p" not in told["config"].provenance["generation"]
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
 
@@ -31,16 +31,25 @@ class Decode:
     """Draw tokens at this temperature; 0 takes the likeliest."""
 
     top_k: Annotated[int | None, Parameter(group=_DECODING)] = None
-    """Draw among so many of the likeliest tokens; all if not given."""
+    """Draw among so many of the likeliest tokens; all if 0 or not given, but with --harness see there."""
 
-    top_p: Annotated[float, Parameter(group=_DECODING)] = 1.0
-    """Draw among the likeliest tokens that hold this share of the probability."""
+    top_p: Annotated[float | None, Parameter(group=_DECODING)] = None
+    """Draw among the likeliest tokens that hold this share of the probability; 1 if not given."""
 
-    min_p: Annotated[float, Parameter(group=_DECODING)] = 0.0
-    """Draw among tokens at least this share as likely as the likeliest."""
+    min_p: Annotated[float | None, Parameter(group=_DECODING)] = None
+    """Draw among tokens at least this share as likely as the likeliest; 0 if not given."""
 
-    repetition_penalty: Annotated[float, Parameter(group=_DECODING)] = 1.0
-    """Divide what a token said before scores by this; 1 for none."""
+    repetition_penalty: Annotated[float | None, Parameter(group=_DECODING)] = None
+    """Divide what a token said before scores by this; 1, for none, if not given."""
+
+    def given(self) -> dict[str, Any]:
+        """The settings beside temperature that are given, as `generate` calls them.
+
+        >>> Decode(top_k=0, top_p=1.0).given()
+        {'top_k': 0, 'top_p': 1.0}
+        """
+        named = ("top_k", "top_p", "min_p", "repetition_penalty")
+        return {name: getattr(self, name) for name in named if getattr(self, name) is not None}
 
     def way(self) -> str | Decoding:
         """The decoding by its name, or one of these settings.
@@ -54,13 +63,7 @@ class Decode:
         """
         from circuitkit.evaluation import Decoding
 
-        own = Decoding(
-            temperature=self.temperature,
-            top_k=self.top_k,
-            top_p=self.top_p,
-            min_p=self.min_p,
-            repetition_penalty=self.repetition_penalty,
-        )
+        own = Decoding(**{"temperature": self.temperature, **self.given(), "top_k": self.top_k or None})
         if own == Decoding():
             return self.decoding or "clean"
         if self.decoding is not None:
@@ -111,7 +114,8 @@ def eval(
         a file of prompts, such as prompts.json:OrElim/8shot.
     harness
         In place of --task, tasks of lm-evaluation-harness by its names, such as aime24 gpqa_diamond_cot_zeroshot; they
-        are asked once with each seed, and their own settings hold where none is given.
+        are asked once with each seed, and their own settings hold where none is given. How tokens are drawn is then
+        as the model's generation config says where no option does: often among the 50 likeliest, unless --top-k 0.
     questions
         With --harness, files of questions in place of a task's data set, each written TASK=PATH.
     shots
@@ -143,16 +147,16 @@ def eval(
     from circuitkit import plots
     from circuitkit.commands import harness as by_harness
     from circuitkit.evaluation import Evaluation
-    from circuitkit.evaluation.decoding import decoding_of
     from circuitkit.tasks import load as load_task
 
-    way = (decode or Decode()).way()
+    decode = decode or Decode()
+    way = decode.way()
     heads = pairs_of_numbers(ablate_heads or [], "head")
     held = [ck.zero(ck.Site("z", layer=layer, head=head)) for layer, head in heads]
     if (task is None) == (harness is None):
         raise ValueError("say what is asked: either --task, or --harness with tasks of lm-evaluation-harness")
     if task is None:
-        named = {"--decoding": decode is not None and decode.decoding is not None, "--shots": shots is not None}
+        named = {"--decoding": decode.decoding is not None, "--shots": shots is not None}
         by_harness.refuse(
             {**named, "--samples": samples != 1, "--by": by is not None, "--compare": compare is not None}
         )
@@ -161,7 +165,8 @@ def eval(
             load(model, load_as),
             harness or [],
             held,
-            decoding_of(way),
+            decode.temperature,
+            decode.given(),
             own,
             out,
             think=think,

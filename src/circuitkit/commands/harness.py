@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from circuitkit.evaluation import Decoding
     from circuitkit.interop.lm_eval import HarnessEvaluation
     from circuitkit.model import Model
     from circuitkit.run.interventions import Intervention
@@ -45,18 +44,12 @@ def questions(words: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def settings_of(way: Decoding) -> dict[str, Any]:
-    """What `generate` is given of a decoding beside its temperature."""
-    given = {"top_k": way.top_k, "top_p": way.top_p, "min_p": way.min_p, "repetition_penalty": way.repetition_penalty}
-    usual = {"top_k": None, "top_p": 1.0, "min_p": 0.0, "repetition_penalty": 1.0}
-    return {name: value for name, value in given.items() if value != usual[name]}
-
-
 def ask(
     model: Model,
     tasks: Sequence[str],
     held: Sequence[Intervention],
-    way: Decoding,
+    temperature: float,
+    generation: Mapping[str, Any],
     own: Mapping[str, str],
     out: Path,
     *,
@@ -79,8 +72,8 @@ def ask(
         model,
         tasks,
         list(held),
-        temperature=way.temperature,
-        generation=settings_of(way),
+        temperature=temperature,
+        generation=generation,
         data=own,
         out=out,
         **asking,
