@@ -34,7 +34,7 @@ def harness_means(found: HarnessEvaluation, axes: Axes | None = None) -> Axes:
     alone = axes is None
     axes = axes or new_axes(min(16.0, max(5.0, 2.4 + 1.5 * len(table))), 4.6)
     places = np.arange(len(table))
-    means, errors = 100 * table["mean"], 100 * table["standard_error"].fillna(0.0)
+    means, errors = 100 * table["mean"], 100 * table["standard_error"]
     drawn: list[Artist | Container] = [
         axes.errorbar(places, means, errors, fmt="o", color=_RIGHT, capsize=3, label="mean ± standard error"),
         *axes.plot(places, 100 * table["unextracted"], "x", color=_UNEXTRACTED, label="no answer extracted"),
