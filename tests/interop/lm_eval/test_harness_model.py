@@ -338,6 +338,17 @@ def test_what_it_cannot_do_is_refused_by_name():
         HarnessModel(model).generate_until(generation_requests(["", "w5"], max_gen_toks=3))
 
 
+@IGNORING_CUTS
+@pytest.mark.parametrize("held", [[], AN_UNCHANGING_ONE])
+@pytest.mark.parametrize(
+    ("continuation", "message"),
+    [("w6", "'w5', 'w6'.* has 1 tokens of context and 0"), (" " + LONG, "40 tokens, and the model reads 24")],
+)
+def test_continuations_that_cannot_be_asked_are_named(held: Interventions, continuation: str, message: str):
+    with pytest.raises(HarnessError, match=message):
+        HarnessModel(zoo("llama"), held, max_length=24).loglikelihood(likelihood_requests([("w5", continuation)]))
+
+
 def test_weights_that_are_not_tied_are_not_tied_again():
     model = ck.load("deductor-5k")
     own = torch.nn.Parameter(model.hf.lm_head.weight.detach().clone() * 0.5)

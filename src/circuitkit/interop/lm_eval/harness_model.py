@@ -20,7 +20,7 @@ from circuitkit.evaluation.joining import why_rows_are_named
 from circuitkit.interop.lm_eval.arguments import ASKING, loaded
 from circuitkit.interop.lm_eval.endings import Ending, Endings, ending_of
 from circuitkit.interop.lm_eval.errors import HarnessError
-from circuitkit.interop.lm_eval.likelihoods import Request, likelihoods
+from circuitkit.interop.lm_eval.likelihoods import Request, likelihoods, row_of
 from circuitkit.interop.lm_eval.logs import quiet
 from circuitkit.model import Model, load
 from circuitkit.run.interventions import Intervention, Interventions
@@ -145,6 +145,8 @@ class HarnessModel(HFLM):  # type: ignore[misc]  # lm_eval has no types
     ) -> list[tuple[float, bool]]:
         self._warn_of_cuts(requests)
         if not self._held:
+            for request in requests:
+                row_of(request, self.max_length)  # refuses what cannot be asked
             whole: list[tuple[float, bool]] = super()._loglikelihood_tokens(
                 requests, disable_tqdm or not self.progress, override_bs
             )

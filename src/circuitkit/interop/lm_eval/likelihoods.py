@@ -48,9 +48,12 @@ def row_of(request: Request, most: int) -> Row:
     >>> row_of((None, [1, 2, 3], [4, 5]), 3)
     Row(ids=(2, 3, 4), continuation=(4, 5))
     """
-    _, context, continuation = request
+    texts, context, continuation = request
     if not context or not continuation:
-        raise HarnessError(f"a request has {len(context)} tokens of context and {len(continuation)} of continuation")
+        raise HarnessError(
+            f"the request {texts!r} has {len(context)} tokens of context and {len(continuation)} of continuation, and "
+            "needs both: where a word has grown together with its context, begin the continuation with a space"
+        )
     if len(continuation) > most:
         raise HarnessError(f"a continuation has {len(continuation)} tokens, and the model reads {most} at once")
     return Row(tuple([*context, *continuation][-(most + 1) :][:-1]), tuple(continuation))
