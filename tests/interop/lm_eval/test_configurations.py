@@ -62,6 +62,19 @@ def test_data_without_a_field_is_an_error_that_names_the_line(tmp_path: Path):
         made(in_one_order(configuration_of(GPQA, without), 0))
 
 
+def test_exemplars_out_of_ones_own_data_are_never_the_question_that_is_asked():
+    rows = [{"question": f"What is {number}?", "answer": f"#### {number}"} for number in range(6)]
+    task = made(configuration_of("gsm8k", rows))
+    task.set_fewshot_seed(seed=1234)
+    assert len(list(task.eval_docs)) == 6
+    for document in task.eval_docs:
+        prompt = task.fewshot_context(document, 5)
+        assert [prompt.count(row["question"]) for row in rows] == [1] * 6
+        assert prompt.endswith(f"Question: {document['question']}\nAnswer:")
+    with pytest.raises(HarnessError, match=r"gsm8k shows 5 exemplars before each question.* 5 questions are too few"):
+        configuration_of("gsm8k", rows[:5])
+
+
 def test_a_task_that_is_not_there_or_is_several_is_named():
     with pytest.raises(HarnessError, match="there is no task file"):
         configuration_of("nowhere.yaml")

@@ -246,6 +246,30 @@ def test_other_settings_or_questions_in_a_folder_are_refused(tmp_path: Path):
         evaluate(model, GPQA, **how)
 
 
+def test_a_task_that_asks_or_judges_otherwise_is_not_taken_for_the_one_in_a_folder(tmp_path: Path):
+    own = {
+        "task": "own", "output_type": "generate_until", "test_split": "test", "dataset_path": "none",
+        "doc_to_text": "{{question}}", "doc_to_target": "answer", "generation_kwargs": {"until": ["w9"]},
+        "metric_list": [{"metric": "exact_match", "aggregation": "mean", "higher_is_better": True}],
+    }  # fmt: skip
+    how: dict[str, Any] = {
+        "data": {"own": [{"question": "w3 w4", "answer": "w5"}]}, "seeds": 1, "max_gen_toks": 2, "progress": False,
+        "out": tmp_path,
+    }  # fmt: skip
+    first = evaluate(chatty(), own, **how)
+    assert evaluate(chatty(), dict(own), **how).frame.equals(first.frame)
+    for other in ({"doc_to_text": "w6 {{question}}"}, {"generation_kwargs": {"until": ["w3"]}}):
+        with pytest.raises(HarnessError, match="asked or judged by another configuration of own than this"):
+            evaluate(chatty(), {**own, **other}, **how)
+
+
+def test_runs_of_several_batch_sizes_are_told(tmp_path: Path):
+    how: dict[str, Any] = {"data": {GPQA: gpqa()}, "max_gen_toks": 2, "progress": False, "out": tmp_path}
+    assert evaluate(chatty(), GPQA, seeds=1, batch_size=2, **how).provenance["batch_size"] == 2
+    assert evaluate(chatty(), GPQA, seeds=2, batch_size=3, **how).provenance["batch_size"] == [2, 3]
+    assert [run.batch_size for run in HarnessEvaluation.load(tmp_path).runs] == [2, 3]
+
+
 def test_it_is_saved_whole_and_loads_again(found: HarnessEvaluation, tmp_path: Path):
     again = HarnessEvaluation.load(found.save(tmp_path))
     assert again.table.equals(found.table)
@@ -340,12 +364,45 @@ def test_likelihoods_are_asked_once():
         "dataset_path": "none",
     }
     rows = [{"question": "w3 w4", "answer": 0}, {"question": "w7", "answer": 1}]
-    how: dict[str, Any] = {"data": {"": rows}, "progress": False}
+    how: dict[str, Any] = {"data": {"letters": rows}, "progress": False}
     with pytest.raises(HarnessError, match="asks for likelihoods, by which all seeds are alike"):
         evaluate(chatty(), [told], seeds=2, **how)
     once = evaluate(chatty(), [told], seeds=1, **how)
     assert once.over_seeds("letters", "acc").n == 1
     assert math.isnan(once.table["truncated"].iloc[0])
+
+
+def test_a_metric_that_is_no_mean_over_responses_is_not_told_as_one():
+    perplexity = {"metric": "perplexity", "aggregation": "perplexity", "higher_is_better": False}
+    told = {
+        "task": "last_word", "output_type": "loglikelihood", "test_split": "test", "dataset_path": "none",
+        "doc_to_text": "question", "doc_to_target": "answer", "metric_list": [perplexity, {"metric": "acc"}],
+    }  # fmt: skip
+    how: dict[str, Any] = {
+        "data": {"last_word": [{"question": "w3", "answer": " w6"}]}, "seeds": 1, "progress": False
+    }  # fmt: skip
+    with pytest.warns(UserWarning, match="last_word: perplexity left out"):
+        found = evaluate(chatty(), told, **how)
+    assert found.table["metric"].tolist() == ["acc"]
+    with pytest.raises(HarnessError, match=r"has no metric that is a mean of a number .* it has perplexity"):
+        evaluate(chatty(), {**told, "metric_list": [perplexity]}, **how)
+
+
+def test_what_one_task_lacks_is_told_before_another_is_asked(monkeypatch: pytest.MonkeyPatch):
+    def unreachable(*_: Any, **__: Any) -> None:
+        raise ConnectionError("Couldn't reach the Hub")
+
+    monkeypatch.setattr("datasets.load_dataset", unreachable)
+    calls = cut_short(monkeypatch, after=0)
+    with pytest.raises(HarnessError, match=r"aime25: its data set math-ai/aime25 cannot be had \(Couldn't reach"):
+        evaluate(
+            chatty(),
+            ["aime24", "aime25"],
+            data={"aime24": [{"Problem": "w3", "Answer": "1"}]},
+            max_gen_toks=2,
+            progress=False,
+        )
+    assert not calls
 
 
 def test_an_intervention_that_never_took_place_is_an_error():

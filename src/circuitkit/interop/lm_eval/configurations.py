@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import random
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +14,49 @@ from circuitkit.interop.lm_eval import TASKS
 from circuitkit.interop.lm_eval.bridging import as_harness_task, splits_of
 from circuitkit.interop.lm_eval.errors import HarnessError
 from circuitkit.records import data_hash
+from circuitkit.studies.code import UnhashableError
+from circuitkit.studies.identity import Identity
 from circuitkit.tasks.sources import Row, from_file
 from circuitkit.tasks.task import Task
 
 Data = str | Path | Sequence[str | Path] | Sequence[Mapping[str, Any]]
 """A file of data (JSON lines, a JSON list, CSV), several files, or rows."""
 _SPLITS = ("training_split", "validation_split", "test_split", "fewshot_split")
+
+
+@dataclass(frozen=True)
+class Configured:
+    """A task as it is asked.
+
+    Attributes:
+        told: its configuration, whose documents are prepared once.
+        source: where its questions come from, see `source_of`.
+        rules: the hash of how it asks and judges, see `rules_of`.
+    """
+
+    told: Mapping[str, Any]
+    source: str
+    rules: str
+
+    @property
+    def name(self) -> str:
+        """The task's name."""
+        return str(self.told["task"])
+
+    @property
+    def generates(self) -> bool:
+        """Whether responses are asked for, and not likelihoods."""
+        return self.told.get("output_type") == "generate_until"
+
+
+def configured(task: str | Path | Task | Mapping[str, Any], data: Data | None, order_seed: int) -> Configured:
+    """A task, its questions and its rules, the order of its documents by a seed.
+
+    Raises:
+        HarnessError, TaskError: see `configuration_of`.
+    """
+    told = configuration_of(task, data)
+    return Configured(in_one_order(told, order_seed), source_of(told), rules_of(told))
 
 
 def configuration_of(task: str | Path | Task | Mapping[str, Any], data: Data | None = None) -> dict[str, Any]:
@@ -72,6 +111,28 @@ def source_of(told: Mapping[str, Any]) -> str:
         rows = told["custom_dataset"](**(told.get("metadata") or {}), **(told.get("dataset_kwargs") or {}))
         return f"sha256 {data_hash([str(dict(row)) for row in next(iter(rows.values()))])}"
     return "/".join(str(told[part]) for part in ("dataset_path", "dataset_name") if told.get(part))
+
+
+def rules_of(told: Mapping[str, Any]) -> str:
+    """The hash of all that a task's configuration says but its questions: prompts, stop texts, filters, metrics, code.
+
+    >>> one, other = ({"task": "a", "doc_to_text": text} for text in ("{{q}}", "Q: {{q}}"))
+    >>> rules_of(one) == rules_of(other), rules_of(one) == rules_of(dict(one))
+    (False, True)
+    """
+    identity = Identity()
+
+    def digest(value: Any) -> str:
+        try:
+            return identity.digest(value)
+        except UnhashableError:
+            return f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', type(value).__qualname__)}"
+
+    with warnings.catch_warnings():
+        # The code of some tasks in lm-eval has escapes that Python warns of when it is read.
+        warnings.simplefilter("ignore", SyntaxWarning)
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return identity.digest({name: digest(value) for name, value in told.items() if name != "custom_dataset"})
 
 
 def in_one_order(told: Mapping[str, Any], seed: int) -> dict[str, Any]:
@@ -130,9 +191,24 @@ def _on(told: Mapping[str, Any], data: Data) -> dict[str, Any]:
     rows = [_with_fields(told, row) for row in _rows(data)]
     if not rows:
         raise HarnessError(f"{told['task']}: the data holds no questions")
-    splits = dict.fromkeys(told[split] for split in _SPLITS if told.get(split))
     kept = {key: value for key, value in told.items() if key not in ("dataset_path", "dataset_name", "dataset_kwargs")}
+    kept |= _exemplars_among(told, len(rows))
+    splits = dict.fromkeys(kept[split] for split in _SPLITS if kept.get(split))
     return kept | {"custom_dataset": splits_of(rows, tuple(splits))}
+
+
+def _exemplars_among(told: Mapping[str, Any], n_rows: int) -> dict[str, Any]:
+    """Splits by which lm-eval leaves the question that is asked out of its own exemplars: one split for both."""
+    shots, drawn = told.get("num_fewshot") or 0, told.get("fewshot_config") or {}
+    if not shots or drawn.get("samples") is not None:
+        return {}
+    if n_rows <= shots:
+        raise HarnessError(
+            f"{told['task']} shows {shots} exemplars before each question, which come out of the data too: "
+            f"{n_rows} questions are too few"
+        )
+    both: dict[str, Any] = {"test_split": "test", "fewshot_split": "test"}
+    return both | ({"fewshot_config": {**drawn, "split": "test"}} if "split" in drawn else {})
 
 
 def _rows(data: Data) -> list[Row]:

@@ -38,6 +38,8 @@ class HarnessRun:
         samples: a mapping a response and filter: doc, filter, target, read (what the filter gives), response, prompt,
             every metric, and unextracted, truncated, cut and n_tokens, None where there is no such thing.
         seconds: how long it took.
+        rules: the hash of how the task asks and judges.
+        batch_size: responses that were written at a time, on which drawn tokens depend.
     """
 
     task: str
@@ -46,6 +48,8 @@ class HarnessRun:
     metrics: Mapping[str, bool]
     samples: Sequence[Mapping[str, Any]]
     seconds: float
+    rules: str = ""
+    batch_size: int | str | None = None
 
     def save(self, folder: Path) -> None:
         """Write it into a folder, whole or not at all."""

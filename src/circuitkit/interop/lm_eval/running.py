@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-import random
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import lm_eval
-import numpy as np
-import torch
-from lm_eval.api.task import ConfigurableTask
-from lm_eval.defaults import DEFAULT_OTHER_SEED
 from tqdm import tqdm
 
 from circuitkit.evaluation.settings import check_same, interventions_told, weights_told
-from circuitkit.interop.lm_eval.bridging import UNPARSEABLE
-from circuitkit.interop.lm_eval.configurations import Data, configuration_of, in_one_order, source_of
-from circuitkit.interop.lm_eval.endings import Ending
+from circuitkit.interop.lm_eval.configurations import Configured, Data, configured
 from circuitkit.interop.lm_eval.errors import HarnessError
-from circuitkit.interop.lm_eval.extraction import extracted
 from circuitkit.interop.lm_eval.harness_model import HarnessModel
-from circuitkit.interop.lm_eval.logs import quiet
 from circuitkit.interop.lm_eval.outcome import HarnessEvaluation, HarnessRun
+from circuitkit.interop.lm_eval.seeded import ready, run_of
 from circuitkit.model import Model, load
 from circuitkit.records import provenance
 from circuitkit.run.interventions import Interventions
@@ -68,7 +58,8 @@ def evaluate(
         max_gen_toks: tokens at which a response is broken off; the task's if None.
         generation: more of `generate`'s settings, such as top_p. What is not set is as the model's generation config
             has it, as lm-eval leaves it.
-        data: by task, files or rows to ask in place of its data set.
+        data: by task, files or rows to ask in place of its data set; exemplars come out of them too, never the question
+            that is asked.
         limit: the first questions alone.
         chat: put prompts into the tokenizer's chat template.
         system: a system message before them.
@@ -78,8 +69,8 @@ def evaluate(
         settings: those of `HarnessModel`: batch_size (8 if not given), max_length, think_end_token, enable_thinking, ….
 
     Raises:
-        HarnessError: there is no such task; seeds that could not differ; no room for a response; a folder whose run is
-            of other questions.
+        HarnessError: there is no such task, or its data set cannot be had; seeds that could not differ; no room for a
+            response; a folder whose run is of other questions or was asked otherwise.
         EvaluationError: a folder of other settings.
         InterventionError: an intervention does not fit, or never took place.
 
@@ -116,6 +107,7 @@ def evaluate(
         "order_seed": order_seed,
         **{name: value for name, value in settings.items() if "batch" not in name},
     }
+    _check_seeds_matter(told, chosen)
     _check_room(harness, told, asking["generation"])
     folder = None if out is None else Path(out)
     if folder is not None:
@@ -126,7 +118,7 @@ def evaluate(
         revision=harness.circuit_model.revision,
         study="lm-evaluation-harness",
         seeds=chosen,
-        batch_size=harness.batch_size,
+        batch_size=_one_or_all([run.batch_size for run in runs]),
         lm_eval=lm_eval.__version__,
         interventions=harness.get_model_info()["model_interventions"],
         generation_config=_generation_config(harness.circuit_model),
@@ -147,19 +139,37 @@ def _check_seeds(seeds: Sequence[int], temperature: float) -> None:
         raise HarnessError("at temperature 0 all seeds would be alike: give seeds=1, or a temperature over 0")
 
 
-def _configurations(tasks: Sequence[Asked], data: Mapping[str, Data], order_seed: int) -> dict[str, dict[str, Any]]:
-    found: dict[str, dict[str, Any]] = {}
+def _check_seeds_matter(told: Sequence[Configured], seeds: Sequence[int]) -> None:
+    if len(seeds) > 1 and (likely := [each.name for each in told if not each.generates]):
+        raise HarnessError(f"{likely[0]} asks for likelihoods, by which all seeds are alike: give seeds=1")
+
+
+def _one_or_all(values: Sequence[Any]) -> Any:
+    return values[0] if len(set(values)) == 1 else list(values)
+
+
+def _called(task: Asked) -> str:
+    """The name under which data are given for a task."""
+    if isinstance(task, Mapping):
+        return str(task.get("task", ""))
+    return task.name if isinstance(task, Task) else str(task)
+
+
+def _configurations(tasks: Sequence[Asked], data: Mapping[str, Data], order_seed: int) -> list[Configured]:
+    found: dict[str, Configured] = {}
     used: set[str] = set()
     for task in tasks:
-        name = task if isinstance(task, str) else getattr(task, "name", "")
-        told = configuration_of(task, data.get(name))
+        name = _called(task)
+        each = configured(task, data.get(name), order_seed)
         used.add(name)
-        if told["task"] in found:
-            raise HarnessError(f"the task {told['task']!r} is named twice")
-        found[told["task"]] = in_one_order(told, order_seed)
+        if each.name in found:
+            raise HarnessError(f"the task {each.name!r} is named twice")
+        found[each.name] = each
     if unused := [name for name in data if name not in used]:
-        raise HarnessError(f"there is data for {unused[0]!r}, which is none of the tasks {', '.join(found)}")
-    return found
+        raise HarnessError(
+            f"there is data for {unused[0]!r}, which is none of the tasks {', '.join(map(_called, tasks))}"
+        )
+    return list(found.values())
 
 
 def _generation(temperature: float, max_gen_toks: int | None, more: Mapping[str, Any]) -> dict[str, Any]:
@@ -169,15 +179,15 @@ def _generation(temperature: float, max_gen_toks: int | None, more: Mapping[str,
     return {**drawn, **({} if max_gen_toks is None else {"max_gen_toks": max_gen_toks}), **more}
 
 
-def _check_room(harness: HarnessModel, told: Mapping[str, Mapping[str, Any]], generation: Mapping[str, Any]) -> None:
-    for task, each in told.items():
-        if each.get("output_type") != "generate_until":
+def _check_room(harness: HarnessModel, told: Sequence[Configured], generation: Mapping[str, Any]) -> None:
+    for each in told:
+        if not each.generates:
             continue
-        own = each.get("generation_kwargs") or {}
+        own = each.told.get("generation_kwargs") or {}
         room = generation.get("max_gen_toks", own.get("max_gen_toks", harness.max_gen_toks))
         if room < 1 or room >= harness.max_length:
             raise HarnessError(
-                f"{task}: max_gen_toks {room} leaves no room for a prompt, as {harness.circuit_model.name} reads "
+                f"{each.name}: max_gen_toks {room} leaves no room for a prompt, as {harness.circuit_model.name} reads "
                 f"{harness.max_length} tokens: give a max_gen_toks of 1 or more and well under that"
             )
 
@@ -206,118 +216,50 @@ def _generation_config(model: Model) -> dict[str, Any]:
 
 def _runs(
     harness: HarnessModel,
-    told: Mapping[str, Mapping[str, Any]],
+    told: Sequence[Configured],
     seeds: Sequence[int],
     asking: Mapping[str, Any],
     folder: Path | None,
     progress: bool,
 ) -> list[HarnessRun]:
     """All runs, those that a folder has and those that are made now."""
+    kept = _kept(folder, told, seeds)
+    # What one task lacks is found before hours are spent on another.
+    for each in told:
+        if any((each.name, seed) not in kept for seed in seeds):
+            ready(each, asking["generation"])
     found: list[HarnessRun] = []
     with tqdm(total=len(told) * len(seeds), disable=not progress, unit="run") as bar:
-        for task, each in told.items():
-            if each.get("output_type") != "generate_until" and len(seeds) > 1:
-                raise HarnessError(f"{task} asks for likelihoods, by which all seeds are alike: give seeds=1")
-            source = source_of(each)
+        for each in told:
             for seed in seeds:
-                bar.set_description(f"{task}, seed {seed}")
-                path = None if folder is None else HarnessRun.path(folder, task, seed)
-                if path is not None and path.exists():
-                    found.append(_kept(path, source))
-                else:
-                    found.append(_run(harness, each, seed, source, asking))
+                bar.set_description(f"{each.name}, seed {seed}")
+                run = kept.get((each.name, seed))
+                if run is None:
+                    run = run_of(harness, each, seed, asking)
                     if folder is not None:
-                        found[-1].save(folder)
+                        run.save(folder)
+                found.append(run)
                 bar.update()
     return found
 
 
-def _kept(path: Path, source: str) -> HarnessRun:
-    run = HarnessRun.load(path)
-    if run.source != source:
-        raise HarnessError(
-            f"{path} is a run of other questions ({run.source}) than these ({source}): give another folder"
-        )
-    return run
-
-
-def _run(
-    harness: HarnessModel, told: Mapping[str, Any], seed: int, source: str, asking: Mapping[str, Any]
-) -> HarnessRun:
-    began = time.monotonic()
-    harness.endings = []
-    with quiet(), _seeded(asking["order_seed"], seed):
-        found = lm_eval.evaluate(
-            harness,
-            {told["task"]: _task(told, asking["generation"])},
-            limit=asking["limit"],
-            apply_chat_template=asking["chat"],
-            fewshot_as_multiturn=asking["chat"],
-            system_instruction=asking["system"],
-            # Means over seeds have their own error; a bootstrap within a run is not asked for.
-            bootstrap_iters=0,
-        )
-    samples = found["samples"][told["task"]]
-    better = found["higher_is_better"][told["task"]]
-    # Metrics as the task lists them, what failed last.
-    metrics = {name: bool(better[name]) for name in better if name != UNPARSEABLE and _is_number(samples[0].get(name))}
-    if not metrics:
-        raise HarnessError(f"{told['task']} has no metric that is a number for each response, as means over seeds need")
-    endings: list[Ending | None] = list(harness.endings) or [None] * len(samples)
-    docs = list(dict.fromkeys(sample["doc_id"] for sample in samples))
-    of_doc = dict(zip(docs, endings, strict=False))
-    kept = [_sample(told, each, metrics, of_doc.get(each["doc_id"])) for each in samples]
-    return HarnessRun(told["task"], seed, source, metrics, kept, time.monotonic() - began)
-
-
-def _task(told: Mapping[str, Any], generation: Mapping[str, Any]) -> Any:
-    """A task as lm-eval's `simple_evaluate` makes it ready, which beside that looks up the whole environment."""
-    task = ConfigurableTask(config=dict(told))
-    if task.get_config("output_type") == "generate_until":
-        task.set_config(key="generation_kwargs", value=dict(generation), update=True)
-    if task.get_config("num_fewshot") is None:
-        task.set_config(key="num_fewshot", value=0)
-    task.set_fewshot_seed(seed=DEFAULT_OTHER_SEED)
-    return task
-
-
-@contextmanager
-def _seeded(order_seed: int, seed: int) -> Iterator[None]:
-    """Seed the generators as lm-eval does, and put them back as they were."""
-    orders, numbers = random.getstate(), np.random.get_state()  # noqa: NPY002  # lm-eval's tasks draw of the global one
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-        random.seed(order_seed)
-        np.random.seed(seed)  # noqa: NPY002
-        torch.manual_seed(seed)
-        try:
-            yield
-        finally:
-            random.setstate(orders)
-            np.random.set_state(numbers)  # noqa: NPY002
-
-
-def _sample(
-    told: Mapping[str, Any], sample: Mapping[str, Any], metrics: Mapping[str, bool], ending: Ending | None
-) -> dict[str, Any]:
-    read = extracted(told, sample)
-    return {
-        "doc": sample["doc_id"],
-        "filter": sample["filter"],
-        "target": str(sample["target"]),
-        "read": _plain(sample["filtered_resps"][0]),
-        **{name: float(sample[name]) for name in metrics},
-        "unextracted": None if read is None else not read,
-        "truncated": None if ending is None else ending.truncated,
-        "cut": None if ending is None else ending.cut,
-        "n_tokens": None if ending is None else ending.n_tokens,
-        "response": _plain(sample["resps"][0][0]),
-        "prompt": str(sample["arguments"][0][0]),
-    }
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float | np.number | np.bool_)
-
-
-def _plain(said: Any) -> str:
-    return said if isinstance(said, str) else str(said)
+def _kept(folder: Path | None, told: Sequence[Configured], seeds: Sequence[int]) -> dict[tuple[str, int], HarnessRun]:
+    """The runs that a folder has, which are of the same questions under the same rules."""
+    found: dict[tuple[str, int], HarnessRun] = {}
+    if folder is None:
+        return found
+    for each in told:
+        for seed in seeds:
+            path = HarnessRun.path(folder, each.name, seed)
+            if not path.exists():
+                continue
+            run = found[each.name, seed] = HarnessRun.load(path)
+            if run.source != each.source:
+                raise HarnessError(
+                    f"{path} is a run of other questions ({run.source}) than these ({each.source}): give another folder"
+                )
+            if run.rules != each.rules:
+                raise HarnessError(
+                    f"{path} was asked or judged by another configuration of {each.name} than this: give another folder"
+                )
+    return found
