@@ -39,11 +39,10 @@ import pandas as pd
 import threshold_figures as figures
 from published_thresholds import published_study
 from scipy import stats
-from statsmodels.stats.multitest import multipletests
 from tqdm import tqdm
 
 import circuitkit as ck
-from circuitkit import plots
+from circuitkit import plots, statistics
 from circuitkit.evaluation import Evaluation
 from circuitkit.records import provenance
 from circuitkit.tasks.exemplars import equal_shots
@@ -133,10 +132,7 @@ def right_against_wrong(proofs: pd.DataFrame) -> pd.DataFrame:
             row["above"] = test.statistic / (len(right) * len(wrong))
         rows.append(row)
     table = pd.DataFrame(rows).reindex(columns=_PAIRED)
-    tested = table["p"].notna()
-    if tested.any():
-        table.loc[tested, "p_corrected"] = multipletests(table.loc[tested, "p"], method="holm")[1]
-    return table
+    return table.assign(p_corrected=statistics.holm(table["p"]))
 
 
 def fitting_all(models: Sequence[Named], tasks: Sequence[ck.tasks.Task]) -> dict[str, int]:

@@ -14,6 +14,7 @@ from circuitkit.statistics import (
     benjamini_hochberg,
     bootstrap_mean,
     effect_size,
+    holm,
     jaccard,
     matched_control,
     matched_heads,
@@ -172,6 +173,22 @@ def test_benjamini_hochberg_by_its_definition(p: list[float]) -> None:
     n, ranked = len(p), sorted(p)
     expected = [min(min(1.0, ranked[j] * n / (j + 1)) for j in range(ranked.index(x), n)) for x in p]
     assert adjusted == pytest.approx(expected)
+
+
+@given(st.lists(st.one_of(st.floats(0, 1), st.just(np.nan)), max_size=20))
+@settings(max_examples=40, deadline=None)
+def test_holm_by_its_definition(p: list[float]) -> None:
+    ranked = sorted(x for x in p if x == x)
+    n = len(ranked)
+    expected = [max(min(1.0, ranked[j] * (n - j)) for j in range(ranked.index(x) + 1)) if x == x else np.nan for x in p]
+    assert holm(np.array(p)) == pytest.approx(expected, nan_ok=True)
+
+
+def test_holm_keeps_the_shape_and_refuses_what_is_no_p_value() -> None:
+    assert holm(torch.tensor([[0.01], [0.5]])).tolist() == pytest.approx(np.array([[0.02], [0.5]]))
+    for bad in (-0.1, 1.1):
+        with pytest.raises(ValueError, match="between 0 and 1"):
+            holm(np.array([0.5, bad]))
 
 
 def test_hedges_g_by_its_gamma_function() -> None:

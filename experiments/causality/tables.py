@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from statsmodels.stats.multitest import multipletests
 
 from circuitkit import statistics
 
@@ -135,10 +134,7 @@ def _tested(values: np.ndarray, name: str, seed: int, groups: np.ndarray | None 
 def _corrected(table: pd.DataFrame) -> pd.DataFrame:
     """The table with each kind of p-value corrected over all of its rows, after Holm, beside it."""
     for name in [name for name in table if name.startswith("p_") or name.endswith("_p")]:
-        asked = table[name].notna()
-        corrected = pd.Series(np.nan, index=table.index)
-        if asked.any():
-            corrected[asked] = multipletests(table.loc[asked, name], method="holm")[1]
+        corrected = statistics.holm(table[name])
         table.insert(list(table).index(name) + 1, f"{name}_corrected", corrected)
     return table
 

@@ -18,7 +18,8 @@ import statsmodels.formula.api as smf
 from jaxtyping import Float
 from scipy import stats
 from statsmodels.regression.linear_model import RegressionResultsWrapper
-from statsmodels.stats.multitest import multipletests
+
+from circuitkit import statistics
 
 Outcome = Literal["headline", "strict", "validation_loss"]
 SOURCES = ("architecture", "data", "architecture x data", "seed", "left over")
@@ -190,5 +191,5 @@ def _contrasts(models: pd.DataFrame, what: Outcome, pairs: Sequence[tuple[Cell, 
     reach = error * stats.t.ppf(1 - (1 - LEVEL) / 2 / len(pairs), fit.df_resid)
     rows["low"], rows["high"] = rows["difference"] - reach, rows["difference"] + reach
     rows["p"] = 2 * stats.t.sf(np.abs(rows["difference"]) / error, fit.df_resid)
-    rows["survives"], rows["p_corrected"], *_ = multipletests(rows["p"], alpha=1 - LEVEL, method="holm")
-    return rows
+    corrected = statistics.holm(rows["p"])
+    return rows.assign(survives=corrected < 1 - LEVEL, p_corrected=corrected)

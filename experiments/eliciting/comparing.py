@@ -17,10 +17,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
-from statsmodels.stats.multitest import multipletests
 
 import circuitkit as ck
 from circuitkit import similarity
+from circuitkit.statistics import holm
 
 Cell = dict[str, str | float]
 
@@ -125,12 +125,7 @@ def against_gain(cells: pd.DataFrame, gains: pd.DataFrame, examples: int) -> pd.
     table = gains.set_index("size").join(of_size, how="inner")
     rows = [_measured(name, table) for name in MEASURES]
     found = pd.DataFrame(rows)
-    for column in ("p", "p_groups"):
-        known = found[column].notna()
-        found[f"{column}_corrected"] = np.nan
-        if known.any():
-            found.loc[known, f"{column}_corrected"] = multipletests(found.loc[known, column], method="holm")[1]
-    return found
+    return found.assign(**{f"{name}_corrected": holm(found[name]) for name in ("p", "p_groups")})
 
 
 def _measured(name: str, table: pd.DataFrame) -> dict[str, Any]:

@@ -9,11 +9,11 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
-from statsmodels.stats.multitest import multipletests
 
 import circuitkit as ck
 from circuitkit import plots, studies
 from circuitkit.records import provenance
+from circuitkit.statistics import holm
 from circuitkit.training.subsets import SIZES
 from circuitkit.writing import write_json, write_table, write_text
 from eliciting import comparing, pictures, tables
@@ -234,5 +234,5 @@ def chosen_rates(tries: pd.DataFrame) -> dict[tuple[str, str], float]:
 def gains_of(found: pd.DataFrame, benchmark: str, examples: int) -> pd.DataFrame:
     """A row a size: its gain from so many examples, and whether there surely is one (p < 0.05, Holm over sizes)."""
     rows = found[(found["benchmark"] == benchmark) & (found["training"] == "full") & (found["examples"] == examples)]
-    surely = multipletests(rows["p_gain"], method="holm")[1] < 0.05
+    surely = holm(rows["p_gain"]) < 0.05
     return rows[["size", "parameters", "gain", "recovered"]].assign(gains=(rows["gain"] > 0) & surely)

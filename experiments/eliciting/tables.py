@@ -15,7 +15,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
-from statsmodels.stats.multitest import multipletests
 
 from circuitkit import statistics
 
@@ -77,7 +76,7 @@ def elicited_table(judged: pd.DataFrame, trained: pd.DataFrame, benchmarks: Mapp
     """
     table = pd.DataFrame([_elicited(each, seed) for each in groups_of(judged, trained, benchmarks)])
     for _, part in table.groupby("benchmark"):
-        table.loc[part.index, "p_gain_corrected"] = multipletests(part["p_gain"], method="holm")[1]
+        table.loc[part.index, "p_gain_corrected"] = statistics.holm(part["p_gain"])
     return pd.concat([_ends(judged, benchmarks), table], ignore_index=True)
 
 
@@ -213,7 +212,7 @@ def sufficiency_table(
         level = 1 - 0.05 / len(defined)
         table.loc[defined, ["low", "high"]] = [over_both(found[at], seed, level) for at in defined]
         table.loc[defined, "level"] = level
-        table.loc[defined, "p_corrected"] = multipletests(table.loc[defined, "p"], method="holm")[1]
+        table.loc[defined, "p_corrected"] = statistics.holm(table.loc[defined, "p"])
     table["suffices"] = (table["low"] >= threshold) & (table["p_corrected"] < 0.05)
     return table
 

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from tuning.tables import bits, holm
+from circuitkit.statistics import holm
+from tuning.tables import bits
 from tuning.texts import HARD, RULES
 
 

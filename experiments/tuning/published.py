@@ -12,11 +12,11 @@ from statsmodels.stats.proportion import proportion_confint
 
 from circuitkit import plots
 from circuitkit.records import provenance
+from circuitkit.statistics import holm
 from circuitkit.tasks import prontoqa
 from circuitkit.writing import write_json, write_table, write_text
 from tuning import figures
 from tuning.cells import WORDS
-from tuning.tables import holm
 from tuning.texts import HARD, RULES
 
 TABLE = Path(__file__).parents[1] / "published" / "fine_tuning.json"

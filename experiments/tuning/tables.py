@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from statsmodels.stats.multitest import multipletests
 
 from circuitkit import statistics
 from tuning.cells import WORDS
@@ -83,7 +82,7 @@ def degraded_table(answers: pd.DataFrame, judge: str = "headline", level: float 
                 }
             )
     table = pd.DataFrame(rows)
-    table["p_corrected"] = holm(table["p"])
+    table["p_corrected"] = statistics.holm(table["p"])
     sure = table["p_corrected"] < level
     table["verdict"] = np.select([sure & (table["change"] < 0), sure], ["degraded", "improved"], "not told apart")
     return table
@@ -143,7 +142,7 @@ def transfer_table(answers: pd.DataFrame, *, judges: Sequence[str] = JUDGES, see
             rows.append(row)
     table = pd.DataFrame(rows)
     for name in ("gain", "gap") if len(table) else ():
-        table[f"{name}_p_corrected"] = holm(table[f"{name}_p"])
+        table[f"{name}_p_corrected"] = statistics.holm(table[f"{name}_p"])
     return table
 
 
@@ -201,14 +200,6 @@ def _compared(
         "low": found.low,
         "high": found.high,
     }
-
-
-def holm(p: pd.Series) -> pd.Series:
-    """P-values corrected after Holm; those that are NaN stay so and do not count."""
-    corrected, known = pd.Series(np.nan, index=p.index), p.notna()
-    if known.any():
-        corrected[known] = multipletests(p[known], method="holm")[1]
-    return corrected
 
 
 def joined(rows: pd.DataFrame, judge: str) -> np.ndarray:

@@ -6,10 +6,11 @@ and takes no part in any correction.
 """
 
 from circuitkit.statistics.controls import Control, Head, against_controls, matched_control, matched_heads
+from circuitkit.statistics.corrections import benjamini_hochberg, holm
 from circuitkit.statistics.intervals import Interval, Intervals, bootstrap_mean, wilson
 from circuitkit.statistics.matched import Others, against_others
 from circuitkit.statistics.paired import Difference, McNemar, mcnemar, paired_bootstrap, pass_at_k
-from circuitkit.statistics.permutation import SignFlipTest, benjamini_hochberg, sign_flip_test
+from circuitkit.statistics.permutation import SignFlipTest, sign_flip_test
 from circuitkit.statistics.recovery import Recovered, recovered
 from circuitkit.statistics.sizes import effect_size, jaccard
 from circuitkit.statistics.two_samples import GroupDifference, difference_of_groups
@@ -31,6 +32,7 @@ __all__ = [
     "bootstrap_mean",
     "difference_of_groups",
     "effect_size",
+    "holm",
     "jaccard",
     "matched_control",
     "matched_heads",

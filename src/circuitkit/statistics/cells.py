@@ -6,7 +6,7 @@ from collections.abc import Hashable, Sequence
 from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 Array: TypeAlias = Tensor | np.ndarray
@@ -28,7 +28,7 @@ def checked_level(level: float) -> float:
     return level
 
 
-def as_array(values: Array) -> Floats:
+def as_array(values: ArrayLike | Array) -> Floats:
     """Take a tensor of any device and dtype, or an array, as float64.
 
     >>> import torch

@@ -7,9 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
-from scipy import stats
 
-from circuitkit.statistics.cells import BLOCK, Array, Floats, Groups, as_array, by_group, fill, real_cells
+from circuitkit.statistics.cells import BLOCK, Array, Floats, Groups, by_group, fill, real_cells
 
 
 class SignFlipTest(NamedTuple):
@@ -64,22 +63,6 @@ def sign_flip_test(
     p_corrected = np.empty_like(p)
     p_corrected[order] = np.maximum.accumulate((corrected + counted) / (flips + counted))
     return SignFlipTest(fill(p, shape, real), fill(p_corrected, shape, real), 1 / (flips + counted))
-
-
-def benjamini_hochberg(p: Float[Array, "*cells"]) -> Floats:
-    """Adjust p-values so that cells under q hold at most a share q of false discoveries, on average.
-
-    Gives an array of the same shape. Source: Benjamini & Hochberg 1995, J. R. Stat. Soc. B 57.
-
-    >>> benjamini_hochberg(np.array([0.01, 0.04, 0.03, np.nan])).round(3).tolist()
-    [0.03, 0.04, 0.04, nan]
-    """
-    values = as_array(p)
-    real = ~np.isnan(values)
-    adjusted = np.full(values.shape, np.nan)
-    if real.any():
-        adjusted[real] = stats.false_discovery_control(values[real], method="bh")
-    return adjusted
 
 
 def _signs(n: int, draws: int, block: int, seed: int) -> Iterator[Floats]:

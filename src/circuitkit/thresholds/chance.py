@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from scipy import stats
-from statsmodels.stats.multitest import multipletests
 
-from circuitkit.statistics import wilson
+from circuitkit.statistics import holm, wilson
 from circuitkit.thresholds.errors import ThresholdError
 
 MOST_UNPARSEABLE = 0.16
@@ -45,7 +44,7 @@ def judge_models(
     frame["high"] = [interval.high for interval in intervals]
     if chance is not None:
         frame["p_chance"] = stats.binom.sf(frame["correct"] - 1, frame["total"], chance)
-        frame["p_chance_corrected"] = multipletests(frame["p_chance"], method="holm")[1]
+        frame["p_chance_corrected"] = holm(frame["p_chance"])
         frame["above_chance"] = frame["p_chance_corrected"] < 1 - level
     if "unparseable" in frame:
         _check_unparseable(frame)
