@@ -161,6 +161,19 @@ def size(path: Path) -> int:
     return sum(json.loads((path / _LIST).read_bytes())["files"].values())
 
 
+def diverged(folder: Path, step: int, how: str) -> TrainingError:
+    """The error of a training that is stopped as its numbers are no longer finite.
+
+    >>> str(diverged(Path("not/there"), 3, "the loss is nan"))[:46]
+    'at step 3 the loss is nan: the training diverg'
+    """
+    before = last(folder)
+    kept = f"The last good checkpoint, {before}, is kept" if before else "No checkpoint was written before"
+    return TrainingError(
+        f"at step {step} {how}: the training diverged and was stopped. {kept}. Lower the learning rate"
+    )
+
+
 def _fault(path: Path) -> str | None:
     """What is wrong with a checkpoint, if anything."""
     try:

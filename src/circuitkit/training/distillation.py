@@ -15,12 +15,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from circuitkit.training.errors import TrainingError
+from circuitkit.training.losses import NO_LOSS
 
 if TYPE_CHECKING:
     from circuitkit.model import Model
-
-IGNORED = -100
-"""The label of a token that carries no loss, as in transformers."""
 
 
 def divergences(
@@ -99,7 +97,7 @@ class Teacher:
             TrainingError: no token carries a loss.
         """
         labels: Int[Tensor, " token"] = inputs["labels"][:, 1:].reshape(-1)
-        counts = labels != IGNORED
+        counts = labels != NO_LOSS
         if n_tokens is None and not counts.any():
             raise TrainingError("no token of a batch carries a loss: see what loss_on names")
         read = {name: value.to(self.model.device) for name, value in inputs.items() if name != "labels"}

@@ -19,9 +19,10 @@ from torch import Tensor, nn
 from torch.utils.data import Sampler
 from transformers import EvalPrediction, Trainer
 
+from circuitkit.training import losses
 from circuitkit.training.errors import TrainingError
+from circuitkit.training.losses import NO_LOSS
 
-_NO_LOSS = -100
 _STARTED = {"WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE"}
 
 
@@ -212,7 +213,7 @@ class Filled:
             return self.rows[index]
         row = dict(self.rows[0])
         labels = row["labels"]
-        none = torch.full_like(labels, _NO_LOSS) if isinstance(labels, Tensor) else [_NO_LOSS] * len(labels)
+        none = torch.full_like(labels, NO_LOSS) if isinstance(labels, Tensor) else [NO_LOSS] * len(labels)
         return {**row, "labels": none}
 
 
@@ -260,30 +261,12 @@ class Even(Trainer):
         labels = inputs.pop("labels")
         with torch.no_grad(), self.compute_loss_context_manager():
             logits = model(**inputs).logits
-        return None, *loss_by_row(logits, labels)
-
-
-def loss_by_row(
-    logits: Float[Tensor, "row token vocab"], labels: Int[Tensor, "row token"]
-) -> tuple[Float[Tensor, " row"], Int[Tensor, " row"]]:
-    """The cross-entropy of each row's next tokens in nats, summed, and how many of them carry a loss.
-
-    >>> loss, count = loss_by_row(torch.zeros(1, 3, 8), torch.tensor([[1, -100, 2]]))
-    >>> count.item(), round(loss.item(), 4)
-    (1, 2.0794)
-    """
-    coming = labels[:, 1:]
-    # A row at a time: in fp32 the logits of a long batch are larger than the model.
-    losses = [
-        nn.functional.cross_entropy(row[:-1].float(), next_token, ignore_index=_NO_LOSS, reduction="sum")
-        for row, next_token in zip(logits, coming, strict=True)
-    ]
-    return torch.stack(losses), coming.ne(_NO_LOSS).sum(1)
+        return None, *losses.by_row(logits, labels)
 
 
 def _mean(found: EvalPrediction) -> dict[str, float]:
-    losses, counts = found.predictions, found.label_ids
+    sums, counts = found.predictions, found.label_ids
     total = int(counts.sum())  # type: ignore[union-attr]  # arrays, as prediction_step returns them
     if not total:
         raise TrainingError("no token of the validation set carries a loss: see loss_on, and the examples' lengths")
-    return {"loss": float(losses.astype("float64").sum()) / total}  # type: ignore[union-attr]
+    return {"loss": float(sums.astype("float64").sum()) / total}  # type: ignore[union-attr]

@@ -96,6 +96,16 @@ def digest(examples: Sequence[Example]) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
+def counted(training: Sequence[Example], validation: Sequence[Example] = ()) -> dict[str, Any]:
+    """How many examples there are and what `digest` says of them, of a validation set too, if there is one.
+
+    >>> sorted(counted([Example("a", "b")], [Example("c", "d")]))
+    ['n', 'sha256', 'validation']
+    """
+    told: dict[str, Any] = {"n": len(training), "sha256": digest(training)}
+    return {**told, "validation": counted(validation)} if validation else told
+
+
 def divided(examples: Sequence[Example], share: float, seed: int) -> tuple[tuple[Example, ...], tuple[Example, ...]]:
     """Examples shuffled and cut in two: those to train on, and a share to validate on, rounded up.
 

@@ -21,10 +21,11 @@ from transformers import PrinterCallback
 from trl.trainer.grpo_config import GRPOConfig
 from trl.trainer.grpo_trainer import GRPOTrainer
 
+from circuitkit.training import checkpoints
 from circuitkit.training.errors import TrainingError
 from circuitkit.training.resuming import Durable
 from circuitkit.training.rollouts import Rollout, Rollouts
-from circuitkit.training.trainer import Sound, spoiled
+from circuitkit.training.trainer import Sound
 
 if TYPE_CHECKING:
     from transformers import TrainerCallback
@@ -210,7 +211,7 @@ def _written(keys: list[str], trainer: Any) -> dict[str, Any]:
     try:
         found = trainer.rollouts.drawn(keys, step, first=process * len(keys))
     except TrainingError as error:
-        raise TrainingError(spoiled(Path(str(trainer.args.output_dir)), step + 1, str(error))) from error
+        raise checkpoints.diverged(Path(str(trainer.args.output_dir)), step + 1, str(error)) from error
     return {
         "prompt_ids": [list(each.prompt) for each in found],
         "completion_ids": [list(each.ids) for each in found],

@@ -11,7 +11,7 @@ from circuitkit.tasks.loading import load as load_task
 from circuitkit.tasks.task import Task
 from circuitkit.training import grpo
 from circuitkit.training.errors import TrainingError
-from circuitkit.training.examples import Data, Example, check_apart, digest, divided, hash_of
+from circuitkit.training.examples import Data, Example, check_apart, counted, divided, hash_of
 from circuitkit.training.groups import NoSignal
 from circuitkit.training.recipe import Recipe
 from circuitkit.training.rewards import Reward
@@ -49,12 +49,7 @@ class Judged:
             "validation": "" if self._validation is None else hash_of(_asked(self._validation, held_out or task)),
             "task": {"name": task.name, "judge": self._rollouts.reward.name, "stop": list(task.stop)},
         }
-        self.examples: Mapping[str, Any] = {"n": len(task.items), "sha256": digest(_questions(task))}
-        if held_out is not None:
-            self.examples = {
-                **self.examples,
-                "validation": {"n": len(held_out.items), "sha256": digest(_questions(held_out))},
-            }
+        self.examples: Mapping[str, Any] = counted(_questions(task), [] if held_out is None else _questions(held_out))
 
     def trainer(
         self, hf: Any, arguments: Mapping[str, Any], callbacks: Sequence[TrainerCallback]

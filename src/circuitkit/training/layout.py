@@ -13,11 +13,9 @@ from torch import Tensor
 
 from circuitkit.training.errors import TrainingError
 from circuitkit.training.examples import Example
+from circuitkit.training.losses import NO_LOSS
 from circuitkit.training.recipe import Recipe
 from circuitkit.training.template import Passage, passages
-
-NO_LOSS = -100
-"""The label of a token that carries no loss, as in transformers."""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from circuitkit.tasks.task import Task
 from circuitkit.training import template
 from circuitkit.training.distillation import Teacher
 from circuitkit.training.errors import TrainingError
-from circuitkit.training.examples import Data, Example, check_apart, digest, divided, examples_of, hash_of
+from circuitkit.training.examples import Data, Example, check_apart, counted, divided, examples_of, hash_of
 from circuitkit.training.layout import rows_of
 from circuitkit.training.recipe import Recipe
 from circuitkit.training.trainer import SupervisedTrainer
@@ -111,9 +111,7 @@ class Supervised:
         self.told: Mapping[str, Any] = {"data": hash_of(examples), "validation": hash_of(held_out)}
         if self._teacher is not None:
             self.told = {**self.told, "teacher": weights_told(self._teacher.model)}
-        self.examples: Mapping[str, Any] = {"n": len(examples), "sha256": digest(examples)}
-        if held_out:
-            self.examples = {**self.examples, "validation": {"n": len(held_out), "sha256": digest(held_out)}}
+        self.examples: Mapping[str, Any] = counted(examples, held_out)
 
     def trainer(self, hf: Any, arguments: Mapping[str, Any], callbacks: Sequence[TrainerCallback]) -> SupervisedTrainer:
         """The trainer of a model, or of a peft model around it."""

@@ -29,6 +29,7 @@ RECIPE, CURVE, FIGURE, TOLD, MODEL, ADAPTER, CHECKPOINTS = (
     "adapter",
     "checkpoints",
 )
+_KEPT = ("chosen", "rule", "trainable", "total", "examples", "seconds", "provenance")
 _COLUMNS = ["step", "epoch", "loss", "validation_loss", "learning_rate"]
 _LOGGED = {
     "loss": "loss",
@@ -123,13 +124,11 @@ class Trained:
             ) from error
         except (ValueError, KeyError) as error:
             raise TrainingError(f"the training in {folder} cannot be read: {error}") from error
-        kept = ("chosen", "rule", "trainable", "total", "examples", "seconds", "provenance")
-        return cls(folder, curve, recipe=recipe, _model=[], **{name: told[name] for name in kept})
+        return cls(folder, curve, recipe=recipe, _model=[], **{name: told[name] for name in _KEPT})
 
     def told(self) -> dict[str, Any]:
         """What is kept beside curve, recipe and model, as JSON."""
-        kept = ("chosen", "rule", "trainable", "total", "examples", "seconds", "provenance")
-        return {name: getattr(self, name) for name in kept}
+        return {name: getattr(self, name) for name in _KEPT}
 
 
 def curve_of(history: Sequence[Mapping[str, Any]]) -> pd.DataFrame:

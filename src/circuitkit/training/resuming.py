@@ -125,11 +125,11 @@ class Durable(Trainer):
         """Refuse to keep a model that has diverged: a training that went on from it could only fail."""
         loss = validation_losses(self.state.log_history).get(step)
         if loss is not None and not math.isfinite(loss):
-            raise TrainingError(_diverged(folder, step, f"the validation loss is {loss}"))
+            raise checkpoints.diverged(folder, step, f"the validation loss is {loss}")
         assert self.model is not None
         spoiled = next((name for name, weight in self.model.named_parameters() if not _finite(weight)), None)
         if any_of_them(spoiled is not None):
-            raise TrainingError(_diverged(folder, step, f"weights are no finite numbers ({spoiled or 'elsewhere'})"))
+            raise checkpoints.diverged(folder, step, f"weights are no finite numbers ({spoiled or 'elsewhere'})")
 
 
 def validation_losses(history: Sequence[Mapping[str, Any]]) -> dict[int, float]:
@@ -212,9 +212,3 @@ def _finite(weight: Tensor) -> bool:
         return True
     here = weight.to_local() if isinstance(weight, DTensor) else weight
     return bool(torch.isfinite(here).all())
-
-
-def _diverged(folder: Path, step: int, how: str) -> str:
-    before = checkpoints.last(folder)
-    kept = f"the last good checkpoint, {before}, is kept" if before else "no checkpoint was written before"
-    return f"at step {step} {how}: the training diverged and was stopped; {kept}. Lower the learning rate"

@@ -8,16 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from circuitkit.training import checkpoints
 from circuitkit.training.distillation import Teacher
 from circuitkit.training.distributed import Even, any_of_them, on_cpu, share
-from circuitkit.training.errors import TrainingError
-from circuitkit.training.layout import NO_LOSS, Collator, Rows
+from circuitkit.training.layout import Collator, Rows
+from circuitkit.training.losses import cross_entropy
 from circuitkit.training.recipe import Every, Recipe
 from circuitkit.training.resuming import Durable
 
@@ -91,22 +89,17 @@ class Sound(Trainer):
             TrainingError: the loss is NaN or infinite; the step and the last good checkpoint are named.
         """
         loss = super().training_step(*args, **settings)
-        if any_of_them(not bool(torch.isfinite(loss).all())):
+        finite = bool(torch.isfinite(loss).all())
+        if any_of_them(not finite):
+            how = "no finite number in another process" if finite else f"{loss.item():g}"
             folder = Path(str(self.args.output_dir))
-            raise TrainingError(spoiled(folder, self.state.global_step + 1, f"the loss is {loss.item():g}"))
+            raise checkpoints.diverged(folder, self.state.global_step + 1, f"the loss is {how}")
         return loss
 
     def evaluate(self, *args: Any, **settings: Any) -> dict[str, float]:
         """Transformers' own, which draws random numbers that dropout would draw next: they are put back."""
         with torch.random.fork_rng(range(torch.cuda.device_count())):
             return super().evaluate(*args, **settings)
-
-
-def spoiled(folder: Path, step: int, how: str) -> str:
-    """What is said of a training that diverged."""
-    before = checkpoints.last(folder)
-    kept = f"The last good checkpoint, {before}, is kept" if before else "No checkpoint was written before"
-    return f"at step {step} {how}: the training diverged and was stopped. {kept}. Lower the learning rate"
 
 
 class SupervisedTrainer(Durable, Even, Sound, Trainer):
@@ -180,22 +173,3 @@ def _padding(tokenizer: Any) -> int:
     """A token that fills rows up; which one makes no difference, as it is masked."""
     found = (getattr(tokenizer, name, None) for name in ("pad_token_id", "eos_token_id"))
     return next((each for each in found if each is not None), 0)
-
-
-def cross_entropy(
-    logits: Float[Tensor, "row token vocab"], labels: Tensor, n_tokens: Tensor | int | None = None
-) -> Float[Tensor, ""]:
-    """The cross-entropy of the next tokens that carry a loss, in nats, summed and divided by a number of tokens.
-
-    By how many of the labels carry a loss, if None.
-
-    >>> round(cross_entropy(torch.zeros(1, 3, 8), torch.tensor([[1, -100, 2]])).item(), 4)
-    2.0794
-    """
-    coming = labels[:, 1:].reshape(-1)
-    total = functional.cross_entropy(
-        logits[:, :-1].reshape(-1, logits.shape[-1]).float(), coming, ignore_index=NO_LOSS, reduction="sum"
-    )
-    n_tokens = (coming != NO_LOSS).sum() if n_tokens is None else n_tokens
-    # A step of packed rows may have no token that carries a loss: there is nothing to learn in it.
-    return total / max(n_tokens, 1)
