@@ -71,18 +71,10 @@ class Asked:
             stop=(NEXT_QUESTION,),
         )
 
-    def _tested(self) -> list[Item]:
-        # Runs are drawn as those whose exemplars are trained on, so that their questions are the same.
-        items: list[Item] = []
-        data = Data(seed=self.seed, rules=self.rules, hops=self.hops)
-        for rule, hops in data.parts:
-            drawn = prontoqa.task(rule, hops, max(self.shots, data.shots), max(self.n, 1), self.seed)
-            items += drawn.items[: self.n]
-        return items
-
-    def _trained(self) -> list[Item]:
-        # The very split of the training: of other runs, or without those dropped, it would be another.
-        data = Data(
+    @property
+    def _data(self) -> Data:
+        """The training's own: of other runs, or without those dropped, its split would be another."""
+        return Data(
             seed=self.seed,
             rules=self.rules,
             hops=self.hops,
@@ -90,6 +82,18 @@ class Asked:
             duplicates=self.duplicates,
             withheld=self.withheld,
         )
+
+    def _tested(self) -> list[Item]:
+        # Runs are drawn as those whose exemplars are trained on, so that their questions are the same.
+        items: list[Item] = []
+        data = self._data
+        for rule, hops in data.parts:
+            drawn = prontoqa.task(rule, hops, max(self.shots, data.shots), max(self.n, 1), self.seed)
+            items += drawn.items[: self.n]
+        return items
+
+    def _trained(self) -> list[Item]:
+        data = self._data
         training, _ = data.split()
         items: list[Item] = []
         for rule, hops in data.parts:

@@ -7,13 +7,14 @@ question, so that models are compared question by question.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 import circuitkit as ck
 from circuitkit.tasks.prontoqa.judges import PROOF_JUDGES
 from circuitkit.tasks.task import Item, Task
+from circuitkit.training import Example, Trained
 from tuning.asking import NEXT_QUESTION, Asked
 from tuning.texts import Data
 
@@ -21,6 +22,8 @@ Cell = dict[str, str | float]
 
 WORDS = ("Assume", "Since", "contradicts")
 """Words that proofs by cases and by contradiction need and no question has."""
+GRPO_SETTINGS = ("group", "temperature", "judge", "partial", "beta", "max_new_tokens")
+"""What `Reinforcing` names as `ck.train` does."""
 
 
 @dataclass(frozen=True)
@@ -120,10 +123,7 @@ def reinforced(model: ck.Model, data: Data, how: Reinforcing, seed: int, folder:
     return {**told(trained), "duplicated": json.dumps(data.duplicated), "validated_on": 0}
 
 
-GRPO_SETTINGS = ("group", "temperature", "judge", "partial", "beta", "max_new_tokens")
-
-
-def as_task(examples: Any) -> Task:
+def as_task(examples: Sequence[Example]) -> Task:
     """Training questions as a task that is asked and judged, with the separator of the training texts."""
     items = []
     for example in examples:
@@ -133,32 +133,20 @@ def as_task(examples: Any) -> Task:
     return Task("fine-tuning/training questions", tuple(items), PROOF_JUDGES, stop=(NEXT_QUESTION,))
 
 
-def told(trained: ck.training.Trained) -> Cell:
+def told(trained: Trained) -> Cell:
     """What a training's table row says."""
-    curve = trained.curve
+    curve, last, weights = trained.curve, max(trained.checkpoints), trained.folder / "model"
     return {
         "chosen": trained.chosen,
         "steps": int(curve["step"].max()),
         "trainable": trained.trainable,
         "examples": trained.examples["n"],
         "training_seconds": trained.seconds,
-        "weights": str(Path(trained.folder) / "model"),
-        "last_weights": str(last_weights(trained)),
+        "weights": str(weights),
+        # Where the last step is the chosen one, its folder is too, so that the same model is asked once.
+        "last_weights": str(weights if last == trained.chosen else trained.checkpoints[last]),
         "curve": curve.to_json(orient="split"),
     }
-
-
-def last_weights(trained: ck.training.Trained) -> Path:
-    """The folder of the last step's model, made beside that of the chosen one where this is another."""
-    last = max(trained.checkpoints)
-    if last == trained.chosen:
-        return trained.folder / "model"
-    folder: Path = trained.folder / "last"
-    if not (folder / "config.json").is_file():
-        model = ck.load(trained.checkpoints[last])
-        trained.model.tokenizer.save_pretrained(folder)
-        model.hf.save_pretrained(folder)
-    return folder
 
 
 def proved(model: ck.Model, asked: Asked, decoding: str) -> Cell:
@@ -171,7 +159,7 @@ def proved(model: ck.Model, asked: Asked, decoding: str) -> Cell:
         frame[word] = frame["response"].str.contains(word, regex=False)
     columns = [*found.judges, "unparseable", "truncated", *WORDS]
     answers = [
-        {"rule": rule, "hops": int(hops), **{name: bits(part[name]) for name in columns}}
+        {"rule": rule, "hops": int(hops), **{name: as_text(part[name]) for name in columns}}
         for (rule, hops), part in frame.groupby(["rule", "hops"], sort=False)
     ]
     return {
@@ -182,6 +170,6 @@ def proved(model: ck.Model, asked: Asked, decoding: str) -> Cell:
     }
 
 
-def bits(verdicts: Any) -> str:
-    """Verdicts as a text of 0 and 1, which a sweep's table can keep."""
+def as_text(verdicts: Iterable[bool]) -> str:
+    """Verdicts as a text of 0 and 1, which a sweep's table can keep; `tables.bits` reads it."""
     return "".join("1" if verdict else "0" for verdict in verdicts)

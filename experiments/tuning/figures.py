@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from tuning.texts import RULES
+from tuning.texts import HARD, RULES, in_words
 
 # Okabe and Ito's colours, told apart under every common colour blindness; markers tell them apart in grey.
 LOOKS = (("#0072B2", "o"), ("#D55E00", "s"), ("#009E73", "^"), ("#CC79A7", "D"), ("#E69F00", "v"), ("#56B4E9", "P"))
@@ -21,6 +21,13 @@ SHORT = dict(
     )
 )
 PER_CENT = "proofs right (%)"
+WAYS = {
+    ("clean", "trained"): "clean,\none newline",
+    ("clean", "published"): "clean,\ntwo newlines",
+    ("paper", "trained"): "paper,\none newline",
+    ("paper", "published"): "paper,\ntwo newlines",
+}
+"""Decodings and separators, and what figures call them."""
 
 
 def before_after(accuracy: pd.DataFrame, judge: str = "headline") -> Figure:
@@ -49,31 +56,28 @@ def confound(table: pd.DataFrame) -> Figure:
     """Draw tuned models on the two rules with hypotheses, by decoding, separator and judge, 95 % intervals."""
     tuned = table[(table["training"] == "all") & (table["shots"] == 0)]
     names = list(tuned["model"].unique())
-    rules = [rule for rule in RULES[-2:] if rule in set(tuned["rule"])]
+    rules = [rule for rule in HARD if rule in set(tuned["rule"])]
     figure = Figure(figsize=(2.9 * len(names) + 1, 3.1 * len(rules) + 1), layout="constrained")
     panels = figure.subplots(len(rules), len(names), sharey=True, squeeze=False)
-    ways = [(decoding, separator) for decoding in ("clean", "paper") for separator in ("trained", "published")]
-    labels = [
-        f"{decoding},\n{'one newline' if separator == 'trained' else 'two newlines'}" for decoding, separator in ways
-    ]
     for row, rule in zip(panels, rules, strict=True):
         for axes, name in zip(row, names, strict=True):
-            own = tuned[(tuned["model"] == name) & (tuned["rule"] == rule)].set_index(["decoding", "separator"])
-            for place, judge in enumerate(("headline", "strict", "sound")):
-                colour, marker = LOOKS[place]
-                at = np.arange(len(ways)) + 0.2 * (place - 1)
-                values = np.array([100 * own.loc[way, judge] if way in own.index else np.nan for way in ways], float)
-                axes.plot(at, values, marker, color=colour, label=judge, markersize=7)
-                axes.vlines(at, 0, values, color=colour, linewidth=1, alpha=0.5)
-            axes.set_xticks(range(len(ways)), labels, fontsize=7)
-            axes.set(
-                title=f"{name}:\n{rule.replace('_', ' ')}", ylim=(-3, 103), xlabel="decoding, separator before “A:”"
-            )
-            axes.title.set_fontsize(8)
+            _by_way(axes, tuned[(tuned["model"] == name) & (tuned["rule"] == rule)])
+            axes.set_title(f"{name}:\n{in_words(rule)}", fontsize=8)
         row[0].set_ylabel(PER_CENT)
-    return _finished(
-        figure, list(panels.flat), "Fine-tuned models asked with no exemplars: decoding, separator and judge", told=""
-    )
+    title = "Fine-tuned models asked with no exemplars: decoding, separator and judge"
+    return _finished(figure, list(panels.flat), title, told="")
+
+
+def _by_way(axes: Axes, rows: pd.DataFrame) -> None:
+    at_ways = rows.set_index(["decoding", "separator"])
+    for place, judge in enumerate(("headline", "strict", "sound")):
+        colour, marker = LOOKS[place]
+        at = np.arange(len(WAYS)) + 0.2 * (place - 1)
+        values = 100 * at_ways[judge].reindex(list(WAYS)).to_numpy(dtype=float)
+        axes.plot(at, values, marker, color=colour, label=judge, markersize=7)
+        axes.vlines(at, 0, values, color=colour, linewidth=1, alpha=0.5)
+    axes.set_xticks(range(len(WAYS)), list(WAYS.values()), fontsize=7)
+    axes.set(ylim=(-3, 103), xlabel="decoding, separator before “A:”")
 
 
 def decodings(table: pd.DataFrame) -> Figure:

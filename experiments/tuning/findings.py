@@ -11,7 +11,7 @@ from scipy import stats
 
 from circuitkit.statistics import holm
 from tuning.tables import bits
-from tuning.texts import HARD, RULES
+from tuning.texts import HARD, RULES, in_words
 
 
 def said_of_data(trained: pd.DataFrame) -> list[str]:
@@ -19,7 +19,7 @@ def said_of_data(trained: pd.DataFrame) -> list[str]:
     told = []
     for row in trained[trained["training"] == "all"].drop_duplicates("seed").to_dict("records"):
         counts = pd.Series(json.loads(row["duplicated"]))
-        listed = ", ".join(f"{plain(str(rule))} {count}" for rule, count in counts.items())
+        listed = ", ".join(f"{in_words(str(rule))} {count}" for rule, count in counts.items())
         told.append(f"Test questions that are training questions word for word (seed {row['seed']}): {listed}.")
     return told
 
@@ -52,7 +52,7 @@ def said_of_confound(table: pd.DataFrame) -> list[str]:
     ):
         at = part.pivot(index="rule", columns="decoding", values="headline")
         shares = "; ".join(
-            f"{plain(str(rule))} {100 * row['clean']:.0f} greedy, {100 * row['paper']:.0f} as published"
+            f"{in_words(str(rule))} {100 * row['clean']:.0f} greedy, {100 * row['paper']:.0f} as published"
             for rule, row in at.iterrows()
         )
         told.append(f"{model}, rules without hypotheses by decoding (headline, per cent): {shares}.")
@@ -73,7 +73,7 @@ def said_of_confound(table: pd.DataFrame) -> list[str]:
             }
         )
         words = f" Under the published decoding no response has {', '.join(never)}." if never else ""
-        told.append(f"{model}, {plain(rule)} (per cent): {said}.{words}")
+        told.append(f"{model}, {in_words(rule)} (per cent): {said}.{words}")
     return told
 
 
@@ -108,7 +108,7 @@ def carried_over(part: pd.DataFrame, level: float) -> str:
     if learnt.empty:
         return "no rule is learnt even where it is shown, so that nothing could carry over."
     carried = learnt[(learnt["gain_p_corrected"] < level) & (learnt["gain"] > 0)]
-    named = f" ({', '.join(plain(rule) for rule in carried['rule'])})" if len(carried) else ""
+    named = f" ({', '.join(in_words(rule) for rule in carried['rule'])})" if len(carried) else ""
     shown = f"of {len(learnt)} rules that are learnt where they are shown, {len(carried)} "
     if carried.empty:
         return f"{shown}are proved better than untrained where they are not."
@@ -125,7 +125,7 @@ def said_of_memorising(table: pd.DataFrame) -> list[str]:
     for (model, training, usual, other), part in table.groupby(["model", "training", "usual", "other"], sort=False):
         worse, better = part[part["high"] < 0], part[part["low"] > 0]
         listed = "; ".join(
-            f"{plain(row['rule'])} {100 * row['on usual']:.0f} to {100 * row['on other']:.0f}"
+            f"{in_words(row['rule'])} {100 * row['on usual']:.0f} to {100 * row['on other']:.0f}"
             for row in worse.to_dict("records")
         )
         told.append(
@@ -177,12 +177,6 @@ def contrasts_table(table: pd.DataFrame, judge: str = "headline") -> pd.DataFram
             if arm not in shares or other not in shares:
                 continue
             each = (shares[arm] - shares[other]).to_numpy(dtype=float)
-            low = high = p = np.nan
-            if len(each) > 1:
-                error = each.std(ddof=1) / np.sqrt(len(each))
-                reach = stats.t.ppf(0.975, len(each) - 1) * error
-                low, high = each.mean() - reach, each.mean() + reach
-                p = 2 * stats.t.sf(abs(each.mean()) / error, len(each) - 1) if error else np.nan
             rows.append(
                 {
                     "model": model,
@@ -193,13 +187,22 @@ def contrasts_table(table: pd.DataFrame, judge: str = "headline") -> pd.DataFram
                     "mean": shares[arm].mean(),
                     "mean against": shares[other].mean(),
                     "difference": each.mean(),
-                    "low": low,
-                    "high": high,
-                    "p": p,
+                    **_tested(each),
                 }
             )
     table = pd.DataFrame(rows)
     return table.assign(p_corrected=holm(table["p"])) if len(table) else table
+
+
+def _tested(differences: np.ndarray) -> dict[str, float]:
+    """Student's interval of the differences' mean, and the p-value of its being 0: NaN of one seed."""
+    n, mean = len(differences), differences.mean()
+    if n < 2:
+        return dict.fromkeys(("low", "high", "p"), np.nan)
+    error = differences.std(ddof=1) / np.sqrt(n)
+    reach = stats.t.ppf(0.975, n - 1) * error
+    p = 2 * stats.t.sf(abs(mean) / error, n - 1) if error else np.nan
+    return {"low": mean - reach, "high": mean + reach, "p": p}
 
 
 def said_of_stages(contrasts: pd.DataFrame, level: float = 0.05) -> list[str]:
@@ -224,12 +227,7 @@ def said_of_stages(contrasts: pd.DataFrame, level: float = 0.05) -> list[str]:
 def kind(row: dict[str, object]) -> str:
     """A rule and its hops."""
     rule, hops = str(row["rule"]), int(str(row["hops"]))
-    return plain(rule) if rule in HARD else f"{plain(rule)}, {hops} hop{'s' * (hops > 1)}"
-
-
-def plain(name: str) -> str:
-    """A rule's name in words."""
-    return name.replace("_", " ")
+    return in_words(rule) if rule in HARD else f"{in_words(rule)}, {hops} hop{'s' * (hops > 1)}"
 
 
 def percent(row: dict[str, float], name: str) -> str:

@@ -12,12 +12,13 @@ from statsmodels.stats.proportion import proportion_confint
 
 from circuitkit import plots
 from circuitkit.records import provenance
-from circuitkit.statistics import holm
 from circuitkit.tasks import prontoqa
 from circuitkit.writing import write_json, write_table, write_text
 from tuning import figures
 from tuning.cells import WORDS
-from tuning.texts import HARD, RULES
+from tuning.findings import listed
+from tuning.tables import with_verdicts
+from tuning.texts import HARD, RULES, in_words
 
 TABLE = Path(__file__).parents[1] / "published" / "fine_tuning.json"
 OF_A_HUNDRED = 100
@@ -50,13 +51,7 @@ def degraded(table: pd.DataFrame) -> pd.DataFrame:
         float(fisher_exact([[a, OF_A_HUNDRED - a], [b, OF_A_HUNDRED - b]]).pvalue)
         for a, b in zip(rows["base"], rows["headline"], strict=True)
     ]
-    rows["p_corrected"] = holm(rows["p"])
-    sure = rows["p_corrected"] < 0.05
-    rows["verdict"] = [
-        "not told apart" if not s else "degraded" if c < 0 else "improved"
-        for s, c in zip(sure, rows["change"], strict=True)
-    ]
-    return rows
+    return with_verdicts(rows)
 
 
 def released_words(folder: Path) -> pd.DataFrame:
@@ -83,7 +78,7 @@ def sentences(table: pd.DataFrame, changes: pd.DataFrame, words: pd.DataFrame | 
     for verdict in ("degraded", "improved"):
         found = changes[changes["verdict"] == verdict]
         named = "; ".join(
-            f"{row['model']} ({row['tuned']}), {row['rule'].replace('_', ' ')}: {row['base']} to {row['headline']} %"
+            f"{row['model']} ({row['tuned']}), {in_words(row['rule'])}: {row['base']} to {row['headline']} %"
             for row in found.sort_values("change").to_dict("records")
         )
         count = f"{len(found)} of {len(changes)} rules of fine-tuned models are {verdict}"
@@ -91,7 +86,7 @@ def sentences(table: pd.DataFrame, changes: pd.DataFrame, words: pd.DataFrame | 
     both = table.dropna(subset=["strict"])
     apart = both[both["headline"] - both["strict"] >= 10].sort_values("strict")
     listed = "; ".join(
-        f"{row['model']} ({row['tuned']}), {row['rule'].replace('_', ' ')} {row['headline']} to {row['strict']:.0f}"
+        f"{row['model']} ({row['tuned']}), {in_words(row['rule'])} {row['headline']} to {row['strict']:.0f}"
         for row in apart.to_dict("records")
     )
     told.append(
@@ -105,7 +100,7 @@ def sentences(table: pd.DataFrame, changes: pd.DataFrame, words: pd.DataFrame | 
         needs = ("Assume", "Since") if row["rule"] == HARD[0] else ("Assume", "contradicts")
         said = ", ".join(f"“{word}” in {row[word]}" for word in needs)
         told.append(
-            f"{row['model']} ({row['tuned']}), {row['rule'].replace('_', ' ')}: of 100 answers {said}; headline "
+            f"{row['model']} ({row['tuned']}), {in_words(row['rule'])}: of 100 answers {said}; headline "
             f"{row['correct']}, strict {row['strict']}, sound {row['sound']}."
         )
     return told
@@ -123,6 +118,6 @@ def published_study(out: Path) -> None:
         write_table(out / "released_words.csv", words)
     plots.save(figures.published(table), out / "published.png")
     told = sentences(table, changes, words)
-    write_text(out / "sentences.md", "".join(f"- {sentence}\n" for sentence in told))
+    write_text(out / "sentences.md", listed(told))
     write_json(out / "provenance.json", provenance(model_name="published tables"))
     print("\n".join(told), f"\nTables, figure and provenance are in {out}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import re
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -127,16 +128,23 @@ def starts(plan: Plan, out: Path) -> dict[str, Start]:
         weights = Pretrained(name)
         if name.endswith(TWIN):
             folder = out / "twins" / slug(name)
-            if not (folder / "config.json").is_file():
-                twin = newlines.merged_twin(ck.load(name.removesuffix(TWIN)))
-                twin.tokenizer.save_pretrained(folder)
-                twin.hf.save_pretrained(folder)
+            if not folder.is_dir():
+                _save_whole(newlines.merged_twin(ck.load(name.removesuffix(TWIN))), folder)
             weights = Pretrained(str(folder))
         model = ck.load(weights.name)
         found[name] = Start(weights, sum(each.numel() for each in model.hf.parameters()), model.tokenizer)
         del model
         gc.collect()
     return found
+
+
+def _save_whole(model: ck.Model, folder: Path) -> None:
+    """Save a model, all of it or nothing, so that a killed run leaves no half of one to be taken for it."""
+    beside = folder.with_name(f".{folder.name}.writing")
+    shutil.rmtree(beside, ignore_errors=True)
+    model.tokenizer.save_pretrained(beside)
+    model.hf.save_pretrained(beside)
+    beside.rename(folder)
 
 
 def trainings(plan: Plan, begun: Mapping[str, Start]) -> list[Job]:

@@ -81,11 +81,15 @@ def degraded_table(answers: pd.DataFrame, judge: str = "headline", level: float 
                     "p": found.p,
                 }
             )
-    table = pd.DataFrame(rows)
-    table["p_corrected"] = statistics.holm(table["p"])
-    sure = table["p_corrected"] < level
-    table["verdict"] = np.select([sure & (table["change"] < 0), sure], ["degraded", "improved"], "not told apart")
-    return table
+    return with_verdicts(pd.DataFrame(rows), level)
+
+
+def with_verdicts(changes: pd.DataFrame, level: float = 0.05) -> pd.DataFrame:
+    """Changes with their p-values corrected over the whole table, after Holm, and what they then say of each."""
+    corrected = statistics.holm(changes["p"])
+    sure, worse = corrected < level, changes["change"] < 0
+    verdict = np.select([sure & worse, sure], ["degraded", "improved"], "not told apart")
+    return changes.assign(p_corrected=corrected, verdict=verdict)
 
 
 def confound_table(answers: pd.DataFrame, seed: int) -> pd.DataFrame:

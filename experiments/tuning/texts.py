@@ -155,6 +155,15 @@ def plain(question: str) -> str:
     return " ".join(question.split())
 
 
+def in_words(rule: str) -> str:
+    """A rule's name in words.
+
+    >>> in_words("proof_by_contradiction")
+    'proof by contradiction'
+    """
+    return rule.replace("_", " ")
+
+
 def swapped(text: str, words: dict[str, str]) -> str:
     """A text with other names and concepts, plural and capitalised forms alike.
 
