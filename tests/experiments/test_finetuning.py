@@ -173,6 +173,27 @@ def test_a_training_keeps_its_models_and_is_done_once(tmp_path):
     assert ck.load(first["last_weights"]).tokenizer is not None
 
 
+def test_the_last_step_s_model_is_another_than_the_chosen_one_and_reads_the_same(tmp_path):
+    # A rate that rises to where nothing is learnt: the first epoch is the best.
+    diverging = {"schedule": "constant", "warmup": 1.0}
+    how = cells.Tuning(learning_rate=5.0, epochs=2, context=128, batch=4, more=diverging)
+    told = cells.fine_tuned(ck.load("deductor-5k-base"), Data(trials=3), how, 0, str(tmp_path))
+    assert told["chosen"] < told["steps"]
+    chosen, last = ck.load(told["weights"]), ck.load(told["last_weights"])
+    assert torch.equal(chosen.tokens("Fae is shy.").ids, last.tokens("Fae is shy.").ids)
+    assert not torch.equal(chosen.hf.lm_head.weight, last.hf.lm_head.weight)
+
+
+def test_a_twin_is_saved_whole_where_a_half_of_it_was_left(tmp_path):
+    name = "deductor-5k-base-newlines"
+    half = tmp_path / "twins" / f".{name}.writing"
+    half.mkdir(parents=True)
+    (half / "config.json").write_text("{")
+    start = study.starts(plans.Plan(models=(name,)), tmp_path)[name]
+    assert start.tokenizer.tokenize("\n\nA:") == ["\n\n", "A", ":"] and not half.exists()
+    assert study.starts(plans.Plan(models=(name,)), tmp_path)[name].weights == start.weights
+
+
 def test_grpo_trains_on_training_questions(tmp_path):
     data = Data(trials=3, rules=("proof_by_contradiction",))
     how = cells.Reinforcing(learning_rate=1e-3, steps=1, batch=4, group=2, max_new_tokens=8)
