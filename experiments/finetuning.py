@@ -26,26 +26,21 @@ HuggingFaceTB/SmolLM2-135M HuggingFaceTB/SmolLM2-135M-Instruct apple/OpenELM-270
 
 from __future__ import annotations
 
-import io
 import time
-from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import cyclopts
-import pandas as pd
 from cyclopts import Parameter
-from matplotlib.figure import Figure
-from tuning import figures, findings, newlines, tables
+from reports import write_report
+from tuning import results
 from tuning.plans import PRESETS, Plan
 from tuning.published import published_study
-from tuning.study import Running, Start, questions, staged, starts, subjects, trainings
-from tuning.texts import Data, Duplicates
+from tuning.study import Running, questions, staged, starts, subjects, trainings
+from tuning.texts import Duplicates
 
-from circuitkit import plots
 from circuitkit.records import provenance
-from circuitkit.writing import write_json, write_table, write_text
 
 app = cyclopts.App(help=__doc__, help_format="plaintext")
 Many = Parameter(negative="", consume_multiple=True)
@@ -109,9 +104,8 @@ def main(
     started = time.monotonic()
     plan = planned(PRESETS[preset], models, transfer, staged_models, seeds, duplicates)
     changed = {"epochs": epochs, "context": context, "batch": batch, "learning_rate": learning_rate}
-    plan = replace(
-        plan, tuning=replace(plan.tuning, **{name: value for name, value in changed.items() if value is not None})
-    )
+    changed = {name: value for name, value in changed.items() if value is not None}
+    plan = replace(plan, tuning=replace(plan.tuning, **changed))
     if learning_rate is not None:
         plan = replace(plan, tiny_rate=learning_rate)
     study(plan, Running(out, workers, progress), started)
@@ -139,74 +133,18 @@ def planned(
 
 def study(plan: Plan, running: Running, started: float) -> None:
     """Train, ask, and write what was found."""
-    out = running.out
-    begun = starts(plan, out)
+    begun = starts(plan, running.out)
     trained = running.train(trainings(plan, begun))
     answers = running.ask(asked for who in subjects(plan, begun, trained) for asked in questions(plan, who))
-    found = {
-        "trainings": trained.drop(columns=["curve", "weights", "last_weights"]),
-        "accuracy": tables.accuracy_table(answers),
-        "confound": tables.confound_table(answers, plan.seeds[0]),
-        "degraded": tables.degraded_table(answers),
-        "separators": separators(begun),
-    }
-    drawn: dict[str, Figure] = {
-        "before_after": figures.before_after(found["accuracy"]),
-        "confound": figures.confound(found["confound"]),
-        "decodings": figures.decodings(found["confound"]),
-        "losses": losses(trained, plan.seeds[0]),
-    }
-    said = {
-        "Data": findings.said_of_data(trained),
-        "What fine-tuning makes better and worse": findings.said_of_degraded(found["degraded"]),
-        "Decoding, separator and judge": findings.said_of_confound(found["confound"]),
-    }
-    memorising = tables.memorising_table(answers)
-    found["memorising"], drawn["memorising"] = memorising, figures.memorising(memorising)
-    said["Remembering"] = findings.said_of_memorising(memorising)
-    if plan.transfer:
-        found["transfer"] = tables.transfer_table(answers)
-        drawn["transfer"] = figures.transfer(found["transfer"])
-        said["Rules left out"] = findings.said_of_transfer(found["transfer"])
+    found = results.of_trainings(plan, begun, trained, answers)
     if plan.staged:
-        jobs, ends = staged(plan, begun, running)
-        found["stage_trainings"] = jobs.drop(columns=["curve", "weights", "last_weights"])
-        found["stages"] = findings.stages_table(ends)
-        found["contrasts"] = findings.contrasts_table(found["stages"])
-        said["Stages and GRPO"] = findings.said_of_stages(found["contrasts"])
-        drawn |= {f"stages_{Path(name).name}": figures.stages(found["stages"], name) for name in plan.staged}
-    for name, table in found.items():
-        write_table(out / f"{name}.csv", table)
-    for name, figure in drawn.items():
-        plots.save(figure, out / f"{name}.png")
-    text = "".join(f"## {title}\n\n{findings.listed(sentences)}\n" for title, sentences in said.items())
-    write_text(out / "sentences.md", text)
+        found |= results.of_stages(plan, *staged(plan, begun, running))
     minutes = (time.monotonic() - started) / 60
     told = provenance(
         model_name=", ".join(plan.models), seed=plan.seeds[0], plan=asdict(plan), minutes=round(minutes, 1)
     )
-    write_json(out / "provenance.json", told)
-    print(text, f"Tables, figures and provenance are in {out} ({minutes:.0f} minutes).", sep="\n")
-
-
-def losses(trained: pd.DataFrame, seed: int) -> Figure:
-    """The loss curves of the trainings on all rules."""
-    rows = trained[(trained["training"] == "all") & (trained["seed"] == seed)].to_dict("records")
-    curves = {row["model"]: pd.read_json(io.StringIO(row["curve"]), orient="split") for row in rows}
-    return figures.losses(curves, {row["model"]: int(row["chosen"]) for row in rows})
-
-
-def separators(begun: Mapping[str, Start]) -> pd.DataFrame:
-    """What the separators become in the models' tokenizers, and in byte-pair ones learnt here."""
-    read: dict[str, Any] = {}
-    for name, start in begun.items():
-        # Models of one family read alike.
-        if all(each.get_vocab() != start.tokenizer.get_vocab() for each in read.values()):
-            read[name] = start.tokenizer
-    texts = [f"Q: {each.question}\nA: {each.chain}\n\n" for each in Data(trials=20).examples]
-    read["byte pairs, split as GPT-2 does"] = newlines.byte_pairs(texts)
-    read["byte pairs, split as Llama 3 and Qwen2 do"] = newlines.byte_pairs(texts, newlines.CL100K)
-    return newlines.separators_table(read)
+    write_report(running.out, found.tables, found.figures, found.text, told)
+    print(found.text, f"Tables, figures and provenance are in {running.out} ({minutes:.0f} minutes).", sep="\n")
 
 
 if __name__ == "__main__":

@@ -8,13 +8,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from reports import listed, write_report
 from scipy import stats
 
-from circuitkit import plots
 from circuitkit.records import provenance
 from circuitkit.statistics import recovered
 from circuitkit.training.shares import QWEN2_5, lora_share, lora_share_by_formula, qwen2_5
-from circuitkit.writing import write_json, write_table, write_text
 from eliciting import figures
 
 TABLE = Path(__file__).parents[1] / "published" / "elicitation.json"
@@ -112,22 +111,22 @@ def fewest(shares: pd.DataFrame) -> pd.DataFrame:
 def published_study(out: Path, *, draws: int, seed: int) -> None:
     """Write the published table, its shares with intervals, the paper's four figures, and what they say."""
     table, shares, lora = accuracies(), recovered_table(draws=draws, seed=seed), lora_table(draws=draws, seed=seed)
-    write_table(out / "table_1.csv", table_1())
-    write_table(out / "recovered.csv", shares)
-    write_table(out / "lora_against_full.csv", lora)
-    write_table(out / "fewest_examples.csv", fewest(shares))
-    write_table(out / "trainable_shares.csv", trainable_table())
+    tables = {
+        "table_1": table_1(),
+        "recovered": shares,
+        "lora_against_full": lora,
+        "fewest_examples": fewest(shares),
+        "trainable_shares": trainable_table(),
+    }
     drawn = {
         "figure_1": figures.shares(shares),
         "figure_2": figures.gains(shares, loss_order()),
         "figure_3": figures.bars(table, CHANCE),
         "figure_4": figures.every_accuracy(table, CHANCE),
     }
-    for name, figure in drawn.items():
-        plots.save(figure, out / f"{name}.png")
     said = sentences(shares, lora)
-    write_text(out / "sentences.md", "".join(f"- {sentence}\n" for sentence in said))
-    write_json(out / "provenance.json", provenance(model_name="published table", seed=seed, draws=draws))
+    told = provenance(model_name="published table", seed=seed, draws=draws)
+    write_report(out, tables, drawn, listed(said), told)
     print("\n".join(said), f"\nTables, figures and sentences are in {out}")
 
 
@@ -151,8 +150,10 @@ def _points(row: dict[str, Any]) -> str:
 
 def _share(row: dict[str, Any], goal: str = "the skyline") -> str:
     if row["undefined"] is not None:
-        told = str(row["undefined"]).replace("(skyline −", "(skyline −" if goal == "the skyline" else "(it −")
-        return f"the share is {told.replace('the skyline', goal)}"
+        told = str(row["undefined"])
+        if goal != "the skyline":
+            told = told.replace("the skyline", goal).replace("(skyline −", "(it −")
+        return f"the share is {told}"
     share, low, high = (
         f"{row[name]:{form}}".replace("-", "−")
         for name, form in (("recovered", ".1f"), ("low", ".0f"), ("high", ".0f"))

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+from reports import listed, write_report
 
 import circuitkit as ck
-from circuitkit import plots, studies
+from circuitkit import studies
 from circuitkit.records import provenance
 from circuitkit.statistics import holm
 from circuitkit.training.subsets import SIZES
-from circuitkit.writing import write_json, write_table, write_text
 from eliciting import comparing, pictures, tables
 from eliciting.cells import Asked, Method, Taught, Way, judged, trained, tried
 
@@ -80,8 +80,7 @@ class Study:
     def run(self, seed: int) -> None:
         """Run what is missing, and write tables, figures, sentences and provenance."""
         ends, tries = self.ends(), self.tries()
-        rates = chosen_rates(tries)
-        runs = self.trainings(rates)
+        runs = self.trainings(chosen_rates(tries))
         cells = self.comparisons(runs)
         found = tables.elicited_table(ends, runs, self.benchmarks, seed)
         enough = tables.sufficiency_table(ends, runs, self.benchmarks, seed, min(self.plan.examples))
@@ -101,19 +100,23 @@ class Study:
             "alike_by_layer": comparing.by_layer(alike),
             "against_gain": pd.concat([table.assign(examples=n) for n, table in against.items()]),
         }
-        for name, table in written.items():
-            write_table(self.out / f"{name}.csv", table)
-        for name, figure in pictures.drawn(found, runs, moves, alike, cells, gains).items():
-            plots.save(figure, self.out / f"{name}.png")
-        said = [tables.answer(part) for _, part in enough.groupby("benchmark", sort=False)]
-        said = [f"{name}: {text}" for name, text in zip(self.benchmarks.values(), said, strict=True)]
-        said += [f"{n} examples: {comparing.sentence(table)}" for n, table in against.items()]
-        write_text(self.out / "sentences.md", "".join(f"- {sentence}\n" for sentence in said))
-        names = ", ".join(name for each in self.twins for name in (each.base, each.skyline))
-        told = provenance(model_name=names, seed=seed, plan=asdict(self.plan), asked=repr(self.asked))
-        write_json(self.out / "provenance.json", told | {"taught": repr(self.taught)})
+        drawn, said = pictures.drawn(found, runs, moves, alike, cells, gains), self.said(enough, against)
+        write_report(self.out, written, drawn, listed(said), self._provenance(seed))
         print(found.to_string(index=False, float_format=lambda value: f"{value:.3g}"), "\n")
         print("\n".join(said), f"\nTables, figures and sentences are in {self.out}")
+
+    def said(self, enough: pd.DataFrame, against: Mapping[int, pd.DataFrame]) -> list[str]:
+        """Whether few examples suffice, benchmark by benchmark, and what goes with the gain."""
+        answers = enough.groupby("benchmark", sort=False)
+        said = [f"{benchmark}: {tables.answer(part)}" for benchmark, part in answers]
+        return said + [f"{n} examples: {comparing.sentence(table)}" for n, table in against.items()]
+
+    def _provenance(self, seed: int) -> dict[str, Any]:
+        """Where the study comes from."""
+        names = ", ".join(name for each in self.twins for name in (each.base, each.skyline))
+        return provenance(
+            model_name=names, seed=seed, plan=asdict(self.plan), asked=repr(self.asked), taught=repr(self.taught)
+        )
 
     def ends(self) -> pd.DataFrame:
         """Bases and skylines, judged as they are."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -238,8 +237,3 @@ def percent(row: dict[str, float], name: str) -> str:
 def points(row: dict[str, float], name: str) -> str:
     """A difference in points with its interval."""
     return f"{100 * row[name]:+.0f}, {100 * row[f'{name}_low']:.0f} to {100 * row[f'{name}_high']:.0f}"
-
-
-def listed(sentences: Sequence[str]) -> str:
-    """Sentences as a list in Markdown."""
-    return "".join(f"- {sentence}\n" for sentence in sentences)

@@ -7,16 +7,14 @@ import os
 from pathlib import Path
 
 import pandas as pd
+from reports import listed, write_report
 from scipy.stats import fisher_exact
 from statsmodels.stats.proportion import proportion_confint
 
-from circuitkit import plots
 from circuitkit.records import provenance
 from circuitkit.tasks import prontoqa
-from circuitkit.writing import write_json, write_table, write_text
 from tuning import figures
 from tuning.cells import WORDS
-from tuning.findings import listed
 from tuning.tables import with_verdicts
 from tuning.texts import HARD, RULES, in_words
 
@@ -112,12 +110,9 @@ def published_study(out: Path) -> None:
     changes = degraded(table)
     data = os.environ.get("CIRCUITKIT_DATA")
     words = released_words(Path(data) / "prontoqa") if data else None
-    write_table(out / "published.csv", table)
-    write_table(out / "published_changes.csv", changes)
+    tables = {"published": table, "published_changes": changes}
     if words is not None:
-        write_table(out / "released_words.csv", words)
-    plots.save(figures.published(table), out / "published.png")
-    told = sentences(table, changes, words)
-    write_text(out / "sentences.md", listed(told))
-    write_json(out / "provenance.json", provenance(model_name="published tables"))
+        tables["released_words"] = words
+    drawn, told = {"published": figures.published(table)}, sentences(table, changes, words)
+    write_report(out, tables, drawn, listed(told), provenance(model_name="published tables"))
     print("\n".join(told), f"\nTables, figure and provenance are in {out}")
