@@ -113,6 +113,7 @@ def _why_not(model: Model, read: Callable[[Model, list[list[int]]], Tensor]) -> 
     try:
         with torch.no_grad():
             found, expected = read(model, rows), torch.cat([_at_once(model, row) for row in rows])
+    # An architecture may refuse in any of these ways; how it did is told with the evaluation, and its rows stay.
     except (TypeError, AttributeError, RuntimeError, ValueError, IndexError, NotImplementedError) as error:
         return f"its cache cannot be joined ({type(error).__name__}: {error})"
     close = 1e-3 if model.hf.dtype == torch.float32 else 0.1

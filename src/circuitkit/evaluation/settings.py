@@ -65,6 +65,7 @@ def weights_told(model: Model) -> str:
             tensors[name] = tensor.detach()
     try:
         return content_digest(tensors)
+    # Weights on the meta device or of a quantiser's own kind: what cannot be told then is said.
     except (UntoldError, NotImplementedError, RuntimeError) as error:
         warnings.warn(
             f"the weights of {model.name} cannot be read ({error}), so a run that goes on in this folder cannot tell "
