@@ -21,8 +21,7 @@ from scipy import stats
 import circuitkit as ck
 from circuitkit import similarity
 from circuitkit.statistics import holm
-
-Cell = dict[str, str | float]
+from eliciting.cells import Cell
 
 MEASURES = {
     "moved": "how far the weights moved, relative to the base's",

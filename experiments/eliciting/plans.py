@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import circuitkit as ck
 from eliciting.cells import Method
 from eliciting.proofs import Proofs, Questions
 from eliciting.study import Plan, Study, Twins
@@ -53,8 +54,6 @@ def hub_study(
     device_batch_size: int,
 ) -> Study:
     """The same study of models of the hub, taught traces and asked a contest, as in the paper."""
-    import circuitkit as ck
-
     twins, taught = [_twins(pair) for pair in models], Traces(data)
     if len({each.size for each in twins}) < len(twins):
         raise SystemExit(

@@ -19,7 +19,9 @@ from scipy import stats
 from circuitkit import statistics
 
 SUFFICES = 50.0
+"""Per cent of the way to the skyline that are called enough."""
 DRAWS = 10_000
+"""Bootstrap draws of runs and items together."""
 
 Verdicts = NDArray[np.float64]  # [run, item], 1 where an answer is right
 
@@ -66,7 +68,9 @@ def groups_of(judged: pd.DataFrame, trained: pd.DataFrame, benchmarks: Mapping[s
             yield Group(size, benchmark, training, int(examples), base, skyline, runs, frame)
 
 
-def elicited_table(judged: pd.DataFrame, trained: pd.DataFrame, benchmarks: Mapping[str, str], seed: int) -> Any:
+def elicited_table(
+    judged: pd.DataFrame, trained: pd.DataFrame, benchmarks: Mapping[str, str], seed: int
+) -> pd.DataFrame:
     """A row a size, benchmark, training and number of examples: accuracy, recovered per cent, loss, what failed.
 
     `judged` has a row a model that was not trained here: `size`, `role` ("base" or "skyline") and what a cell gave;
@@ -163,8 +167,8 @@ def over_both(group: Group, seed: int, level: float = 0.95) -> tuple[float, floa
     angles = np.arctan2(reached - start, end - start)
     low, high = np.quantile(angles, [(1 - level) / 2, (1 + level) / 2])
     # Beyond a quarter turn a draw's skyline is under its base: no number of per cent is as far.
-    ends = [np.tan(end) if abs(end) < np.pi / 2 else np.copysign(np.inf, end) for end in (low, high)]
-    return 100 * float(ends[0]), 100 * float(ends[1])
+    beyond = [np.tan(angle) if abs(angle) < np.pi / 2 else np.copysign(np.inf, angle) for angle in (low, high)]
+    return 100 * float(beyond[0]), 100 * float(beyond[1])
 
 
 def gain_p(base: Verdicts, trained: Verdicts, seed: int) -> float:
@@ -193,17 +197,20 @@ def sufficiency_table(
     """
     asked = trained[(trained["examples"] == examples) & (trained["training"] == "full")]
     found = list(groups_of(judged, asked, benchmarks))
-    rows = [
-        {
-            "size": group.size,
-            "parameters": group.frame["parameters"].iloc[0],
-            "benchmark": group.benchmark,
-            "examples": examples,
-            "p": gain_p(group.base, group.trained, seed),
-            **{name: recovered_row(group, seed)[name] for name in ("recovered", "undefined")},
-        }
-        for group in found
-    ]
+    rows = []
+    for group in found:
+        share = recovered_row(group, seed)
+        rows.append(
+            {
+                "size": group.size,
+                "parameters": group.frame["parameters"].iloc[0],
+                "benchmark": group.benchmark,
+                "examples": examples,
+                "p": gain_p(group.base, group.trained, seed),
+                "recovered": share["recovered"],
+                "undefined": share["undefined"],
+            }
+        )
     table = pd.DataFrame(rows).assign(low=np.nan, high=np.nan, level=np.nan, p_corrected=np.nan)
     for _, part in table.groupby("benchmark"):
         defined = part.index[part["undefined"].isna()]
