@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -61,6 +61,17 @@ def fill(real_values: Floats, shape: tuple[int, ...], real: NDArray[np.bool_]) -
     filled = np.full(len(real), np.nan)
     filled[real] = real_values
     return filled.reshape(shape)
+
+
+def blocks(n_cells: int, numbers: int) -> Iterator[slice]:
+    """Cells, so many numbers each, in blocks that a step of a resampling loop can hold.
+
+    >>> list(blocks(3, BLOCK // 2))
+    [slice(0, 2, None), slice(2, 3, None)]
+    """
+    step = max(1, BLOCK // numbers)
+    for start in range(0, n_cells, step):
+        yield slice(start, min(start + step, n_cells))
 
 
 def by_group(cells: Floats, groups: Groups | None, purpose: str) -> tuple[Floats, Floats]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -10,7 +9,7 @@ from jaxtyping import Float
 from scipy import special
 from statsmodels.stats.proportion import proportion_confint
 
-from circuitkit.statistics.cells import BLOCK, Array, Floats, Groups, by_group, checked_level, fill, real_cells
+from circuitkit.statistics.cells import Array, Floats, Groups, blocks, by_group, checked_level, fill, real_cells
 
 
 class Interval(NamedTuple):
@@ -70,15 +69,24 @@ def bootstrap_mean(
     weights = np.random.default_rng(seed).multinomial(len(sizes), np.full(len(sizes), 1 / len(sizes)), size=draws)
     drawn_counts = (weights @ sizes)[:, None]
     left_out = (total[:, None] - sums) / (count - sizes)
-    spread = left_out.mean(1, keepdims=True) - left_out
-    with np.errstate(invalid="ignore", divide="ignore"):
-        acceleration = np.nan_to_num((spread**3).sum(1) / (6 * (spread**2).sum(1) ** 1.5))
+    acceleration = jackknife_acceleration(left_out)
     ends = np.empty((2, len(cells)))
-    for part in _blocks(len(cells), draws):
+    for part in blocks(len(cells), draws):
         ends[:, part] = bca_ends(weights @ sums[part].T / drawn_counts, means[part], acceleration[part], level)
     still = (cells == cells[:, :1]).all(1)
     ends[:, still] = cells[still, 0]
     return Intervals(fill(ends[0], shape, real), fill(ends[1], shape, real))
+
+
+def jackknife_acceleration(left_out: Float[np.ndarray, "cell group"]) -> Float[np.ndarray, " cell"]:
+    """How fast each cell's error goes with its statistic, from the statistic without each group; 0 where all are alike.
+
+    >>> jackknife_acceleration(np.array([[1.0, 1.0, 1.0], [0.0, 1.0, 5.0]])).round(3).tolist()
+    [0.0, -0.057]
+    """
+    spread = left_out.mean(1, keepdims=True) - left_out
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(np.nan_to_num((spread**3).sum(1) / (6 * (spread**2).sum(1) ** 1.5)))
 
 
 def bca_ends(
@@ -100,12 +108,6 @@ def bca_ends(
     bias = special.ndtri(below.clip(1 / (draws + 1), draws / (draws + 1)))
     moved = bias + special.ndtri(tails)[:, None]
     return _quantiles(drawn, special.ndtr(bias + moved / (1 - acceleration * moved)))
-
-
-def _blocks(n_cells: int, draws: int) -> Iterator[slice]:
-    step = max(1, BLOCK // draws)
-    for start in range(0, n_cells, step):
-        yield slice(start, min(start + step, n_cells))
 
 
 def _quantiles(drawn: Floats, at: Floats) -> Floats:

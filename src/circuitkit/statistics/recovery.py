@@ -11,8 +11,8 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy import stats
 
-from circuitkit.statistics.cells import BLOCK, Array, Floats, Groups, as_array, by_group, checked_level
-from circuitkit.statistics.intervals import bca_ends
+from circuitkit.statistics.cells import Array, Floats, Groups, as_array, blocks, by_group, checked_level
+from circuitkit.statistics.intervals import bca_ends, jackknife_acceleration
 
 _HALVINGS = 60
 
@@ -164,15 +164,15 @@ def _of_means(
         with np.errstate(invalid="ignore", divide="ignore"):
             return np.where(squares > 0, terms.sum(0) ** 2 * (runs - 1) / squares, np.inf)
 
-    def blocks() -> Iterator[tuple[slice, _Drawn]]:
-        for part in _parts(len(base), draws):
+    def drawn() -> Iterator[tuple[slice, _Drawn]]:
+        for part in blocks(len(base), 3 * draws):
             size = (3, draws, part.stop - part.start)
             noise = rng.standard_normal(size) if runs is None else rng.standard_t(runs - 1, size)
             b, t, s = rows[:3, None, part] + rows[3:, None, part] * noise
             yield part, (t - b, s - b)
 
     gains = _Gains(trained - base, skyline - base, var_trained + var_base, var_base, var_skyline + var_base, freedom)
-    return shape, gains, blocks()
+    return shape, gains, drawn()
 
 
 def _of_outcomes(
@@ -211,16 +211,13 @@ def _of_outcomes(
         lambda share: np.full(len(gain), n - 1.0),
     )
 
-    def blocks() -> Iterator[tuple[slice, _Drawn]]:
+    def drawn() -> Iterator[tuple[slice, _Drawn]]:
         weights = rng.multinomial(n, np.full(n, 1 / n), size=draws) / n
-        for part in _parts(len(gain), draws):
+        for part in blocks(len(gain), 3 * draws):
             yield part, (weights @ gained[part].T, weights @ away[part].T)
 
     left_out = _angle((gain[:, None] * n - gained) / (n - 1), (distance[:, None] * n - away) / (n - 1))
-    pull = left_out.mean(1, keepdims=True) - left_out
-    with np.errstate(invalid="ignore", divide="ignore"):
-        acceleration = np.nan_to_num((pull**3).sum(1) / (6 * (pull**2).sum(1) ** 1.5))
-    return shape, gains, blocks(), acceleration
+    return shape, gains, drawn(), jackknife_acceleration(left_out)
 
 
 def _intervals(
@@ -301,9 +298,3 @@ def _why(distance: float, reach: float, level: float) -> str:
         f"undefined: the skyline {how} the base{more} (skyline − base {distance:.2f}, {100 * level:.0f} % interval "
         f"{low:.2f} to {high:.2f})"
     ).replace("-", "−")
-
-
-def _parts(n_cells: int, draws: int) -> Iterator[slice]:
-    step = max(1, BLOCK // (3 * draws))
-    for start in range(0, n_cells, step):
-        yield slice(start, min(start + step, n_cells))
