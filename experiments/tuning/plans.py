@@ -114,6 +114,10 @@ class Plan:
         if self.n > self.trials:
             raise ValueError(f"{self.n} questions a rule are asked of {self.trials} runs: ask as many at most")
 
+    def data(self, seed: int, rules: tuple[str, ...] = RULES) -> Data:
+        """The published training set of a seed, of all rules or of some."""
+        return Data(seed=seed, rules=rules, trials=self.trials, duplicates=self.duplicates)
+
     def rated(self, tuning: Tuning, parameters: int) -> Tuning:
         """A way of tuning at the learning rate that a model of this size takes."""
         return replace(tuning, learning_rate=self.tiny_rate) if parameters < TINY else tuning

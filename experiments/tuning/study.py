@@ -155,14 +155,14 @@ def trainings(plan: Plan, begun: Mapping[str, Start]) -> list[Job]:
             "all",
             seed,
             start.weights,
-            Data(seed=seed, trials=plan.trials, duplicates=plan.duplicates),
+            plan.data(seed),
             plan.rated(plan.tuning, start.parameters),
         )
         for model, start in begun.items()
         for seed in plan.seeds
     ]
     for seed in plan.transfer_seeds:
-        whole = Data(seed=seed, trials=plan.trials, duplicates=plan.duplicates)
+        whole = plan.data(seed)
         chosen = {"proofs of all": whole}
         chosen |= {f"proofs without {rule}": replace(whole, rules=others(rule)) for rule in RULES}
         chosen["proofs without words"] = replace(whole, withheld=plan.withheld)
@@ -195,15 +195,20 @@ def subjects(plan: Plan, begun: Mapping[str, Start], trained: pd.DataFrame) -> l
     return sorted([*bases, *tuned, *last], key=lambda who: (plan.models.index(who.model), who.training, who.seed))
 
 
-def questions(plan: Plan, who: Subject) -> list[tuple[Subject, Asked, str]]:
-    """What a subject is asked, by the name of its training."""
-    test = Asked(
+def tested(plan: Plan, who: Subject) -> Asked:
+    """The test questions of a subject's seed, as they were published."""
+    return Asked(
         seed=who.seed,
         n=plan.n,
         trials=plan.trials,
         duplicates=plan.duplicates,
         max_new_tokens=plan.max_new_tokens,
     )
+
+
+def questions(plan: Plan, who: Subject) -> list[tuple[Subject, Asked, str]]:
+    """What a subject is asked, by the name of its training."""
+    test = tested(plan, who)
     plain = replace(test, separator="trained")
     first = who.seed == plan.seeds[0]
     ways: list[tuple[Asked, str]] = [(plain, "clean")]
@@ -227,6 +232,32 @@ def questions(plan: Plan, who: Subject) -> list[tuple[Subject, Asked, str]]:
 
 def staged(plan: Plan, begun: Mapping[str, Start], running: Running) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Train in stages, and on hard rules after; give the trainings, and the answers of each way's end."""
+    trained, at = through_stages(plan, begun, running)
+    ends = [Subject(model, name, seed, weights) for (model, name, seed), weights in at.items()]
+    later = [
+        Job(model, f"mixed, then {name}", seed, at[model, "mixed", seed], *after(plan, begun[model], name, seed))
+        for model in plan.staged
+        for seed in plan.staged_seeds
+        for name in AFTER
+    ]
+    frame = running.train(later)
+    trained.append(frame.assign(arm=[job.training for job in later]))
+    ends += [
+        Subject(job.model, job.training, job.seed, Pretrained(weights))
+        for job, weights in zip(later, frame["weights"], strict=True)
+    ]
+    asked = []
+    for who in ends:
+        test = replace(tested(plan, who), separator="trained")
+        asked += [(who, test, "clean")]
+        asked += [(who, replace(test, rules=EASY, hops=plan.hops), "clean")]
+    return pd.concat(trained, ignore_index=True), running.ask(asked)
+
+
+def through_stages(
+    plan: Plan, begun: Mapping[str, Start], running: Running
+) -> tuple[list[pd.DataFrame], dict[tuple[str, str, int], Pretrained]]:
+    """Train in each order of stages; give all trainings, and the weights at the end by model, order and seed."""
     trained: list[pd.DataFrame] = []
     at = {
         (model, name, seed): begun[model].weights
@@ -246,32 +277,13 @@ def staged(plan: Plan, begun: Mapping[str, Start], running: Running) -> tuple[pd
         frame = running.train(list(jobs.values()))
         trained.append(frame.assign(arm=[name for _, name, _ in jobs]))
         at = {key: Pretrained(weights) for key, weights in zip(jobs, frame["weights"], strict=True)}
-    ends = [Subject(model, name, seed, weights) for (model, name, seed), weights in at.items()]
-    later = [
-        Job(model, f"mixed, then {name}", seed, at[model, "mixed", seed], *after(plan, begun[model], name, seed))
-        for model in plan.staged
-        for seed in plan.staged_seeds
-        for name in AFTER
-    ]
-    frame = running.train(later)
-    trained.append(frame.assign(arm=[job.training for job in later]))
-    ends += [
-        Subject(job.model, job.training, job.seed, Pretrained(weights))
-        for job, weights in zip(later, frame["weights"], strict=True)
-    ]
-    asked = []
-    for who in ends:
-        test = Asked(seed=who.seed, n=plan.n, separator="trained", max_new_tokens=plan.max_new_tokens)
-        asked += [(who, test, "clean")]
-        asked += [(who, replace(test, rules=EASY, hops=plan.hops), "clean")]
-    return pd.concat(trained, ignore_index=True), running.ask(asked)
+    return trained, at
 
 
 def after(plan: Plan, start: Start, name: str, seed: int) -> tuple[Data, Tuning | Reinforcing]:
     """On what and how a model is trained further."""
-    hard = Data(seed=seed, rules=HARD, trials=plan.trials, duplicates=plan.duplicates)
     every = CURRICULA["mixed"][0].data(seed, plan.trials, plan.duplicates)
+    data = plan.data(seed, HARD) if name.endswith("hard rules") else every
     if name.startswith("GRPO"):
-        return hard, replace(plan.grpo, steps=plan.after)
-    how = replace(plan.rated(plan.staging, start.parameters), steps=plan.after)
-    return (hard if name.endswith("hard rules") else every), how
+        return data, replace(plan.grpo, steps=plan.after)
+    return data, replace(plan.rated(plan.staging, start.parameters), steps=plan.after)
