@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import re
-import shutil
+import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -139,12 +139,17 @@ def starts(plan: Plan, out: Path) -> dict[str, Start]:
 
 
 def _save_whole(model: ck.Model, folder: Path) -> None:
-    """Save a model, all of it or nothing, so that a killed run leaves no half of one to be taken for it."""
-    beside = folder.with_name(f".{folder.name}.writing")
-    shutil.rmtree(beside, ignore_errors=True)
-    model.tokenizer.save_pretrained(beside)
-    model.hf.save_pretrained(beside)
-    beside.rename(folder)
+    """Save a model, all of it or nothing: a run may be killed, or share the folder with another that saves the same."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as place:
+        beside = Path(place) / folder.name
+        model.tokenizer.save_pretrained(beside)
+        model.hf.save_pretrained(beside)
+        try:
+            beside.rename(folder)
+        except OSError:
+            if not folder.is_dir():
+                raise
 
 
 def trainings(plan: Plan, begun: Mapping[str, Start]) -> list[Job]:

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import torch
 from scipy.stats import ttest_rel
+from transformers import PreTrainedModel
 from tuning import cells, figures, findings, newlines, plans, published, study, tables
 from tuning.asking import Asked
 from tuning.texts import RULES, Data, DataError, plain, read, swapped
@@ -184,14 +185,28 @@ def test_the_last_step_s_model_is_another_than_the_chosen_one_and_reads_the_same
     assert not torch.equal(chosen.hf.lm_head.weight, last.hf.lm_head.weight)
 
 
-def test_a_twin_is_saved_whole_where_a_half_of_it_was_left(tmp_path):
+def test_a_twin_is_saved_whole_or_not_at_all(tmp_path, monkeypatch):
     name = "deductor-5k-base-newlines"
-    half = tmp_path / "twins" / f".{name}.writing"
-    half.mkdir(parents=True)
-    (half / "config.json").write_text("{")
-    start = study.starts(plans.Plan(models=(name,)), tmp_path)[name]
-    assert start.tokenizer.tokenize("\n\nA:") == ["\n\n", "A", ":"] and not half.exists()
-    assert study.starts(plans.Plan(models=(name,)), tmp_path)[name].weights == start.weights
+    plan, make = plans.Plan(models=(name,)), newlines.merged_twin
+
+    def full(*_, **__):
+        raise OSError("no space left")
+
+    with monkeypatch.context() as broken, pytest.raises(OSError, match="no space"):
+        broken.setattr(PreTrainedModel, "save_pretrained", full)
+        study.starts(plan, tmp_path)
+    assert not list((tmp_path / "twins").iterdir())
+    others = []
+
+    def while_another_saves_it(model):
+        monkeypatch.setattr(newlines, "merged_twin", make)
+        others.append(study.starts(plan, tmp_path)[name])
+        return make(model)
+
+    monkeypatch.setattr(newlines, "merged_twin", while_another_saves_it)
+    start = study.starts(plan, tmp_path)[name]
+    assert start.tokenizer.tokenize("\n\nA:") == ["\n\n", "A", ":"] and start.weights == others[0].weights
+    assert [path.name for path in (tmp_path / "twins").iterdir()] == [name]
 
 
 def test_grpo_trains_on_training_questions(tmp_path):
