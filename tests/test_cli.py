@@ -10,13 +10,7 @@ import torch
 
 import architectures
 from circuitkit import cli
-
-
-def status(*words: str) -> int:
-    with pytest.raises(SystemExit) as ended:
-        cli.main(list(words))
-    assert isinstance(ended.value.code, int)
-    return ended.value.code
+from shell import status
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,27 +12,16 @@ import torch
 from matplotlib import image
 
 import circuitkit as ck
-from circuitkit import cli
 from circuitkit.commands.prompts import PairsFrom, load_with_pairs
 from circuitkit.model import planted
 from circuitkit.results import Result
+from shell import Run
 
 PLANTED, TOY = "planted-induction-llama", "deductor-5k"
 CIRCUIT = planted.build(PLANTED).circuit
 PREVIOUS, INDUCTION = CIRCUIT["previous"], CIRCUIT["induction"]
 """The head that the circuit hangs on, and one that reads it and writes the answer; a backup stands in for that one."""
-Run = Callable[..., int]
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    def run(*words: object) -> int:
-        with pytest.raises(SystemExit) as ended:
-            cli.main(["ablate", *map(str, words)])
-        assert isinstance(ended.value.code, int)
-        return ended.value.code
-
-    return run
+VERB = "ablate"
 
 
 def pairs(model: str, n: int) -> tuple[ck.Model, ck.Pairs]:

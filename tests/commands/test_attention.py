@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -12,22 +11,10 @@ import pytest
 from matplotlib import image
 
 import circuitkit as ck
-from circuitkit import cli
 from circuitkit.tasks import prontoqa
 
 TOY, PROMPT = "deductor-5k", "Every wumpus is a dumpus. Fae is a wumpus. Prove: Fae is a dumpus."
-Run = Callable[..., int]
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    def run(*words: object) -> int:
-        with pytest.raises(SystemExit) as ended:
-            cli.main(["attention", *map(str, words)])
-        assert isinstance(ended.value.code, int)
-        return ended.value.code
-
-    return run
+VERB = "attention"
 
 
 def pictures(out: Path) -> list[str]:

@@ -1,7 +1,6 @@
 """`circuitkit eval`: what it writes is what the API finds, it goes on, and mistakes are told in one line."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -9,22 +8,11 @@ import pytest
 from matplotlib import image
 
 import circuitkit as ck
-from circuitkit import cli
 from circuitkit.evaluation import Evaluation
+from shell import Run
 
 TOY, TASK = "deductor-20k", "prontoqa/implication_elimination/2"
-Run = Callable[..., int]
-
-
-@pytest.fixture
-def run() -> Run:
-    def run(*words: object) -> int:
-        with pytest.raises(SystemExit) as ended:
-            cli.main(["eval", *map(str, words)])
-        assert isinstance(ended.value.code, int)
-        return ended.value.code
-
-    return run
+VERB = "eval"
 
 
 def test_it_finds_what_the_api_finds_and_compares(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

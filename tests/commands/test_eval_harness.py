@@ -8,17 +8,11 @@ import pytest
 from matplotlib import image
 
 import circuitkit as ck
-from circuitkit import cli
 from circuitkit.interop.lm_eval import HarnessEvaluation, evaluate
+from shell import Run
 
+VERB = "eval"
 PROBLEMS = [{"problem": f"Find {number} + 1.", "answer": str(number + 1)} for number in range(3)]
-
-
-def run(*words: object) -> int:
-    with pytest.raises(SystemExit) as ended:
-        cli.main(["eval", *map(str, words)])
-    assert isinstance(ended.value.code, int)
-    return ended.value.code
 
 
 @pytest.fixture
@@ -27,7 +21,7 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "own.jsonl"
 
 
-def test_it_finds_what_the_api_finds(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_it_finds_what_the_api_finds(run: Run, file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     own = ["--questions", f"aime24={file}", f"aime25={file}", "--max-new-tokens", 6, "--limit", 2, "--batch-size", 2]
     drawn = ["--temperature", 0.6, "--top-p", 0.9, "--seeds", 0, 3, "--ablate-heads", "1.1"]
     assert run("deductor-5k", "--harness", "aime24", "aime25", *own, *drawn, "--out", tmp_path / "out") == 0
@@ -52,7 +46,7 @@ def test_it_finds_what_the_api_finds(file: Path, tmp_path: Path, capsys: pytest.
 
 
 def test_a_setting_that_is_given_acts_also_where_it_is_the_usual_one(
-    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Run, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     # As Qwen's generation config does, in place of which --top-p 1 and --top-k 0 are to draw among all tokens.
     model = ck.load("deductor-5k")
@@ -81,12 +75,14 @@ def test_a_setting_that_is_given_acts_also_where_it_is_the_usual_one(
         (["--harness", "aime24", "--questions", "aime24=nowhere.jsonl"], "nowhere.jsonl cannot be read"),
     ],
 )
-def test_mistakes_are_told_in_one_line(words: list[object], message: str, capsys: pytest.CaptureFixture[str]):
+def test_mistakes_are_told_in_one_line(run: Run, words: list[object], message: str, capsys: pytest.CaptureFixture[str]):
     assert run("deductor-5k", *words) == 2
     (line,) = [each for each in capsys.readouterr().err.splitlines() if each.startswith("circuitkit:")]
     assert message in line
 
 
-def test_more_tokens_than_the_model_reads_are_told_before_anything_runs(file: Path, capsys: pytest.CaptureFixture[str]):
+def test_more_tokens_than_the_model_reads_are_told_before_anything_runs(
+    run: Run, file: Path, capsys: pytest.CaptureFixture[str]
+):
     assert run("deductor-5k", "--harness", "aime24", "--questions", f"aime24={file}") == 2
     assert "max_gen_toks 32768 leaves no room for a prompt, as deductor-5k reads 2048" in capsys.readouterr().err

@@ -14,7 +14,6 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 import circuitkit as ck
-from circuitkit import cli
 from circuitkit.commands.loading import load
 from circuitkit.commands.patch.sites import ends_of, sets_of, site_of, written
 from circuitkit.commands.patch.spans import side_of, span_of, spans_of
@@ -22,19 +21,13 @@ from circuitkit.commands.prompts import pairs_of, prompts_in
 from circuitkit.model import Site, planted
 from circuitkit.results import Result
 from circuitkit.tasks import indirect_objects
+from shell import status
 
 PLANTED = "planted-induction-llama"
 PROMPT = "a3 a4 b1 c2 d5 e6 a3"
 PLANT = planted.build(PLANTED)
 INDUCTION, PREVIOUS = PLANT.circuit["induction"], PLANT.circuit["previous"]
 STUDIES = ("paths", "direct", "trace", "edges", "transplant", "freeze", "generate")
-
-
-def status(*words: object) -> int:
-    with pytest.raises(SystemExit) as ended:
-        cli.main([str(word) for word in words])
-    assert isinstance(ended.value.code, int)
-    return ended.value.code
 
 
 def patched(out: Path, *words: object) -> Result:

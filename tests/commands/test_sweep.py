@@ -2,7 +2,6 @@
 
 import signal
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -10,11 +9,11 @@ import pytest
 import torch
 
 import circuitkit as ck
-from circuitkit import cli
 from circuitkit.commands.prompts import PairsFrom, load_with_pairs
 from circuitkit.studies import Sweep
+from shell import Run
 
-Run = Callable[..., int]
+VERB = "sweep"
 
 ABLATIONS = """
 study = "ablation.sweep"
@@ -47,16 +46,9 @@ number = 1
 
 
 @pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+def run(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
-
-    def run(*words: object) -> int:
-        with pytest.raises(SystemExit) as ended:
-            cli.main(["sweep", *map(str, words)])
-        assert isinstance(ended.value.code, int)
-        return ended.value.code
-
     return run
 
 

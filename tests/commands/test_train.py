@@ -1,7 +1,6 @@
 """`circuitkit train`: what it trains is what the API trains, it goes on, and mistakes are told in one line."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,23 +8,12 @@ import torch
 from matplotlib import image
 
 import circuitkit as ck
-from circuitkit import cli
 from circuitkit.commands.train.options import From, Settings
 from circuitkit.training import PRESETS, Recipe, Trained
+from shell import Run
 
 TOY, TASK = "deductor-5k-base", "prontoqa/implication_elimination/1"
-Run = Callable[..., int]
-
-
-@pytest.fixture
-def run() -> Run:
-    def run(*words: object) -> int:
-        with pytest.raises(SystemExit) as ended:
-            cli.main(["train", *map(str, words)])
-        assert isinstance(ended.value.code, int)
-        return ended.value.code
-
-    return run
+VERB = "train"
 
 
 @pytest.fixture
