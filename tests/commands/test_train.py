@@ -70,6 +70,24 @@ def test_an_adapter_on_the_last_layer_trains_few_parameters(
     assert (tmp_path / "adapter").is_dir() and Trained.load(tmp_path).recipe.layers == (-1,)
 
 
+@pytest.mark.parametrize(("words", "n_exemplars"), [((), 8), (("--shots", 0), 0), (("--shots", 2), 2)])
+def test_questions_of_a_task_stand_behind_as_many_exemplars_as_are_asked_for(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[object, ...], n_exemplars: int
+) -> None:
+    learnt = {}
+
+    def caught(*given: object, **settings: object) -> None:
+        learnt.update(settings, data=given[1])
+        raise ValueError("caught")
+
+    monkeypatch.setattr(ck, "train", caught)
+    with pytest.raises(ValueError, match="caught"):
+        run(TOY, "--task", TASK, "--validation", TASK, *words, "--out", tmp_path)
+    for task in (learnt["data"], learnt["validation"]):
+        assert task.prompt(task.items[0]).count("Q:") == n_exemplars + 1
+    assert "shots" not in learnt
+
+
 @pytest.mark.parametrize(
     ("words", "why"),
     [
@@ -77,6 +95,9 @@ def test_an_adapter_on_the_last_layer_trains_few_parameters(
         (["--data", "a.jsonl", "--task", TASK], "one of the two"),
         (["--data", "nowhere.jsonl"], "nowhere.jsonl: no such file"),
         (["--data", "nowhere.jsonl", "--limit", 3], "--limit is of --task"),
+        (["--data", "nowhere.jsonl", "--shots", 0], "--shots is of --task"),
+        (["--task", TASK, "--shots", 99], "99 exemplars are wanted"),
+        (["--task", TASK, "--field", "chain=a", "chain=b"], "each PART once; not 'chain=b'"),
         (["--task", "riddles"], "there is no task 'riddles'"),
         (["--task", TASK, "--limit", 4, "--validation", 1.5], "between 0 and 1"),
         (["--task", TASK, "--limit", 4, "--validation", TASK], "are trained on as well"),

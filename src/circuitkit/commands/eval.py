@@ -6,15 +6,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from cyclopts import Group, Parameter
+from cyclopts import App, Group, Parameter
 
 from circuitkit.commands.ablate.options import pairs_of_numbers
 from circuitkit.commands.loading import LoadAs, load
-from circuitkit.commands.options import Numbers, Words
+from circuitkit.commands.options import Numbers, Words, assigned
 
 if TYPE_CHECKING:
     from circuitkit.evaluation import Decoding, Evaluation
 
+_EXAMPLES = """\
+Every response is kept as it ends, so that the same command goes on where it was cut short.
+
+```
+circuitkit eval deductor-130k --task prontoqa/implication_elimination/3 --shots 0 --limit 50
+circuitkit eval gpt2 --task csqa --decoding paper --out gpt2-csqa
+circuitkit eval deductor-130k --task prontoqa/implication_elimination/3 --shots 0 --limit 50 --ablate-heads 1.2 \\
+    --compare evaluation --out ablated
+circuitkit eval Qwen/Qwen2.5-7B-Instruct --harness aime24 aime25 --temperature 0.6 --seeds 0 1 2 3 \\
+    --max-new-tokens 29000 --out aime
+```
+"""
+eval = App(name="eval", help_epilogue=_EXAMPLES)
 _DECODING = Group("Decoding", sort_key=1)
 
 
@@ -71,7 +84,8 @@ class Decode:
         return own
 
 
-def eval(
+@eval.default
+def answering(
     model: str,
     *,
     task: str | None = None,
@@ -94,17 +108,6 @@ def eval(
 ) -> None:
     """Let a model answer the questions of a task, and judge its answers.
 
-    Every response is kept as it ends, so that the same command goes on where it was cut short. Examples:
-
-    ```
-    circuitkit eval deductor-130k --task prontoqa/implication_elimination/3 --limit 50
-    circuitkit eval gpt2 --task csqa --decoding paper --out gpt2-csqa
-    circuitkit eval deductor-130k --task prontoqa/implication_elimination/3 --limit 50 --ablate-heads 1.2 \\
-        --compare evaluation --out ablated
-    circuitkit eval Qwen/Qwen2.5-7B-Instruct --harness aime24 aime25 --temperature 0.6 --seeds 0 1 2 3 \\
-        --max-new-tokens 29000 --out aime
-    ```
-
     Parameters
     ----------
     model
@@ -113,9 +116,9 @@ def eval(
         A task's name, such as csqa, gsm8k or prontoqa/implication_elimination/3, the path of a task file, or a set of
         a file of prompts, such as prompts.json:OrElim/8shot.
     harness
-        In place of --task, tasks of lm-evaluation-harness by its names, such as aime24 gpqa_diamond_cot_zeroshot; they
-        are asked once with each seed, and their own settings hold where none is given. How tokens are drawn is then
-        as the model's generation config says where no option does: often among the 50 likeliest, unless --top-k 0.
+        In place of --task, tasks of lm-evaluation-harness by its names, such as aime24 gpqa_diamond_cot_zeroshot, each
+        asked once with each seed. How tokens are drawn is then as the model's generation config says where no option
+        does: often among the 50 likeliest, unless --top-k 0.
     questions
         With --harness, files of questions in place of a task's data set, each written TASK=PATH.
     shots
@@ -131,7 +134,7 @@ def eval(
     chat
         Put the prompt into the tokenizer's chat template.
     think
-        Turn thinking on or off, where the chat template can; what follows the thought is judged.
+        With --chat, turn thinking on or off, where the template can; what follows the thought is judged.
     ablate_heads
         Heads that write nothing throughout, as layer.head, such as 2.1 2.3.
     by
@@ -139,9 +142,10 @@ def eval(
     compare
         The folder of another evaluation of the same questions, to compare item by item.
     batch_size
-        Responses written at a time; as many as the memory holds if not given.
+        Responses written at a time; as many as the memory holds if not given, and 8 with --harness.
     out
-        Folder for the responses (JSON lines), the table (CSV), the figure (PNG) and provenance (JSON).
+        Folder for the responses (JSON lines, or with --harness JSON), the table (CSV), the figure (PNG) and provenance
+        (JSON).
     """
     import circuitkit as ck
     from circuitkit import plots
@@ -160,7 +164,7 @@ def eval(
         by_harness.refuse(
             {**named, "--samples": samples != 1, "--by": by is not None, "--compare": compare is not None}
         )
-        own = by_harness.questions(questions or [])
+        own = assigned(questions or [], "--questions", "TASK=PATH", "aime24=own.jsonl")
         by_harness.ask(
             load(model, load_as),
             harness or [],

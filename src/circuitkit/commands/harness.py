@@ -11,8 +11,6 @@ if TYPE_CHECKING:
     from circuitkit.model import Model
     from circuitkit.run.interventions import Intervention
 
-THOUGHT_ENDS = "</think>"
-
 
 def refuse(given: Mapping[str, bool]) -> None:
     """Refuse options that lm-eval's tasks do not have.
@@ -24,24 +22,6 @@ def refuse(given: Mapping[str, bool]) -> None:
     """
     if named := [option for option, is_given in given.items() if is_given]:
         raise ValueError(f"{named[0]} is for --task: lm-eval's tasks have their own, so leave it out with --harness")
-
-
-def questions(words: Sequence[str]) -> dict[str, str]:
-    """Files of questions, each written TASK=PATH.
-
-    Raises:
-        ValueError: one is not so written, or a task has two.
-
-    >>> questions(["aime24=own.jsonl"])
-    {'aime24': 'own.jsonl'}
-    """
-    found: dict[str, str] = {}
-    for word in words:
-        task, written, path = word.partition("=")
-        if not (task and written and path) or task in found:
-            raise ValueError(f"questions of one's own are written TASK=PATH, once a task, and not {word!r}")
-        found[task] = path
-    return found
 
 
 def ask(
@@ -63,6 +43,7 @@ def ask(
         HarnessError, EvaluationError: see `circuitkit.interop.lm_eval.evaluate`.
     """
     from circuitkit import plots
+    from circuitkit.evaluation.asking import THOUGHT_ENDS
     from circuitkit.interop.lm_eval import evaluate
 
     how: dict[str, Any] = {} if batch_size is None else {"batch_size": batch_size}

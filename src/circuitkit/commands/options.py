@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from circuitkit.metrics import Metric
     from circuitkit.model import Model
 
@@ -15,6 +17,32 @@ MetricName = Literal[
 ]
 Numbers = Annotated[list[int] | None, Parameter(negative="", consume_multiple=True)]
 Words = Annotated[list[str] | None, Parameter(negative="", consume_multiple=True)]
+
+
+def assigned(words: Sequence[str], option: str, form: str, such_as: str) -> dict[str, str]:
+    """What an option's words say, each written NAME=VALUE.
+
+    Args:
+        words: the words.
+        option: the option, for the message.
+        form: what name and value are called there, such as PART=NAME.
+        such_as: a word that is right.
+
+    Raises:
+        ValueError: a word is not so written, or gives a name that another has given.
+
+    >>> assigned(["aime24=own.jsonl"], "--questions", "TASK=PATH", "aime24=own.jsonl")
+    {'aime24': 'own.jsonl'}
+    """
+    found: dict[str, str] = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not (name and equals and value) or name in found:
+            raise ValueError(
+                f"{option} is written {form}, such as {such_as}, each {form.split('=')[0]} once; not {word!r}"
+            )
+        found[name] = value
+    return found
 
 
 def metric_of(name: MetricName, model: Model) -> Metric:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cyclopts import App
+
 from circuitkit.commands.loading import LoadAs, load
 from circuitkit.commands.train.options import From, Settings
 
@@ -14,7 +16,24 @@ if TYPE_CHECKING:
     from circuitkit.training import Trained
 
 
-def train(
+_EXAMPLES = """\
+The folder keeps checkpoints, curves and the chosen model, which every other command takes as its MODEL. The same
+command again goes on where it was cut short, to the same weights.
+
+```
+circuitkit train deductor-130k-step600 --task prontoqa/implication_elimination/2 --shots 0 --validation 0.1 \\
+    --learning-rate 1e-3 --max-steps 100 --out mine
+circuitkit train Qwen/Qwen2.5-0.5B-Instruct --data traces.jsonl --preset elicitation-lora
+circuitkit train deductor-60k --task prontoqa/implication_elimination/2 --shots 0 --method grpo --judge strict \\
+    --group 8 --batch-size 64 --learning-rate 2e-4 --max-steps 60 --out rewarded
+circuitkit eval mine/model --task prontoqa/implication_elimination/1 --shots 0
+```
+"""
+train = App(name="train", help_epilogue=_EXAMPLES)
+
+
+@train.default
+def training(
     model: str,
     *,
     on: From | None = None,
@@ -25,33 +44,25 @@ def train(
 ) -> None:
     """Train a model: in full or by a low-rank adapter, some modules frozen, from a larger model, or by reward (GRPO).
 
-    The folder keeps checkpoints, curves and the chosen model, which every other command takes as its MODEL. The same
-    command again goes on where it was cut short, to the same weights. Examples:
-
-    ```
-    circuitkit train deductor-130k-base --task prontoqa/implication_elimination/2 --limit 200 --validation 0.1 \\
-        --learning-rate 1e-3 --max-steps 100 --out mine
-    circuitkit train Qwen/Qwen2.5-0.5B-Instruct --data traces.jsonl --preset elicitation-lora
-    circuitkit train deductor-60k --task prontoqa/implication_elimination/2 --method grpo --judge strict --group 8 \\
-        --batch-size 64 --learning-rate 2e-4 --max-steps 60 --out rewarded
-    circuitkit eval mine/model --task prontoqa/implication_elimination/2 --shots 0
-    ```
-
     Parameters
     ----------
     model
         An embedded model (deductor-130k-base), a folder, or a hub id.
     preset
-        Settings of a paper: thresholds, elicitation, elicitation-lora, freeze, thinking-sparks-sft or
-        thinking-sparks-grpo; options that are given are over them.
+        Settings of a paper: thresholds, thresholds-revision, elicitation, elicitation-lora, freeze, thinking-sparks-sft
+        or thinking-sparks-grpo; options that are given are over them.
     out
         Folder for checkpoints, the chosen model, the curve (CSV) and its figure (PNG), settings and provenance (JSON).
     """
     import circuitkit as ck
+    from circuitkit.training import preset as preset_of
 
     learnt = on or From()
-    data, validation = learnt.examples(), learnt.held_out()
     chosen = (settings or Settings()).given(preset)
+    # GRPO asks its questions itself; what else is learnt is their text, exemplars and all.
+    asks = chosen.get("method", preset_of(preset).method) == "grpo"
+    shots = None if asks else chosen.pop("shots", None)
+    data, validation = learnt.examples(shots), learnt.held_out(shots)
     loaded = load(model, load_as)
     teacher = None if learnt.teacher is None else load(learnt.teacher, load_as)
     trained = ck.train(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
 
-from circuitkit.commands.options import Numbers, Words
+from circuitkit.commands.options import Numbers, Words, assigned
 
 if TYPE_CHECKING:
     from circuitkit.tasks.task import Task
@@ -46,11 +46,15 @@ class From:
     teacher: Annotated[str | None, Parameter(group=_DATA)] = None
     """For --method distil: the larger model that is learnt from, of the same vocabulary."""
 
-    def examples(self) -> Path | Task:
+    def examples(self, shots: int | None = None) -> Path | Task:
         """What is trained on.
 
+        Args:
+            shots: exemplars before each question of a task; as many as it wants if None.
+
         Raises:
-            ValueError: not one of a file and a task is given.
+            TaskError: there is no such task, or it has fewer exemplars.
+            ValueError: not one of a file and a task is given, or a file with what is a task's.
 
         >>> From(task="prontoqa/implication_elimination/2", limit=5).examples().name
         'prontoqa/implication_elimination/2'
@@ -60,17 +64,20 @@ class From:
         if self.data is not None:
             if self.limit is not None:
                 raise ValueError("--limit is of --task: a file is trained on as a whole")
+            if shots is not None:
+                raise ValueError("--shots is of --task: a file's examples are trained on as they are")
             return self.data
-        from circuitkit.tasks import load
-
-        asked = load(str(self.task))
+        asked = _loaded(str(self.task), shots)
         return asked if self.limit is None else asked.first(self.limit)
 
-    def held_out(self) -> float | Path | Task | None:
+    def held_out(self, shots: int | None = None) -> float | Path | Task | None:
         """What is validated on.
 
+        Args:
+            shots: as of `examples`.
+
         Raises:
-            TaskError: there is no such file, and no such task.
+            TaskError: there is no such file, and no such task, or it has fewer exemplars.
 
         >>> From(validation="0.1").held_out()
         0.1
@@ -84,9 +91,7 @@ class From:
         path = Path(self.validation)
         if path.suffix == ".jsonl" or path.is_file():
             return path
-        from circuitkit.tasks import load
-
-        return load(self.validation)
+        return _loaded(self.validation, shots)
 
     def parts(self) -> dict[str, str] | None:
         """What a file calls the parts of an example.
@@ -97,7 +102,7 @@ class From:
         >>> From(field=["chain=trace"]).parts()
         {'chain': 'trace'}
         """
-        return _pairs(self.field, "--field", "chain=trace")
+        return None if self.field is None else assigned(self.field, "--field", "PART=NAME", "chain=trace")
 
 
 @Parameter(name="*")
@@ -105,8 +110,12 @@ class From:
 class Settings:
     """How it is learnt."""
 
+    shots: Annotated[int | None, Parameter(group=_DATA)] = None
+    """Exemplars before each question of a task; as many as the task wants if not given."""
+
     method: Annotated[Literal["supervised", "distil", "grpo"] | None, Parameter(group=_STEPS)] = None
-    """supervised: the texts. distil: a teacher's distribution on them. grpo: what the task's judge finds right."""
+    """supervised: the texts. distil: a teacher's distribution on them. grpo: what the task's judge finds right.
+    supervised without a preset."""
 
     learning_rate: Annotated[float | None, Parameter(group=_STEPS)] = None
     """The peak; 1e-5 without a preset."""
@@ -124,22 +133,22 @@ class Settings:
     """The most of them at a time, where a step's do not fit the memory; the step stays the same."""
 
     schedule: Annotated[Literal["linear", "cosine", "constant"] | None, Parameter(group=_STEPS)] = None
-    """How the learning rate falls."""
+    """Of the learning rate, from its peak to zero, or the same throughout; linear without a preset."""
 
     warmup: Annotated[float | None, Parameter(group=_STEPS)] = None
-    """The share of the steps in which it rises first."""
+    """The share of the steps in which it rises first; 0 without a preset."""
 
     weight_decay: Annotated[float | None, Parameter(group=_STEPS)] = None
-    """AdamW's."""
+    """AdamW's, on matrices alone; 0 without a preset."""
 
     betas: Annotated[tuple[float, float] | None, Parameter(group=_STEPS, negative="")] = None
-    """AdamW's two, such as 0.9 0.95."""
+    """AdamW's two; 0.9 0.999 without a preset."""
 
     clip: Annotated[float | None, Parameter(group=_STEPS)] = None
-    """The largest norm of a step's gradient; 0 for any."""
+    """The largest norm of a step's gradient, 0 for any; 1 without a preset."""
 
     seed: Annotated[int | None, Parameter(group=_STEPS)] = None
-    """Of order, adapters, dropout and drawn responses."""
+    """Of order, adapters, dropout and drawn responses; 0 without a preset."""
 
     autocast: Annotated[Literal["bfloat16"] | None, Parameter(group=_STEPS)] = None
     """Compute in bfloat16, the weights staying as they are."""
@@ -148,16 +157,17 @@ class Settings:
     """Compute activations again instead of keeping them, to save memory."""
 
     loss_on: Annotated[Literal["everything", "question", "chain", "answer"] | None, Parameter(group=_TEXT)] = None
-    """Whose tokens carry the loss."""
+    """Whose tokens carry the loss, a chain's with those of what follows it; chain without a preset."""
 
     layout: Annotated[Literal["pad", "pack"] | None, Parameter(group=_TEXT)] = None
-    """pad: a row an example. pack: texts one behind the other, cut into rows of --context tokens."""
+    """pad: a row an example. pack: texts one behind the other, cut into rows of --context tokens. pad without
+    a preset."""
 
     text: Annotated[Literal["plain", "chat"] | None, Parameter(group=_TEXT)] = None
-    """plain fills --template; chat the tokenizer's chat template."""
+    """plain fills --template; chat the tokenizer's chat template. plain without a preset."""
 
     template: Annotated[str | None, Parameter(group=_TEXT)] = None
-    """Such as "Q: {question}\\nA: {chain}", which is what files are written by if not given."""
+    """Of plain text: "Q: {question}\\nA: {chain}" for files and "{question} {chain}" for tasks if not given."""
 
     system: Annotated[str | None, Parameter(group=_TEXT)] = None
     """The system's message of a chat."""
@@ -166,7 +176,7 @@ class Settings:
     """The most tokens of a row; the model's if not given."""
 
     too_long: Annotated[Literal["refuse", "drop"] | None, Parameter(group=_TEXT)] = None
-    """What becomes of an example that is longer."""
+    """What becomes of an example that is longer; refuse without a preset."""
 
     lora: Annotated[int | None, Parameter(group=_PART)] = None
     """Train a low-rank adapter of this rank instead of the weights; it is merged at the end, and kept too."""
@@ -175,7 +185,7 @@ class Settings:
     """The adapter is multiplied by this over its rank; twice the rank if not given."""
 
     lora_dropout: Annotated[float | None, Parameter(group=_PART)] = None
-    """The share of inputs that the adapter does not see in a step."""
+    """The share of inputs that the adapter does not see in a step; 0 if not given."""
 
     lora_roles: Annotated[Words, Parameter(group=_PART)] = None
     """Modules that have one, such as q_proj v_proj; every linear layer of a block if not given."""
@@ -190,13 +200,14 @@ class Settings:
     """Train modules of these layers alone, such as -2 -1 for the last two."""
 
     evaluate_every: Annotated[int | Literal["epoch"] | None, Parameter(group=_KEPT)] = None
-    """Steps between validation losses, or epoch."""
+    """Steps between validation losses, or epoch; epoch without a preset."""
 
     checkpoint_every: Annotated[int | Literal["epoch"] | None, Parameter(group=_KEPT)] = None
     """Steps between checkpoints, or epoch; as --evaluate-every if not given."""
 
     rule: Annotated[Literal["best", "last within", "last"] | None, Parameter(group=_KEPT)] = None
-    """Which checkpoint is taken: that of the best validation loss, the last within --margin of it, or the last."""
+    """Which checkpoint is taken: that of the best validation loss, the last within --margin of it, or the last.
+    best if not given."""
 
     margin: Annotated[float | None, Parameter(group=_KEPT)] = None
     """Of "last within", in nats a token; 0.1 if not given."""
@@ -205,13 +216,13 @@ class Settings:
     """Which checkpoints are kept; those that the rule may still take if not given."""
 
     temperature: Annotated[float | None, Parameter(group=_METHODS)] = None
-    """Of the teacher's logits in distillation, and of the drawn responses in GRPO."""
+    """Of the teacher's logits in distillation, and of the drawn responses in GRPO; 1 without a preset."""
 
     hard: Annotated[float | None, Parameter(group=_METHODS)] = None
-    """The share of the usual loss in distillation."""
+    """The share of the usual loss in distillation; 0 without a preset."""
 
     group: Annotated[int | None, Parameter(group=_METHODS)] = None
-    """Responses to a question that GRPO compares."""
+    """Responses to a question that GRPO compares; 8 without a preset."""
 
     judge: Annotated[str | None, Parameter(group=_METHODS)] = None
     """Of the task, who rewards, such as strict; its first if not given."""
@@ -220,16 +231,13 @@ class Settings:
     """Weights of partial credit, such as gold=0.3."""
 
     beta: Annotated[float | None, Parameter(group=_METHODS)] = None
-    """The weight of the KL divergence from the model as it was, in GRPO."""
+    """The weight of the KL divergence from the model as it was, in GRPO; 0 without a preset."""
 
     max_new_tokens: Annotated[int | None, Parameter(group=_METHODS)] = None
     """Tokens at which a response is broken off; the task's if not given."""
 
-    shots: Annotated[int | None, Parameter(group=_METHODS)] = None
-    """Exemplars before each question of GRPO; the task's if not given."""
-
     updates: Annotated[int | None, Parameter(group=_METHODS)] = None
-    """Steps on the same responses in GRPO."""
+    """Steps on the same responses in GRPO; 1 without a preset."""
 
     def given(self, preset: str | None) -> dict[str, Any]:
         """Those that are given, by the names of a recipe's; an adapter's over the preset's own.
@@ -245,7 +253,8 @@ class Settings:
         told = {name: value for name, value in told.items() if value is not None}
         if "autocast" in told:
             told["dtype"] = told.pop("autocast")
-        if (weights := _pairs(self.partial, "--partial", "gold=0.3")) is not None:
+        if self.partial is not None:
+            weights = assigned(self.partial, "--partial", "JUDGE=WEIGHT", "gold=0.3")
             try:
                 told["partial"] = {name: float(weight) for name, weight in weights.items()}
             except ValueError as wrong:
@@ -256,9 +265,14 @@ class Settings:
         return told
 
 
-def _adapter(settings: dict[str, Any], preset: str | None) -> Any:
-    from dataclasses import replace
+def _loaded(name: str, shots: int | None) -> Task:
+    from circuitkit.tasks import load
 
+    task = load(name)
+    return task if shots is None else replace(task, shots=shots)
+
+
+def _adapter(settings: dict[str, Any], preset: str | None) -> Any:
     from circuitkit.training import LoRA
     from circuitkit.training import preset as preset_of
 
@@ -266,12 +280,3 @@ def _adapter(settings: dict[str, Any], preset: str | None) -> Any:
     if before is None and "rank" not in settings:
         raise ValueError("an adapter's settings are given, but no adapter: add --lora RANK")
     return LoRA(**settings) if before is None else replace(before, **settings)
-
-
-def _pairs(words: list[str] | None, option: str, such_as: str) -> dict[str, str] | None:
-    if words is None:
-        return None
-    pairs = [word.partition("=") for word in words]
-    if any(not (name and value) for name, _, value in pairs):
-        raise ValueError(f"{option} takes words such as {such_as}; got {' '.join(words)}")
-    return {name: value for name, _, value in pairs}
