@@ -66,6 +66,17 @@ class OverSeeds(NamedTuple):
     standard_error: float
     n: int
 
+    @classmethod
+    def of(cls, by_seed: np.ndarray[Any, Any]) -> OverSeeds:
+        """Of the accuracy with each seed; the error is of their standard deviation, n − 1 below.
+
+        >>> OverSeeds.of(np.array([0.0, 1.0]))
+        OverSeeds(mean=0.5, standard_error=0.5, n=2)
+        """
+        n = len(by_seed)
+        error = float(by_seed.std(ddof=1) / np.sqrt(n)) if n > 1 else float("nan")
+        return cls(float(by_seed.mean()), error, n)
+
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
@@ -201,9 +212,7 @@ class Evaluation:
         Raises:
             EvaluationError: there is no such judge.
         """
-        by_seed = self.frame.groupby("seed")[self._judge(judge)].mean().to_numpy(dtype=float)
-        error = float(by_seed.std(ddof=1) / np.sqrt(len(by_seed))) if len(by_seed) > 1 else float("nan")
-        return OverSeeds(float(by_seed.mean()), error, len(by_seed))
+        return OverSeeds.of(self.frame.groupby("seed")[self._judge(judge)].mean().to_numpy(dtype=float))
 
     def plot(self, *groups: str, axes: Axes | None = None) -> Axes:
         """Draw the accuracy and what failed, for each combination of groups (all that the items have, if not given)."""

@@ -48,9 +48,9 @@ class Writing:
         self.random = Random(f"{self.seed}/{self.sample}/{self.asked.item.key}")
 
 
-def end_tokens(model: Model) -> frozenset[int]:
-    """The tokens that end a response: those of the model's generation config."""
-    ends: Any = getattr(getattr(model.hf, "generation_config", None), "eos_token_id", None)
+def end_tokens(model: Model, given: int | Sequence[int] | None = None) -> frozenset[int]:
+    """The tokens that end a response: those of the model's generation config, if none are given."""
+    ends: Any = getattr(getattr(model.hf, "generation_config", None), "eos_token_id", None) if given is None else given
     return frozenset(() if ends is None else [ends] if isinstance(ends, int) else map(int, ends))
 
 

@@ -149,9 +149,7 @@ class HarnessEvaluation:
         filter = filter or filters[0]
         if filter not in filters:
             raise HarnessError(f"{task} has no filter {filter!r}; it has {', '.join(filters)}")
-        by_seed = frame[frame["filter"] == filter].groupby("seed")[metric].mean().to_numpy(dtype=float)
-        error = float(by_seed.std(ddof=1) / np.sqrt(len(by_seed))) if len(by_seed) > 1 else float("nan")
-        return OverSeeds(float(by_seed.mean()), error, len(by_seed))
+        return OverSeeds.of(frame[frame["filter"] == filter].groupby("seed")[metric].mean().to_numpy(dtype=float))
 
     def pooled(self, *tasks: str, metric: str | None = None) -> OverSeeds:
         """The mean of several tasks' means, and its error 1/k · √(SE₁² + … + SE_k²); of both AIME if none is named.
