@@ -16,8 +16,9 @@ from lm_eval.models.huggingface import HFLM
 from torch import Tensor
 from transformers import LogitsProcessor, LogitsProcessorList
 
-from circuitkit.evaluation.joining import why_rows_are_named
+from circuitkit.evaluation.writing import end_tokens
 from circuitkit.interop.lm_eval.arguments import ASKING, loaded
+from circuitkit.interop.lm_eval.checks import check_model, check_sessions
 from circuitkit.interop.lm_eval.endings import Ending, Endings, ending_of
 from circuitkit.interop.lm_eval.errors import HarnessError
 from circuitkit.interop.lm_eval.likelihoods import Request, likelihoods, row_of
@@ -25,7 +26,7 @@ from circuitkit.interop.lm_eval.logs import quiet
 from circuitkit.model import Model, load
 from circuitkit.run.interventions import Intervention, Interventions
 from circuitkit.run.run import nan_advice, nan_row
-from circuitkit.run.session import Session, check_dropout
+from circuitkit.run.session import Session
 
 
 class _NoNaN(LogitsProcessor):
@@ -80,7 +81,7 @@ class HarnessModel(HFLM):  # type: ignore[misc]  # lm_eval has no types
         self.endings: list[Ending] = []
         self._endings = Endings()
         self._session: Session | None = None
-        _check(self.circuit_model, self.interventions)
+        check_model(self.circuit_model, self.interventions)
         # lm-eval passes over what it does not know, and a misspelt setting would do nothing.
         if unknown := [name for name in settings if name not in ASKING]:
             raise HarnessError(f"lm-eval's model has no setting {unknown[0]!r} here; it has {', '.join(ASKING)}")
@@ -259,17 +260,12 @@ class HarnessModel(HFLM):  # type: ignore[misc]  # lm_eval has no types
     def _model_generate(self, context: Tensor, max_length: int, stop: list[str], **settings: Any) -> Tensor:
         settings["logits_processor"] = LogitsProcessorList([_NoNaN(self.circuit_model)])
         written: Tensor = super()._model_generate(context=context, max_length=max_length, stop=stop, **settings)
-        ends = self._end_tokens(settings)
+        ends = end_tokens(self.circuit_model, settings.get("eos_token_id"))
         lengths = settings["attention_mask"].sum(-1).tolist()
         rows = written[:, context.shape[1] :].tolist()
         for text, ids, length, cut in zip(self._contexts, rows, lengths, self._cut, strict=True):
             self._endings.add(text, ending_of(ids, self.tokenizer, stop, ends, length, cut))
         return written
-
-    def _end_tokens(self, settings: Mapping[str, Any]) -> frozenset[int]:
-        config = self.circuit_model.hf.generation_config
-        ends = settings.get("eos_token_id", getattr(config, "eos_token_id", None))
-        return frozenset(() if ends is None else [ends] if isinstance(ends, int) else ends)
 
     # What is held
 
@@ -281,7 +277,7 @@ class HarnessModel(HFLM):  # type: ignore[misc]  # lm_eval has no types
     @contextmanager
     def _holding(self) -> Iterator[None]:
         """Hold the interventions over a whole call, at whose end each has to have taken place."""
-        _check_sessions(self.circuit_model)
+        check_sessions(self.circuit_model)
         if not self.interventions:
             yield
             return
@@ -302,39 +298,6 @@ class HarnessModel(HFLM):  # type: ignore[misc]  # lm_eval has no types
             "model_name": model.name,
             "model_interventions": [f"{each.operation} {each.site} ({each.during})" for each in self.interventions],
         }
-
-
-def _check(model: Model, interventions: Sequence[Intervention]) -> None:
-    if model.tokenizer is None:
-        raise HarnessError(
-            f"{model.name} has no tokenizer, and lm-eval asks in text: give ck.Model(hf_model, tokenizer)"
-        )
-    # Weights that accelerate has put elsewhere come when they are needed.
-    offloaded = hasattr(model.anatomy.root, "hf_device_map")
-    if not offloaded and any(parameter.is_meta for parameter in model.anatomy.root.parameters()):
-        raise HarnessError(f"the weights of {model.name} are not here, and lm-eval runs the model itself: load it here")
-    if (why := why_rows_are_named(list(interventions))) is not None:
-        raise HarnessError(f"{why}, and lm-eval makes batches of other rows than you know: leave it out")
-    for each in interventions:
-        model.sites(each.site)
-    check_dropout(model)
-    read, written = model.hf.get_input_embeddings(), model.hf.get_output_embeddings()
-    tied = getattr(model.config, "tie_word_embeddings", False)
-    if tied and written is not None and read.weight is not written.weight:
-        raise HarnessError(
-            f"{model.name} has an output embedding of its own, which its config says is tied, and lm-eval would tie it "
-            "again: set model.hf.config.tie_word_embeddings = False"
-        )
-
-
-def _check_sessions(model: Model) -> None:
-    for session in model.sessions:
-        why = why_rows_are_named(session.interventions)
-        if session.captures or why:
-            raise HarnessError(
-                "a context that is open on the model holds for the rows of one batch "
-                f"({'captures' if session.captures else why}), and lm-eval runs many: close it"
-            )
 
 
 def _alike(settings: Sequence[Any]) -> list[list[int]]:

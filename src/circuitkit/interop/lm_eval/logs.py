@@ -11,8 +11,9 @@ from contextlib import contextmanager
 def quiet() -> Iterator[None]:
     """Let lm-eval log errors alone.
 
-    It warns that arguments of a model that is there already are ignored, when it is given none, and that settings come
-    from a command line, when they do not. What is lost of a prompt is warned of by circuitkit.
+    It warns that arguments of a model that is there already are ignored, when it is given none, that settings come from
+    a command line, when they do not, and of options that only its own command has. What is lost of a prompt is warned
+    of by circuitkit.
 
     >>> with quiet():
     ...     logging.getLogger("lm_eval").isEnabledFor(logging.WARNING)

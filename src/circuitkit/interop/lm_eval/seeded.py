@@ -95,8 +95,9 @@ def ready(asked: Configured, generation: Mapping[str, Any]) -> Any:
         HarnessError: its data set cannot be had.
     """
     try:
-        # lm-eval writes settings into what it is given, and the same configuration may be asked again with others.
-        task = ConfigurableTask(config=copy.deepcopy(dict(asked.told)))
+        with quiet():
+            # lm-eval writes settings into what it is given, and the same configuration may be asked again with others.
+            task = ConfigurableTask(config=copy.deepcopy(dict(asked.told)))
     except OSError as error:
         raise HarnessError(
             f"{asked.name}: its data set {asked.source} cannot be had ({error}): where the hub wants its terms "
