@@ -1,66 +1,33 @@
-"""lm-eval's model of circuitkit: what lm-eval's own `hf` says without interventions, and brute force with them."""
+"""lm-eval's model of circuitkit: what lm-eval's own `hf` says, how responses end, and what is refused."""
 
-import copy
 import math
 from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from lm_eval.api.instance import Instance
-from lm_eval.models.huggingface import HFLM
 from tokenizers.processors import TemplateProcessing
-from torch import Tensor
 
 import architectures
 import circuitkit as ck
 from circuitkit.interop.lm_eval import HarnessError, HarnessModel
 from circuitkit.interop.lm_eval.endings import Ending
-from circuitkit.run import InterventionError
 from circuitkit.run.interventions import Interventions
+from interop.lm_eval.toys import (
+    AN_UNCHANGING_ONE,
+    CONTEXTS,
+    IGNORING_CUTS,
+    LONG,
+    PAIRS,
+    close,
+    generation_requests,
+    hf_of,
+    likelihood_requests,
+    rolling_requests,
+    zoo,
+)
 
 NAMES = ["gpt2", "llama", "qwen3", "gemma2", "mistral", "bloom", "falcon", "mixtral", "gpt_oss", "openelm_style"]
-LONG = " ".join(f"w{3 + number % 80}" for number in range(40))
-# Of unequal lengths, sharing contexts, without a context, of several tokens, and too long for 24 tokens.
-PAIRS = [
-    ("w5 w6 w7 w8", " w9"),
-    ("w5 w6 w7 w8", " w10"),
-    ("w11", " w12 w13 w14"),
-    ("", " w4 w5 w6"),
-    (LONG, " w50 w51"),
-    ("w5 w6 ", " w9 w9"),
-    ("w5 w6", " w9 w9 w9"),
-]
-CONTEXTS = ["w5 w6 w7 w8", "w9", "w20 w21 w22", LONG, "w9"]
-IGNORING_CUTS = pytest.mark.filterwarnings("ignore:.*lose their beginning")
-AN_UNCHANGING_ONE = [ck.scale("z[layer=0]", 1.0)]
-
-
-def likelihood_requests(pairs: list[tuple[str, str]]) -> list[Instance]:
-    return [Instance("loglikelihood", {}, pair, number) for number, pair in enumerate(pairs)]
-
-
-def rolling_requests(texts: list[str]) -> list[Instance]:
-    return [Instance("loglikelihood_rolling", {}, (text,), number) for number, text in enumerate(texts)]
-
-
-def generation_requests(contexts: list[str], **how: Any) -> list[Instance]:
-    return [Instance("generate_until", {}, (context, dict(how)), number) for number, context in enumerate(contexts)]
-
-
-def hf_of(model: ck.Model, **how: Any) -> HFLM:
-    return HFLM(pretrained=model.hf, tokenizer=copy.deepcopy(model.tokenizer), **how)
-
-
-def zoo(name: str) -> ck.Model:
-    return ck.Model(*architectures.build(name))
-
-
-def close(found: list[tuple[float, bool]], expected: list[tuple[float, bool]]) -> None:
-    assert [greedy for _, greedy in found] == [greedy for _, greedy in expected]
-    for (mine, _), (theirs, _) in zip(found, expected, strict=True):
-        assert mine == pytest.approx(theirs, rel=1e-6, abs=1e-5)
 
 
 @pytest.mark.parametrize(("name", "size"), [("llama", 1), *((name, 3) for name in NAMES)])
@@ -136,13 +103,6 @@ def test_the_batch_size_is_found(size: str):
     assert held.loglikelihood_rolling(rolling_requests([LONG])) == pytest.approx(rolled, abs=1e-5)
 
 
-def test_a_try_for_the_batch_size_is_no_taking_place():
-    never = [ck.zero(ck.Site("z", layer=0, position=20))]
-    harness = HarnessModel(zoo("llama"), never, batch_size="auto", max_batch_size=2, max_length=24)
-    with pytest.raises(InterventionError, match="never took place"):
-        harness.loglikelihood(likelihood_requests([("w5 w6", " w9")]))
-
-
 @IGNORING_CUTS
 @pytest.mark.parametrize("add", [None, True, False])
 def test_beginnings_are_marked_as_the_hf_model_marks_them(add: bool | None):
@@ -158,99 +118,6 @@ def test_beginnings_are_marked_as_the_hf_model_marks_them(add: bool | None):
     contexts = ["<eos> w5 w6", "w5 w6 w7"]
     written = hf_of(model, **how).generate_until(generation_requests(contexts, max_gen_toks=5))
     assert HarnessModel(model, **how).generate_until(generation_requests(contexts, max_gen_toks=5)) == written
-
-
-# Under interventions
-
-HELD: dict[str, Interventions] = {
-    "a head": [ck.zero("z[layer=1, head=2]")],
-    "the context's end": [ck.zero(ck.Site("resid_post", layer=1, position=-1))],
-    "the context's beginning": [ck.scale(ck.Site("z", layer=0, head=1, position=0), 3.0)],
-    "the context alone": [ck.scale("mlp_out[layer=0]", 0.3, during="prompt")],
-    "the continuation alone": [ck.scale("mlp_out[layer=1]", -1.0, during="generated")],
-    "a key": [ck.knockout(0, 1, keys=0), ck.knockout(1, keys=-1)],
-    "several": [ck.zero("z[layer=0, head=3]"), ck.add("resid_post[layer=1]", torch.full((32,), 0.5))],
-}
-
-
-def by_brute_force(model: ck.Model, held: Interventions, context: list[int], continuation: list[int]) -> list[Tensor]:
-    """Log-probabilities of each next token: the context read under the interventions, then a token at a time."""
-    found = []
-    with model.intervene(held), torch.no_grad():
-        past: Any = None
-        for ids in ([context], *([[token]] for token in continuation[:-1])):
-            read = model.hf(input_ids=torch.tensor(ids), past_key_values=past, use_cache=True)
-            past = read.past_key_values
-            found.append(read.logits[0, -1].log_softmax(-1))
-    return found
-
-
-def check_against_brute_force(model: ck.Model, held: Interventions, pairs: list[tuple[str, str]], size: int) -> None:
-    harness = HarnessModel(model, held, batch_size=size)
-    found = harness.loglikelihood(likelihood_requests(pairs))
-    for (context, continuation), (likelihood, greedy) in zip(pairs, found, strict=True):
-        ids, wanted = (model.tokenizer(text)["input_ids"] for text in (context, continuation))
-        each = by_brute_force(model, held, ids, wanted)
-        expected = sum(float(one[token]) for one, token in zip(each, wanted, strict=True))
-        assert likelihood == pytest.approx(expected, rel=1e-6, abs=2e-5)
-        assert greedy == all(int(one.argmax()) == token for one, token in zip(each, wanted, strict=True))
-
-
-@pytest.mark.parametrize("which", HELD)
-@pytest.mark.parametrize("name", ["llama", "gpt2", "qwen3"])
-def test_likelihoods_under_interventions_are_those_of_brute_force(name: str, which: str):
-    pairs = [("w5 w6 w7 w8", " w9 w10"), ("w11 w12", " w12 w13 w14"), ("w20 w21 w22 w23 w24", " w9 w3")]
-    check_against_brute_force(zoo(name), HELD[which], pairs, 3)
-
-
-@settings(max_examples=12, deadline=None)
-@given(
-    lengths=st.lists(st.tuples(st.integers(1, 9), st.integers(2, 5)), min_size=1, max_size=5), size=st.integers(1, 4)
-)
-def test_lengths_and_batches_do_not_matter(lengths: list[tuple[int, int]], size: int):
-    words = [f"w{number}" for number in range(3, 96)]
-    pairs = [
-        (" ".join(words[at : at + context]), " " + " ".join(words[50 + at : 50 + at + continuation]))
-        for at, (context, continuation) in enumerate(lengths)
-    ]
-    check_against_brute_force(zoo("llama"), [*HELD["the context's end"], *HELD["the continuation alone"]], pairs, size)
-
-
-@pytest.mark.parametrize("which", HELD)
-@pytest.mark.parametrize("name", ["llama", "gemma2"])
-def test_generations_under_interventions_are_the_models_own(name: str, which: str):
-    model, contexts = zoo(name), ["w5 w6 w7 w8", "w9 w9", "w20 w21 w22"]
-    harness = HarnessModel(model, HELD[which], batch_size=3)
-    found = harness.generate_until(generation_requests(contexts, max_gen_toks=8))
-    for context, text in zip(contexts, found, strict=True):
-        with model.intervene(HELD[which]):
-            ids = model.generate(context, max_new_tokens=8, do_sample=False)
-        alone = model.tokenizer.decode(ids[0, len(context.split()) :], skip_special_tokens=True)
-        assert text == alone
-    if name == "llama":
-        assert found != HarnessModel(model, batch_size=3).generate_until(generation_requests(contexts, max_gen_toks=8))
-
-
-@IGNORING_CUTS
-def test_a_context_that_is_open_on_the_model_holds_too():
-    model = zoo("llama")
-    expected = HarnessModel(model, HELD["the context's end"]).loglikelihood(likelihood_requests(PAIRS))
-    with model.intervene(HELD["the context's end"]):
-        close(HarnessModel(model, batch_size=4).loglikelihood(likelihood_requests(PAIRS)), expected)
-    with pytest.raises(HarnessError, match="captures"), model.intervene([], capture=["z"]):
-        HarnessModel(model).loglikelihood(likelihood_requests(PAIRS))
-
-
-@IGNORING_CUTS
-def test_a_continuation_keeps_its_interventions_where_its_context_is_cut():
-    model = zoo("llama")
-    held = HELD["the context's end"]
-    found = HarnessModel(model, held, max_length=10).loglikelihood(likelihood_requests([(LONG, " w50 w51")]))
-    left = " ".join(LONG.split()[-9:])
-    close(found, HarnessModel(model, held).loglikelihood(likelihood_requests([(left, " w50 w51")])))
-
-
-# How responses end
 
 
 def test_how_responses_ended_is_told():
@@ -280,8 +147,6 @@ def test_a_context_that_is_asked_in_two_ways_keeps_them_apart():
     harness.generate_until(asked)
     assert [each.n_tokens for each in harness.endings] == [3, 7, 3, 7]
 
-
-# Chat templates and thoughts
 
 TEMPLATE = (
     "{% for message in messages %}{{ message['role'] }} {{ message['content'] }} {% endfor %}"
@@ -316,9 +181,6 @@ def test_what_follows_a_thought_is_the_response():
             generation_requests(["w5 w6"], max_gen_toks=10)
         )
         assert found[0].split() == whole[len(whole) - whole[::-1].index(end) :]
-
-
-# What is refused
 
 
 def test_what_it_cannot_do_is_refused_by_name():
@@ -371,41 +233,3 @@ def test_nan_is_an_error(held: Interventions):
         harness.loglikelihood(likelihood_requests(PAIRS[:2]))
     with pytest.raises(HarnessError, match="NaN"):
         harness.generate_until(generation_requests(["w5"], max_gen_toks=3))
-
-
-@pytest.mark.parametrize("held", [ck.zero("z[layer=0]", during="generated"), ck.zero("z[layer=0, position=30]")])
-def test_an_intervention_that_never_took_place_is_an_error(held: Any):
-    harness = HarnessModel(zoo("llama"), [held])
-    with pytest.raises(InterventionError, match="never took place"):
-        harness.loglikelihood(likelihood_requests([("w5 w6", " w9")]))
-    with pytest.raises(InterventionError, match="never took place"):
-        harness.generate_until(generation_requests(["w5 w6"], max_gen_toks=1))
-
-
-def test_an_adapter_takes_part():
-    from peft import LoraConfig, get_peft_model
-
-    hf, tokenizer = architectures.build("llama")
-    plain = HarnessModel(ck.Model(hf, tokenizer)).loglikelihood(likelihood_requests(PAIRS))
-    adapted = get_peft_model(hf, LoraConfig(r=1, target_modules=["o_proj"], init_lora_weights=False)).eval()
-    model = ck.Model(adapted, tokenizer)
-    expected = hf_of(model, batch_size=3).loglikelihood(likelihood_requests(PAIRS))
-    assert HarnessModel(model, batch_size=3).loglikelihood(likelihood_requests(PAIRS)) == expected != plain
-    close(HarnessModel(model, AN_UNCHANGING_ONE, batch_size=3).loglikelihood(likelihood_requests(PAIRS)), expected)
-    check_against_brute_force(model, HELD["the continuation alone"], [("w5 w6 w7", " w9 w10 w11"), ("w3", " w4 w5")], 2)
-    written = [
-        harness.generate_until(generation_requests(CONTEXTS[:3], max_gen_toks=6))
-        for harness in (hf_of(model, batch_size=3), HarnessModel(model, AN_UNCHANGING_ONE, batch_size=3))
-    ]
-    assert written[0] == written[1]
-
-
-def test_the_models_own_tokenizer_and_weights_stay_as_they_are():
-    model = zoo("gpt2")
-    model.tokenizer.pad_token = None
-    before = copy.deepcopy(model.hf.state_dict())
-    harness = HarnessModel(model, HELD["a head"], batch_size=2)
-    harness.generate_until(generation_requests(CONTEXTS[:2], max_gen_toks=3))
-    assert model.tokenizer.pad_token is None
-    assert all(torch.equal(before[name], tensor) for name, tensor in model.hf.state_dict().items())
-    assert not model.sessions
