@@ -74,11 +74,12 @@ def modules(model: Model, roles: Iterable[str] = ROLES) -> dict[str, tuple[str, 
     ['model.layers.0.self_attn.o_proj', 'model.layers.1.self_attn.o_proj']
     """
     wanted = expanded(roles)
+    everyones = parameters(model)
+    _check_there(model, wanted, everyones.values())
     found: dict[str, tuple[str, ...]] = {}
-    for name, having in parameters(model).items():
+    for name, having in everyones.items():
         if set(having) & set(wanted):
             found.setdefault(_module_name(name), having)
-    _check_there(model, wanted, found.values())
     return found
 
 
@@ -171,9 +172,9 @@ def _of_modules(model: Model) -> Iterator[tuple[str, tuple[str, ...]]]:
 
 def _of_block(block: Block) -> dict[nn.Module, tuple[str, ...]]:
     found: dict[nn.Module, tuple[str, ...]] = {}
+    attention = [name for name, module in block.block.named_children() if module is block.attn]
     for name, module in block.block.named_modules():
-        of_attention = name.split(".")[0] in _first_names(block.block, block.attn)
-        if not of_attention and (roles := _OF_MLP.get(name.rsplit(".", 1)[-1])):
+        if name.split(".")[0] not in attention and (roles := _OF_MLP.get(name.rsplit(".", 1)[-1])):
             found[module] = roles
     named = {part: module for part in _OF_BLOCK if (module := getattr(block, part)) is not None}
     # Adapters name the fused projection beside parts that it is split into.
@@ -186,10 +187,6 @@ def _of_block(block: Block) -> dict[nn.Module, tuple[str, ...]]:
 def _shared(block: Block) -> tuple[nn.Module, ...]:
     """A projection that is given as q, k and v alike."""
     return (block.q,) if block.q is not None and block.q is block.k else ()
-
-
-def _first_names(block: nn.Module, attention: nn.Module | None) -> tuple[str, ...]:
-    return tuple(name for name, module in block.named_children() if module is attention)
 
 
 def _of_parameter(name: str, modules: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
@@ -212,8 +209,9 @@ def _within(name: str, pattern: str) -> bool:
 def _check_there(model: Model, wanted: Iterable[str], having: Iterable[tuple[str, ...]]) -> None:
     there = {role for roles in having for role in roles}
     if missing := [role for role in wanted if role not in there]:
-        has = [role for role in ROLES if role in {role for roles in parameters(model).values() for role in roles}]
-        raise RoleError(f"{model.name} has no {missing[0]}; it has {', '.join(has)}")
+        raise RoleError(
+            f"{model.name} has no {missing[0]}; it has {', '.join(role for role in ROLES if role in there)}"
+        )
 
 
 def _check_whole(model: Model, name: str, having: tuple[str, ...], wanted: set[str]) -> None:

@@ -120,6 +120,9 @@ def test_a_try_for_the_batch_size_is_no_taking_place():
     harness = HarnessModel(zoo("llama"), never, batch_size="auto", max_batch_size=2, max_length=24)
     with pytest.raises(InterventionError, match="never took place"):
         harness.loglikelihood(likelihood_requests([("w5 w6", " w9")]))
+    alone = HarnessModel(zoo("llama"), batch_size="auto", max_batch_size=2, max_length=24)
+    with pytest.raises(InterventionError, match="never took place"), alone.circuit_model.intervene(never):
+        alone.loglikelihood(likelihood_requests([("w5 w6", " w9")]))
 
 
 @pytest.mark.parametrize("held", [ck.zero("z[layer=0]", during="generated"), ck.zero("z[layer=0, position=30]")])

@@ -83,7 +83,12 @@ def test_it_is_saved_whole_and_loads_again(found: HarnessEvaluation, tmp_path: P
     path.unlink()
     with pytest.raises(HarnessError, match="lacks the run of aime24 with seed 0"):
         HarnessEvaluation.load(tmp_path)
-    assert json.loads((tmp_path / "provenance.json").read_text())["provenance"]["seeds"] == [0, 1, 2, 3]
+    told = tmp_path / "provenance.json"
+    assert json.loads(told.read_text())["provenance"]["seeds"] == [0, 1, 2, 3]
+    for text, why in (('{"model": ', "cannot be read"), ('{"study": "ablation.sweep"}', "is of something else")):
+        told.write_text(text)
+        with pytest.raises(HarnessError, match=rf"provenance\.json {why}"):
+            HarnessEvaluation.load(tmp_path)
 
 
 def test_it_is_drawn(found: HarnessEvaluation):

@@ -6,7 +6,7 @@ import copy
 import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -26,7 +26,6 @@ from circuitkit.interop.lm_eval.logs import quiet
 from circuitkit.model import Model, load
 from circuitkit.run.interventions import Intervention, Interventions
 from circuitkit.run.run import nan_advice, nan_row
-from circuitkit.run.session import Session
 
 
 class _NoNaN(LogitsProcessor):
@@ -80,7 +79,6 @@ class HarnessModel(HFLM):  # type: ignore[misc]  # lm_eval has no types
         self.progress = progress
         self.endings: list[Ending] = []
         self._endings = Endings()
-        self._session: Session | None = None
         check_model(self.circuit_model, self.interventions)
         # lm-eval passes over what it does not know, and a misspelt setting would do nothing.
         if unknown := [name for name in settings if name not in ASKING]:
@@ -209,8 +207,7 @@ class HarnessModel(HFLM):  # type: ignore[misc]  # lm_eval has no types
 
     def _detect_batch_size(self, requests: Sequence[Request] | None = None, pos: int = 0) -> int:
         # What a try on made-up tokens reaches says nothing of whether an intervention took place.
-        sessions = [] if self._session is None else [self._session]
-        before = [(edit, edit.fired) for session in sessions for edit in session.edits]
+        before = [(edit, edit.fired) for session in self.circuit_model.sessions for edit in session.edits]
         size: int = super()._detect_batch_size(requests, pos)
         for edit, fired in before:
             edit.fired = fired
@@ -278,15 +275,8 @@ class HarnessModel(HFLM):  # type: ignore[misc]  # lm_eval has no types
     def _holding(self) -> Iterator[None]:
         """Hold the interventions over a whole call, at whose end each has to have taken place."""
         check_sessions(self.circuit_model)
-        if not self.interventions:
+        with self.circuit_model.intervene(self.interventions) if self.interventions else nullcontext():
             yield
-            return
-        with self.circuit_model.intervene(self.interventions) as session:
-            self._session = session
-            try:
-                yield
-            finally:
-                self._session = None
 
     def get_model_info(self) -> dict[str, Any]:
         """What lm-eval writes beside results: the model, its precision and what was held on it. No hub is asked."""

@@ -68,15 +68,13 @@ class HarnessRun:
         Raises:
             HarnessError: the file is broken, or of another version.
         """
+        told = _read(path, "format")
+        if told.pop("format") != _FORMAT:
+            raise HarnessError(f"{path} was written by a version of circuitkit that this one does not know")
         try:
-            told = json.loads(path.read_text(encoding="utf-8"))
-            if told.pop("format") != _FORMAT:
-                raise HarnessError(f"{path} was written by a version of circuitkit that this one does not know")
             return cls(**told)
-        except (ValueError, KeyError, TypeError) as error:
-            if isinstance(error, HarnessError):
-                raise
-            raise HarnessError(f"{path} cannot be read ({error}): take it away, and the run is made anew") from error
+        except TypeError as error:
+            raise HarnessError(f"{path} is no run of a task of lm-eval ({error})") from error
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,11 +194,22 @@ class HarnessEvaluation:
         folder = Path(folder)
         if not (folder / PROVENANCE).exists():
             raise HarnessError(f"{folder} holds no evaluation by lm-eval that has ended: run it again, and it goes on")
-        told = json.loads((folder / PROVENANCE).read_text(encoding="utf-8"))
+        told = _read(folder / PROVENANCE, "runs")
         if absent := [(task, seed) for task, seed in told["runs"] if not HarnessRun.path(folder, task, seed).exists()]:
             raise HarnessError(f"{folder} lacks the run of {absent[0][0]} with seed {absent[0][1]}")
         runs = tuple(HarnessRun.load(HarnessRun.path(folder, task, seed)) for task, seed in told["runs"])
         return cls(told["model"], runs, told["provenance"])
+
+
+def _read(path: Path, field: str) -> dict[str, Any]:
+    """What a file tells that has this field, as all of its kind do."""
+    try:
+        told: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise HarnessError(f"{path} cannot be read ({error}): take it away, and run it again") from error
+    if field not in told:
+        raise HarnessError(f"{path} is of something else than lm-eval's tasks: it has no {field!r}")
+    return told
 
 
 def _share(frame: pd.DataFrame, column: str) -> float:
