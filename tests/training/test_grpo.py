@@ -205,7 +205,7 @@ def test_a_loss_that_turns_nan_stops_it_and_the_model_is_left_at_the_last_good_c
         calls.append(item.key)
         if len(calls) == 40:
             # Within the third step's responses: that step's loss is NaN.
-            torch.nn.init.constant_(model.hf.model.norm.weight, torch.nan)
+            model.hf.model.norm.weight.data.fill_(torch.nan)
         return Judgement(len(calls) % 2 == 0, said)
 
     spoiled = replace(task.first(40), judges={"judge": judge})

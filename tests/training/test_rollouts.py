@@ -104,7 +104,7 @@ def test_what_cannot_be_written_is_refused(model, task):
 
 def test_weights_that_have_become_nan_are_named_as_such():
     broken = ck.load("deductor-20k")
-    torch.nn.init.constant_(broken.hf.lm_head.weight, torch.nan)
+    broken.hf.lm_head.weight.data.fill_(torch.nan)
     task = prontoqa.task("implication_elimination", shots=0, n=2)
     with pytest.raises(TrainingError, match="NaN"):
         rollouts(broken, task).drawn([task.items[0].key], step=0)
