@@ -155,6 +155,12 @@ def running(tmp_path: Path) -> Iterator[tuple[str, str, str]]:
                     break
                 except OSError:
                     time.sleep(0.2)
+        # Its port is open before it answers, and a sweep does not wait for a cluster that is still coming up.
+        asked = [str(head), "status", f"--address={addresses[0]}"]
+        while started.poll() is None:
+            if subprocess.run(asked, check=False, capture_output=True, env=environment).returncode == 0:
+                break
+            time.sleep(0.2)
         yield *addresses, token
     finally:
         children = psutil.Process(started.pid).children(recursive=True)
