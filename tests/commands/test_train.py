@@ -131,3 +131,16 @@ def test_a_presets_adapter_keeps_what_is_not_given() -> None:
     assert adapter is not None and given["lora"].alpha == 8 and given["lora"].roles == adapter.roles
     assert Settings(lora=4).given("elicitation")["lora"].rank == 4
     assert From(validation="0.25").held_out() == 0.25 and From().held_out() is None
+
+
+def test_weights_that_are_trained_are_float32_and_those_beside_an_adapter_as_they_are_stored(
+    run: Run, examples: Path, tmp_path: Path
+) -> None:
+    narrow = ck.load(TOY)
+    narrow.hf.to(torch.bfloat16).save_pretrained(tmp_path / "narrow")
+    narrow.tokenizer.save_pretrained(tmp_path / "narrow")
+    asked = [tmp_path / "narrow", "--data", examples, "--field", "question=prompt", "--max-steps", 1]
+    for name, more, precision in (("full", [], torch.float32), ("lora", ["--lora", 1], torch.bfloat16)):
+        assert run(*asked, *more, "--out", tmp_path / name) == 0
+        stored = ck.load(tmp_path / name / "model", dtype="auto").hf
+        assert {weight.dtype for weight in stored.parameters()} == {precision}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,7 +48,8 @@ def training(
     Parameters
     ----------
     model
-        An embedded model (deductor-130k-base), a folder, or a hub id.
+        An embedded model (deductor-130k-base), a folder, or a hub id. Without --dtype its weights are float32 where
+        they are trained themselves, since small steps round away in less, and as they are stored beside an adapter.
     preset
         Settings of a paper: thresholds, thresholds-revision, elicitation, elicitation-lora, freeze, thinking-sparks-sft
         or thinking-sparks-grpo; options that are given are over them.
@@ -63,7 +65,7 @@ def training(
     asks = chosen.get("method", preset_of(preset).method) == "grpo"
     shots = None if asks else chosen.pop("shots", None)
     data, validation = learnt.examples(shots), learnt.held_out(shots)
-    loaded = load(model, load_as)
+    loaded = load(model, _wide_enough(load_as or LoadAs(), adapted=preset_of(preset).but(**chosen).lora is not None))
     teacher = None if learnt.teacher is None else load(learnt.teacher, load_as)
     trained = ck.train(
         loaded,
@@ -76,6 +78,10 @@ def training(
         **chosen,
     )
     _tell(trained, model)
+
+
+def _wide_enough(load_as: LoadAs, *, adapted: bool) -> LoadAs:
+    return load_as if adapted or load_as.dtype is not None else replace(load_as, dtype="float32")
 
 
 def _tell(trained: Trained, model: str) -> None:
