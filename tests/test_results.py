@@ -227,11 +227,11 @@ def test_a_file_cut_short_is_refused_by_name(tmp_path: Path, kept: float) -> Non
 
 def test_foreign_and_absent_files_are_refused_by_name(tmp_path: Path) -> None:
     save_file({"weight": torch.ones(2)}, tmp_path / "model.safetensors")
-    with pytest.raises(ValueError, match=r"model\.safetensors: a safetensors file, but not a result"):
+    with pytest.raises(ValueError, match=r"model\.safetensors: a safetensors file, but it holds no result"):
         Result.load(tmp_path / "model.safetensors")
-    with pytest.raises(FileNotFoundError, match=r"result\.safetensors: no such result"):
+    with pytest.raises(FileNotFoundError, match=r"result\.safetensors: no such file"):
         Result.load(tmp_path)
-    with pytest.raises(ValueError, match="use to_csv"):
+    with pytest.raises(ValueError, match=r"its table is in \.frame"):
         patched().save(tmp_path / "table.csv")
 
 

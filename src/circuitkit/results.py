@@ -17,11 +17,9 @@ import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Bool, Float, Int
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from circuitkit import statistics
+from circuitkit import saving, statistics
 from circuitkit.records import data_hash, provenance, whole_file
 from circuitkit.statistics.cells import as_array
 
@@ -34,7 +32,6 @@ __all__ = ["Baseline", "Result", "data_hash", "provenance", "whole_file"]
 Column = Literal["value", "effect", "normalised"]
 
 _FORMAT = 1
-_KEY = "circuitkit.result"
 
 
 @dataclass(frozen=True, eq=False)
@@ -307,11 +304,6 @@ class Result:
 
         A folder gets `result.safetensors`. Raises ValueError for a file of another suffix.
         """
-        path = Path(path)
-        if path.is_dir() or not path.suffix:
-            path = path / "result.safetensors"
-        if path.suffix != ".safetensors":
-            raise ValueError(f"{path}: a result is saved as .safetensors; use to_csv for its table")
         tensors = {
             "per_example": self.per_example,
             "clean": self.baseline.clean,
@@ -319,10 +311,8 @@ class Result:
             "groups": self.groups,
             "controls": self.controls,
         }
-        present = {name: t.detach().cpu().contiguous() for name, t in tensors.items() if t is not None}
-        with whole_file(path) as beside:
-            save_file(present, beside, metadata={_KEY: json.dumps(self._described())})
-        return path
+        present = {name: tensor for name, tensor in tensors.items() if tensor is not None}
+        return saving.save(path, "result", present, self._described())
 
     def to_csv(self, path: str | Path) -> Path:
         """Write `frame` as CSV, whole or not at all, and give the path."""
@@ -353,21 +343,7 @@ class Result:
         Raises FileNotFoundError where there is none, and ValueError, naming the file, where it is cut short,
         not a result, or from a later version.
         """
-        path = Path(path)
-        path = path / "result.safetensors" if path.is_dir() else path
-        if not path.is_file():
-            raise FileNotFoundError(f"{path}: no such result; save one there with Result.save")
-        try:
-            with safe_open(path, framework="pt") as file:
-                metadata = file.metadata() or {}
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # a file has keys, but is no mapping
-        except SafetensorError as error:
-            raise ValueError(
-                f"{path}: cut short or not a safetensors file ({error}); run the study again, or copy it whole"
-            ) from error
-        if _KEY not in metadata:
-            raise ValueError(f"{path}: a safetensors file, but not a result that Result.save wrote")
-        told = json.loads(metadata[_KEY])
+        tensors, told = saving.load(path, "result")
         if told.pop("format") != _FORMAT:
             raise ValueError(f"{path}: written by a later circuitkit; upgrade to read it")
         for what in ("coordinates", "labels"):

@@ -15,8 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from tqdm import tqdm
 
-from circuitkit import plots, statistics
-from circuitkit.attention import saving
+from circuitkit import plots, saving, statistics
 from circuitkit.attention.prefixes import NotCausalError, received_by_prefix, scores_by_prefix
 from circuitkit.attention.proofs import Proofs, Texts
 from circuitkit.attention.reductions import FirstColumn, received, require_first_column

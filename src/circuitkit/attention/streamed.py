@@ -15,8 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm import tqdm
 
-from circuitkit import plots
-from circuitkit.attention import saving
+from circuitkit import plots, saving
 from circuitkit.attention.reductions import FirstColumn, block_scores, require_first_column
 from circuitkit.attention.sides import layers_and_heads
 from circuitkit.model.pattern_blocks import PatternBlocks

@@ -44,7 +44,9 @@ def load(path: str | Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]
             told = (file.metadata() or {}).get(f"circuitkit.{kind}")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # a file has keys, but is no mapping
     except SafetensorError as error:
-        raise ValueError(f"{path}: cut short or not a safetensors file ({error}); copy it whole") from error
+        raise ValueError(
+            f"{path}: cut short or not a safetensors file ({error}); make it again, or copy it whole"
+        ) from error
     if told is None:
         raise ValueError(f"{path}: a safetensors file, but it holds no {kind.replace('_', ' ')}")
     return tensors, json.loads(told)
