@@ -27,6 +27,7 @@ from causality.cells import Questions, forcing, masking, proving
 from causality.figures import forcing_figure, masking_figure
 from causality.tables import forcing_table, masking_table, models_table
 from cyclopts import Parameter
+from sweeps import ended_well
 
 import circuitkit as ck
 from circuitkit import plots, studies
@@ -143,10 +144,7 @@ def loaded(names: tuple[str, ...] | list[str]) -> list[Pretrained]:
 
 def finished(cells: list[studies.Cell], out: Path) -> pd.DataFrame:
     """The table of cells that have all ended well, the function's name with each."""
-    sweep = ck.sweep(cells, out / "cells")
-    if len(sweep.failures):
-        raise SystemExit(sweep.failures.to_string())
-    frame = sweep.frame
+    frame = ended_well(ck.sweep(cells, out / "cells")).frame
     return frame if "function" in frame else frame.assign(function=cells[0].function.__name__)
 
 

@@ -19,6 +19,7 @@ from typing import Any
 import cyclopts
 import torch
 from statsmodels.stats.proportion import proportion_confint
+from sweeps import ended_well
 from train_deductors import (
     EVALUATION_SEED,
     EVALUATION_SIZE,
@@ -256,9 +257,7 @@ def main(
     folders = [folder for folder in sorted(models.glob("deductor-*")) if not only or folder.name in only]
     # A file counts by what is in it, so new weights are measured anew.
     weights = [folder / "model.safetensors" for folder in folders]
-    sweep = ck.sweep(studies.grid(measured, weights=weights, n=n, n_three=n_three), out)
-    if len(sweep.failures):
-        raise SystemExit(sweep.failures.to_string())
+    sweep = ended_well(ck.sweep(studies.grid(measured, weights=weights, n=n, n_three=n_three), out))
     for folder, said_so in zip(folders, sweep.frame["accuracy"], strict=True):
         accuracy = json.loads(said_so)
         (folder / "accuracy.json").write_text(said_so + "\n")

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
+from sweeps import as_text
 
 import circuitkit as ck
 from circuitkit import attention
@@ -56,7 +57,7 @@ def proving(model: ck.Model, questions: Questions) -> Cell:
         "shots": found.shots,
         "unparseable": found.unparseable.value,
         "truncated": found.truncated.value,
-        **{judge: _bits(found.frame[judge]) for judge in found.judges},
+        **{judge: as_text(found.frame[judge]) for judge in found.judges},
     }
 
 
@@ -86,7 +87,7 @@ def masking(model: ck.Model, questions: Questions, tokens: Tokens, k: int, draws
     def proofs(rows: Rows) -> dict[str, str]:
         hidden = masked(model, task.items, rows)
         found = ck.evaluate(model, task, hidden, shots=clean.shots, progress=False)
-        return {judge: _bits(found.frame[judge]) for judge in found.judges}
+        return {judge: as_text(found.frame[judge]) for judge in found.judges}
 
     conditions: list[dict[str, object]] = [{"kind": "chosen", "overlap": 1.0, **proofs(chosen)}]
     for kind in CONTROLS:
@@ -102,7 +103,7 @@ def masking(model: ck.Model, questions: Questions, tokens: Tokens, k: int, draws
         "conditions": json.dumps(conditions),
         "chosen_kinds": json.dumps({kind: spoken.count(kind) / len(spoken) for kind in sorted(set(spoken))}),
         "share_received": float(torch.stack(received).mean()),
-        **{judge: _bits(whole[judge]) for judge in clean.judges},
+        **{judge: as_text(whole[judge]) for judge in clean.judges},
     }
 
 
@@ -166,7 +167,7 @@ def forcing(model: ck.Model, questions: Questions, shots: int, layer: int | str,
 
     def told(kind: str, rows: Rows | None) -> dict[str, object]:
         hit, log_p = predicted(model, steps, layers, rows, weight)
-        return {"kind": kind, "correct": _bits(hit), "log_p": [round(float(value), 5) for value in log_p]}
+        return {"kind": kind, "correct": as_text(hit), "log_p": [round(float(value), 5) for value in log_p]}
 
     conditions = [told("not forced", None), told("chosen", right)]
     for kind in CONTROLS:
@@ -178,7 +179,7 @@ def forcing(model: ck.Model, questions: Questions, shots: int, layer: int | str,
     return {
         "conditions": json.dumps(conditions),
         "proofs": json.dumps([step.proof for step in steps]),
-        "matched": _bits([step.matched for step in steps]),
+        "matched": as_text([step.matched for step in steps]),
     }
 
 
@@ -201,8 +202,3 @@ def predicted(
         for number, right, value in zip(part, (logits.argmax(-1) == gold).tolist(), said, strict=True):
             hit[number], log_p[number] = right, value
     return hit, log_p
-
-
-def _bits(verdicts: Sequence[bool]) -> str:
-    """Verdicts as text, which a sweep's table can keep."""
-    return "".join("1" if verdict else "0" for verdict in verdicts)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from sweeps import bits
 
 from circuitkit import statistics
 
@@ -111,11 +112,6 @@ def forcing_table(cells: pd.DataFrame, seed: int) -> pd.DataFrame:
                     }
                 )
     return _corrected(pd.DataFrame(rows))
-
-
-def bits(told: str) -> np.ndarray:
-    """Verdicts that a cell keeps as text, as 0 and 1."""
-    return np.array([float(each) for each in told])
 
 
 def _mean(conditions: Sequence[dict[str, Any]], kind: str, what: str) -> np.ndarray:

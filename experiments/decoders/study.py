@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
+from sweeps import ended_well
 from torch import Tensor
 
 import circuitkit as ck
@@ -86,12 +87,7 @@ class Running:
             progress=self.progress,
             version=version,
         )
-        if len(found.failures):
-            # Of a cell's parameters, what a reader knows it by; the tracebacks are in the sweep's folder.
-            named = ["architecture", "questions", "seed", "learning_rate", "weights", "name", "title", "error"]
-            told = found.failures[[name for name in named if name in found.failures]]
-            raise SystemExit(f"{len(told)} cells failed (see {found.path}):\n{told.to_string(index=False)}")
-        return found
+        return ended_well(found)
 
 
 def tune(plan: Plan, running: Running) -> pd.DataFrame:

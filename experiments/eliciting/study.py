@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 from reports import listed, write_report
+from sweeps import ended_well
 
 import circuitkit as ck
 from circuitkit import studies
@@ -222,10 +223,7 @@ class Study:
 
     def _finished(self, cells: list[studies.Cell]) -> pd.DataFrame:
         """The table of cells that have all ended well."""
-        sweep = ck.sweep(cells, self.out / "cells", workers=self.workers)
-        if len(sweep.failures):
-            raise SystemExit(sweep.failures.to_string())
-        return sweep.frame
+        return ended_well(ck.sweep(cells, self.out / "cells", workers=self.workers)).frame
 
 
 def chosen_rates(tries: pd.DataFrame) -> dict[tuple[str, str], float]:

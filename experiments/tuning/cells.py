@@ -7,9 +7,11 @@ question, so that models are compared question by question.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
+
+from sweeps import as_text
 
 import circuitkit as ck
 from circuitkit.tasks.prontoqa.judges import PROOF_JUDGES
@@ -168,8 +170,3 @@ def proved(model: ck.Model, asked: Asked, decoding: str) -> Cell:
         "answers": json.dumps(answers),
         "shown": json.dumps(frame.groupby("rule", sort=False)["response"].first().to_dict()),
     }
-
-
-def as_text(verdicts: Iterable[bool]) -> str:
-    """Verdicts as a text of 0 and 1, which a sweep's table can keep; `tables.bits` reads it."""
-    return "".join("1" if verdict else "0" for verdict in verdicts)

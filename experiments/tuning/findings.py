@@ -7,9 +7,9 @@ import json
 import numpy as np
 import pandas as pd
 from scipy import stats
+from sweeps import bits
 
 from circuitkit.statistics import holm
-from tuning.tables import bits
 from tuning.texts import HARD, RULES, in_words
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from sweeps import ended_well
 
 import circuitkit as ck
 from circuitkit.studies import Cell, Pretrained
@@ -78,10 +79,9 @@ class Running:
         Raises:
             SystemExit: any failed; they are named.
         """
-        found = ck.sweep(cells, self.out / folder, workers=self.workers, retry_failed=True, progress=self.progress)
-        if len(found.failures):
-            raise SystemExit(f"{len(found.failures)} cells failed (see {found.path}):\n{found.failures.to_string()}")
-        return found.frame
+        return ended_well(
+            ck.sweep(cells, self.out / folder, workers=self.workers, retry_failed=True, progress=self.progress)
+        ).frame
 
     def train(self, jobs: Sequence[Job]) -> pd.DataFrame:
         """Run trainings; a row a job: its names, what it ended with, and where its weights are."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from sweeps import bits
 
 from circuitkit import statistics
 from tuning.cells import WORDS
@@ -209,8 +210,3 @@ def _compared(
 def joined(rows: pd.DataFrame, judge: str) -> np.ndarray:
     """The verdicts of several rows, one after another."""
     return np.concatenate([bits(each) for each in rows[judge]])
-
-
-def bits(told: str) -> np.ndarray:
-    """Verdicts that a cell keeps as text, as 0 and 1."""
-    return np.array([float(each) for each in told])
