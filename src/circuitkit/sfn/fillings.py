@@ -1,0 +1,270 @@
+"""What takes a destroyed weight's place: zeros, random numbers, its own entries shuffled, noise of its own size.
+
+A filling is told of a place (which part of which parameter) and gives its rows, any of them at a time: the numbers do
+not depend on how a checkpoint is cut into blocks or shards, so that a model in memory and a written folder agree bit
+for bit.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from jaxtyping import Shaped
+from numpy.typing import NDArray
+from torch import Tensor
+
+from circuitkit.sfn.draws import Draws
+from circuitkit.sfn.errors import SfnError
+from circuitkit.sfn.initialisation import Law
+
+_ELEMENTS = 1 << 22
+"""How many elements of a place are read at a time where all of it has to be seen before the first row is made."""
+
+
+class FillingError(SfnError):
+    """A way to destroy weights that does not exist, or that cannot be had of these."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A part of a parameter whose weights are replaced.
+
+    Attributes:
+        parameter: the parameter, by the name that the causal LM gives it.
+        share: what tells this part from others of the parameter: its roles, an expert's number, a head's.
+        shape: of the part as it is stored, `[row, column]`, or `[element]` for a bias or a norm.
+        dtype: of what is stored.
+        out_axis: the axis of outputs: 0, or 1 where weights are stored `[in, out]`, as GPT-2 does.
+    """
+
+    parameter: str
+    share: tuple[Hashable, ...]
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    out_axis: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.dtype.is_floating_point or self.dtype.itemsize < 2:
+            raise FillingError(
+                f"{self.parameter} is stored as {str(self.dtype).removeprefix('torch.')}, which has scales beside it: "
+                "destroy an unquantised checkpoint (float32, float16 or bfloat16)"
+            )
+
+    def __str__(self) -> str:
+        return self.parameter
+
+    @property
+    def columns(self) -> int:
+        """Elements of one row."""
+        return math.prod(self.shape[1:])
+
+    def draws(self, seed: int) -> Draws:
+        """The random numbers that belong here."""
+        return Draws(seed, (self.parameter, *self.share))
+
+
+Old = Callable[[slice], Tensor]
+"""Gives rows of a place as they were, `[row, column]`, or `[element]` for a bias."""
+Rows = Callable[[slice], Tensor]
+"""Gives rows of a place as they will be, in the same shape and in its own dtype."""
+
+
+class Filling(Protocol):
+    """What takes the place of weights."""
+
+    def begin(self, place: Place, old: Old) -> Rows:
+        """Look at a place, and give what makes its rows.
+
+        Args:
+            place: the part that is replaced.
+            old: its rows as they were; of ways that look at them, all are read once before the first row is made.
+
+        Raises:
+            FillingError: this place cannot be filled so.
+        """
+
+
+@dataclass(frozen=True)
+class Zero:
+    """Zeros.
+
+    >>> Zero().begin(Place("a.weight", (), (4, 3), torch.float16), torch.empty)(slice(0, 2)).tolist()
+    [[0.0, 0.0, 0.0], [0.0, 0.0, 0.0]]
+    """
+
+    def begin(self, place: Place, old: Old) -> Rows:
+        """Zeros everywhere."""
+
+        def rows(at: slice) -> Tensor:
+            return torch.zeros((at.stop - at.start, *place.shape[1:]), dtype=place.dtype)
+
+        return rows
+
+
+@dataclass(frozen=True)
+class Reinitialised:
+    """N(0, sigma), each number drawn as float32 and rounded once to the weight's dtype.
+
+    Attributes:
+        sigma: standard deviation, in the weight's own units.
+        seed: of the draws.
+
+    Raises:
+        FillingError: sigma is not above 0, or the seed is below 0.
+    """
+
+    sigma: float = 0.02
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.sigma) and self.sigma > 0):
+            raise FillingError(f"sigma is a standard deviation above 0, not {self.sigma}; how='zero' puts zeros there")
+        _check_seed(self.seed)
+
+    def begin(self, place: Place, old: Old) -> Rows:
+        """Numbers drawn for this place."""
+        draws, sigma = place.draws(self.seed), np.float32(self.sigma)
+
+        def rows(at: slice) -> Tensor:
+            return _rounded(place, sigma * draws.normal(at.start * place.columns, at.stop * place.columns))
+
+        return rows
+
+
+@dataclass(frozen=True)
+class AsBuilt:
+    """What the architecture's own code fills a parameter with before training: see `initialisation.laws`.
+
+    Attributes:
+        laws: by parameter, how its code initialises it.
+        seed: of the draws.
+    """
+
+    laws: Mapping[str, Law]
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _check_seed(self.seed)
+
+    def begin(self, place: Place, old: Old) -> Rows:
+        """Numbers by the parameter's law."""
+        if place.parameter not in self.laws:
+            raise FillingError(f"the architecture has no parameter {place.parameter}, so that it says nothing of it")
+        law, draws = self.laws[place.parameter], place.draws(self.seed)
+        law.check(place.parameter, place.shape)
+
+        def rows(at: slice) -> Tensor:
+            return _rounded(place, law.rows(draws, at, place.columns))
+
+        return rows
+
+
+@dataclass(frozen=True)
+class Permuted:
+    """The entries that feed each output, in a random order of its own.
+
+    An output's incoming weights are shuffled among themselves: each output keeps its norm, mean and histogram, and so
+    does the whole; which input feeds it through which weight is lost. Of a head of `o_proj` the entries that come from
+    this head are shuffled. A bias or a norm, which has one entry an output, is shuffled as a whole. Where weights lie
+    `[in, out]` (GPT-2, the experts of GPT-OSS) the part is read whole before the first row is made.
+
+    Attributes:
+        seed: of the orders.
+    """
+
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _check_seed(self.seed)
+
+    def begin(self, place: Place, old: Old) -> Rows:
+        """The orders of this place's outputs."""
+        draws = place.draws(self.seed)
+        if len(place.shape) == 1 or place.out_axis == 1:
+            whole = old(slice(0, place.shape[0]))
+            shuffled = _shuffled(draws, whole.reshape(place.shape[0], -1).T, 0).T.reshape(place.shape)
+            return lambda at: shuffled[at]
+
+        def rows(at: slice) -> Tensor:
+            block = old(at)
+            return _shuffled(draws, block.reshape(len(block), -1), at.start).reshape(block.shape)
+
+        return rows
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Gaussian noise of exactly the norm that the weights had.
+
+    The numbers are scaled so that the part's Frobenius norm is the one before, to rounding; where heads are named, each
+    head is a part of its own and keeps its own.
+
+    Attributes:
+        seed: of the draws.
+    """
+
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _check_seed(self.seed)
+
+    def begin(self, place: Place, old: Old) -> Rows:
+        """Noise of this place's norm."""
+        draws = place.draws(self.seed)
+        # Sums that are rounded once at the end do not depend on the blocks that they were taken over.
+        squares = math.fsum(square for block in _blocks(place, old) for square in _squares(block))
+        drawn = math.fsum(
+            float(np.square(chunk, dtype=np.float64).sum()) for chunk in draws.chunks(place.shape[0] * place.columns)
+        )
+        factor = math.sqrt(squares / drawn) if drawn else 0.0
+
+        def rows(at: slice) -> Tensor:
+            numbers = draws.normal(at.start * place.columns, at.stop * place.columns)
+            return _rounded(place, (factor * numbers.astype(np.float64)).astype(np.float32))
+
+        return rows
+
+
+def _check_seed(seed: int) -> None:
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        raise FillingError(f"a seed is a whole number, 0 or more, not {seed!r}")
+
+
+def _rounded(place: Place, numbers: NDArray[np.float32]) -> Tensor:
+    """Numbers in a place's dtype and in the shape of its rows."""
+    new = torch.from_numpy(numbers).to(place.dtype).reshape(-1, *place.shape[1:])
+    if not bool(torch.isfinite(new).all()):
+        raise FillingError(
+            f"the numbers for {place} go beyond what {str(place.dtype).removeprefix('torch.')} holds "
+            f"({torch.finfo(place.dtype).max:g}): take a smaller sigma"
+        )
+    return new
+
+
+def _blocks(place: Place, old: Old) -> Iterator[Tensor]:
+    step = max(1, _ELEMENTS // max(1, place.columns))
+    for start in range(0, place.shape[0], step):
+        yield old(slice(start, min(start + step, place.shape[0])))
+
+
+def _squares(block: Tensor) -> list[float]:
+    """The sum of squares of each row."""
+    exact = np.ascontiguousarray(block.detach().double().cpu().reshape(len(block), -1).numpy())
+    found: list[float] = np.square(exact).sum(1).tolist()
+    return found
+
+
+def _shuffled(draws: Draws, block: Shaped[Tensor, "row column"], first: int) -> Shaped[Tensor, "row column"]:
+    """Each row in the order of its number, counted from `first`."""
+    # Numbers of the same width stand for the weights, since numpy has no bfloat16; they are only moved.
+    bits = {2: torch.int16, 4: torch.int32, 8: torch.int64}[block.dtype.itemsize]
+    held = block.detach().cpu().contiguous().view(bits).numpy()
+    moved = np.empty_like(held)
+    for row, entries in enumerate(held):
+        moved[row] = entries[draws.order(first + row, len(entries))]
+    return torch.from_numpy(moved).view(block.dtype)
