@@ -47,18 +47,20 @@ class RoleError(ValueError):
 def parameters(model: Model) -> dict[str, tuple[str, ...]]:
     """The roles of each parameter, by the name that the causal LM gives it; none for a router or an attention sink.
 
-    A tensor that is tied is there once, under its first name, with all of its roles.
+    A tensor that is tied is there once, under its first name, with all of its roles. An adapter's parameters have the
+    roles of the module that it adapts.
 
     >>> parameters(ck.load("deductor-130k"))["model.embed_tokens.weight"]
     ('embed', 'lm_head')
     """
     of_tensor: dict[int, list[str]] = {}
     names: dict[int, str] = {}
-    modules = dict(_of_modules(model))
+    modules, owners = dict(_of_modules(model)), adapted(model.anatomy.root)
     for name, tensor in model.anatomy.root.named_parameters(remove_duplicate=False):
         names.setdefault(id(tensor), name)
         found = of_tensor.setdefault(id(tensor), [])
-        found += [role for role in _of_parameter(name, modules) if role not in found]
+        having = _of_parameter(name, modules) or modules.get(owners.get(name, ""), ())
+        found += [role for role in having if role not in found]
     return {name: tuple(sorted(of_tensor[which], key=ROLES.index)) for which, name in names.items()}
 
 
@@ -149,6 +151,21 @@ def expanded(roles: Iterable[str]) -> tuple[str, ...]:
             raise RoleError(f"there is no module role {role!r}: give {', '.join(ROLES)}, or {' or '.join(GROUPS)}")
         found |= dict.fromkeys(GROUPS.get(role, (role,)))
     return tuple(found)
+
+
+def adapted(root: nn.Module) -> dict[str, str]:
+    """The parameters that lie in a module which peft has put an adapter around, and that module's name.
+
+    >>> adapted(ck.load("deductor-130k").hf)
+    {}
+    """
+    around = [name for name, module in root.named_modules() if type(module).__module__.startswith("peft.")]
+    found: dict[str, str] = {}
+    for owner in around:
+        # The outermost comes first, and has the module's own name.
+        for name, _ in root.get_submodule(owner).named_parameters(owner):
+            found.setdefault(name, owner)
+    return found
 
 
 def _of_modules(model: Model) -> Iterator[tuple[str, tuple[str, ...]]]:

@@ -1,16 +1,13 @@
-"""Which weights are trained, and the proof that the others did not move."""
+"""Which weights a recipe trains."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from torch import Tensor, nn
-
 from circuitkit.model import SiteError, roles
-from circuitkit.model.fingerprint import content_digest
+from circuitkit.model.freezing import give_back, train_only
 from circuitkit.model.roles import RoleError
 from circuitkit.training.errors import TrainingError
 
@@ -22,8 +19,11 @@ if TYPE_CHECKING:
 def trained_names(model: Model, recipe: Recipe) -> set[str]:
     """The parameters that a recipe trains (all that it does not freeze), by the names that the causal LM gives them.
 
+    Of a model that is frozen in part already, a recipe that names nothing trains what is free.
+
     Raises:
-        TrainingError: a role or layer does not exist, is not to be had alone, or nothing is left to train.
+        TrainingError: a role or layer does not exist, is not to be had alone, is frozen already, or nothing is left to
+            train.
     """
     everyones = [name for name, _ in model.anatomy.root.named_parameters()]
     try:
@@ -33,12 +33,39 @@ def trained_names(model: Model, recipe: Recipe) -> set[str]:
             inside = roles.in_layers(model, recipe.layers)
             found = {name for name in everyones if inside.get(name, False)} | {*roles.chosen(model, recipe.always)}
         else:
-            found = set(everyones)
+            found = set(everyones) - set(frozen_already(model))
     except (RoleError, SiteError) as error:
         raise TrainingError(str(error)) from error
     if not found:
         raise TrainingError(f"train={recipe.train} in layers {recipe.layers} leaves no weight to train")
+    check_free(model, found)
     return found
+
+
+def frozen_already(model: Model) -> list[str]:
+    """The parameters that were frozen before a training, by name; none where all need a gradient, or none does.
+
+    A model of which nothing needs a gradient was made ready to be run, not to be trained in part.
+    """
+    named = list(model.anatomy.root.named_parameters())
+    if not any(parameter.requires_grad for _, parameter in named):
+        return []
+    return [name for name, parameter in named if not parameter.requires_grad]
+
+
+def check_free(model: Model, names: Iterable[str]) -> None:
+    """Refuse to train, or to adapt, what was frozen before.
+
+    Raises:
+        TrainingError: one of the parameters is frozen, while others are not.
+    """
+    asked = set(names)
+    if held := next((name for name in frozen_already(model) if name in asked), None):
+        raise TrainingError(
+            f"{held} of {model.name} is frozen (it needs no gradient), and this training would move it: leave train, "
+            "layers and lora out to train what is free, end the freeze (the end of its context, or .thaw()), or call "
+            "model.hf.requires_grad_(True)"
+        )
 
 
 @contextmanager
@@ -48,75 +75,21 @@ def freezing(model: Model, recipe: Recipe) -> Iterator[Any]:
     Raises:
         TrainingError: see `trained_names`.
     """
-    names = trained_names(model, recipe)
-    with _needing(model, names):
+    with _training(model, trained_names(model, recipe)):
         yield model.hf
 
 
 @contextmanager
 def frozen_whole(model: Model) -> Iterator[None]:
     """Train none of a model's parameters while the context lasts."""
-    with _needing(model, set()):
+    with _training(model, set()):
         yield
 
 
 @contextmanager
-def _needing(model: Model, names: set[str]) -> Iterator[None]:
-    before = {parameter: parameter.requires_grad for parameter in model.anatomy.root.parameters()}
+def _training(model: Model, names: set[str]) -> Iterator[None]:
+    before = train_only(model.anatomy.root, names)
     try:
-        for name, parameter in model.anatomy.root.named_parameters():
-            parameter.requires_grad_(name in names)
         yield
     finally:
-        for parameter, needed in before.items():
-            parameter.requires_grad_(needed)
-            parameter.grad = None
-
-
-@dataclass(frozen=True)
-class Frozen:
-    """What is not trained, by the hash of each tensor: parameters that need no gradient, and buffers that are saved."""
-
-    hashes: Mapping[str, str]
-
-    @classmethod
-    def of(cls, hf: nn.Module) -> Frozen:
-        """The frozen tensors of a model as they are."""
-        return cls({name: _hash(tensor) for name, tensor in _frozen(hf)})
-
-    def check(self, hf: nn.Module) -> None:
-        """Hold a model against what it was.
-
-        Raises:
-            TrainingError: a tensor that is frozen has moved; it is named.
-        """
-        now = {name: _hash(tensor) for name, tensor in _frozen(hf)}
-        moved = [name for name, was in self.hashes.items() if now.get(name) != was]
-        if moved:
-            raise TrainingError(
-                f"{len(moved)} tensors were to stay frozen and have moved, {moved[0]} among them: another hook or "
-                "thread wrote into the model while it was trained"
-            )
-
-
-def trainable(hf: nn.Module) -> int:
-    """How many parameters are trained, a tied tensor counted once.
-
-    >>> trainable(nn.Linear(2, 3))
-    9
-    """
-    return sum(each.numel() for each in hf.parameters() if each.requires_grad)
-
-
-def _frozen(hf: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    saved = hf.state_dict(keep_vars=True)
-    for name, parameter in hf.named_parameters():
-        if not parameter.requires_grad:
-            yield name, parameter
-    for name, buffer in hf.named_buffers():
-        if name in saved:
-            yield name, buffer
-
-
-def _hash(tensor: Tensor) -> str:
-    return content_digest({"": tensor})
+        give_back(before)

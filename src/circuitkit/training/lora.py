@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from circuitkit.model import SiteError, roles
 from circuitkit.model.roles import RoleError
 from circuitkit.training.errors import TrainingError
-from circuitkit.training.freezing import frozen_whole
+from circuitkit.training.freezing import check_free, frozen_whole
 
 if TYPE_CHECKING:
     from circuitkit.model import Model
@@ -75,7 +75,7 @@ def targets(model: Model, lora: LoRA, layers: tuple[int, ...] | None = None) -> 
     """Names of the modules, and of the tensors that are no module's weight, which an adapter is for.
 
     Raises:
-        TrainingError: a role does not exist or is not to be had alone.
+        TrainingError: a role does not exist, is not to be had alone, or is frozen while others are not.
 
     >>> from circuitkit.training.recipe import LoRA
     >>> targets(ck.load("deductor-130k"), LoRA(1, roles="o_proj"), layers=(-1,))
@@ -85,6 +85,7 @@ def targets(model: Model, lora: LoRA, layers: tuple[int, ...] | None = None) -> 
         names = roles.chosen(model, lora.roles, layers)
     except (RoleError, SiteError) as error:
         raise TrainingError(str(error)) from error
+    check_free(model, names)
     if tied := next((name for name in names if {"embed", "lm_head"} <= {*roles.parameters(model)[name]}), None):
         raise TrainingError(
             f"{tied} of {model.name} embeds and unembeds: an adapter would learn one of the two, and merging it would "

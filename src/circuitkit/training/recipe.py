@@ -94,7 +94,7 @@ class Recipe:
         context: most tokens of a row; the model's if None.
         too_long: "refuse" an example that is longer, or "drop" it.
         lora: train an adapter.
-        train: roles (o_proj, mlp, norm, …) that are trained; all if None.
+        train: roles (o_proj, mlp, norm, …) that are trained; if None, all, or what `ck.sfn.freeze` left free.
         always: roles that are trained besides.
         layers: layers whose modules are trained, or have an adapter, negative ones from the end; all if None. Modules
             outside of layers are frozen where layers are named, but for those that `train` or `always` names.

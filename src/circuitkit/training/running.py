@@ -51,7 +51,8 @@ def train(
 
     Args:
         model: trained in place, also where it is a `Model`: at the end it holds the chosen checkpoint, in eval mode.
-            It is moved to a GPU if there is one. A name is loaded in fp32, or as it is stored for an adapter.
+            It is moved to a GPU if there is one. A name is loaded in fp32, or as it is stored for an adapter. Of one
+            that is frozen in part (`ck.sfn.freeze`), what is free is trained, and a recipe that names more is refused.
         data: a .jsonl file, examples, mappings, or a task; see `circuitkit.training.examples_of`. With
             `method="grpo"`, a task.
         out: the folder.
@@ -160,7 +161,7 @@ def _finished(out: Path, model: Model, stuff: Material) -> Trained | None:
     """The training that is in a folder already, if it is done; one of anything else is refused."""
     from circuitkit.training.distributed import is_first
 
-    told = {"weights": weights_told(model), "recipe": stuff.recipe.as_json(), **stuff.told}
+    told = {"weights": weights_told(model), "recipe": stuff.recipe.as_json(), **stuff.told, **_frozen_told(model)}
     before = Trained.load(out) if (out / outcome.TOLD).is_file() else None
     # A model that was trained in place is no more what it was at the start.
     if before is not None and told["weights"] == before.provenance["trained_weights"]:
@@ -171,6 +172,14 @@ def _finished(out: Path, model: Model, stuff: Material) -> Trained | None:
     with _as_it_was(model):
         model.hf.load_state_dict(load(out / outcome.MODEL).hf.state_dict())
     return replace(before, _model=[model])
+
+
+def _frozen_told(model: Model) -> Mapping[str, Any]:
+    """What was frozen before, which decides what is trained."""
+    from circuitkit.training import freezing
+
+    frozen = freezing.frozen_already(model)
+    return {"frozen before": frozen} if frozen else {}
 
 
 def _trained(out: Path, model: Model, stuff: Material, progress: bool) -> Trained:
@@ -208,6 +217,7 @@ def _trained(out: Path, model: Model, stuff: Material, progress: bool) -> Traine
 
 def _carried_out(out: Path, model: Model, stuff: Material, progress: bool) -> tuple[History, int, int]:
     """Train, and put the chosen checkpoint into the model; gives log, step and how many parameters were trained."""
+    from circuitkit.model.freezing import Unmoved, trainable
     from circuitkit.training import freezing, lora
     from circuitkit.training.distributed import is_first
     from circuitkit.training.progress import Bar
@@ -216,7 +226,7 @@ def _carried_out(out: Path, model: Model, stuff: Material, progress: bool) -> tu
     recipe, folder = stuff.recipe, out / outcome.CHECKPOINTS
     arguments = shared_arguments(recipe, stuff.rows, folder, validated=stuff.validated)
     with lora.adapting(model, recipe) if recipe.lora else freezing.freezing(model, recipe) as hf:
-        trainable, frozen = freezing.trainable(hf), freezing.Frozen.of(hf)
+        trained, unmoved = trainable(hf), Unmoved.of(hf)
         bar = Bar(f"training {model.name}", shown=progress)
         trainer = stuff.trainer(hf, arguments, [bar])
         try:
@@ -231,10 +241,10 @@ def _carried_out(out: Path, model: Model, stuff: Material, progress: bool) -> tu
         finally:
             bar.close()
             stuff.release(trainer)
-        frozen.check(hf)
+        unmoved.check(hf, TrainingError)
         if recipe.lora and is_first():
             hf.save_pretrained(out / outcome.ADAPTER)
-    return history, chosen, trainable
+    return history, chosen, trained
 
 
 @contextmanager
