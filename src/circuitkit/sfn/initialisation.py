@@ -9,16 +9,18 @@ is guessed. Drawing by what was written down takes no more memory than the rows 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
 from jaxtyping import Float32
 from numpy.typing import NDArray
-from scipy.special import erfinv
-from torch import Tensor
+from scipy.special import erfinv, ndtr, ndtri
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from circuitkit.sfn.draws import Draws
@@ -96,19 +98,28 @@ def laws(cls: Any, config: Any) -> dict[str, Law]:
     """
     from transformers.initialization import no_tie_weights
 
-    recorded = _Recorder()
+    recorder = _Recorder()
     # Tied only afterwards, as transformers does it: else the unembedding's initialisation would be the embedding's too.
-    with no_tie_weights():
-        with recorded, torch.device("meta"):
+    with no_tie_weights(), recorder.told():
+        with recorder, torch.device("meta"):
             model = cls._from_config(config)
         for module in model.modules():
             module._is_hf_initialized = False
-        with recorded, torch.no_grad():
+        with recorder, torch.no_grad():
             model.initialize_weights()
-    return {name: recorded.law(tensor) for name, tensor in model.named_parameters(remove_duplicate=False)}
+    return {name: recorder.law(tensor) for name, tensor in model.named_parameters(remove_duplicate=False)}
 
 
 def _clamped(numbers: NDArray[np.float64], low: float = -math.inf, high: float = math.inf) -> NDArray[np.float64]:
+    return np.clip(numbers, low, high)
+
+
+def _truncated(
+    draws: Draws, start: int, stop: int, mean: float, std: float, low: float, high: float
+) -> NDArray[np.float64]:
+    """A normal law between two ends, by its inverse distribution function."""
+    below, above = ndtr((low - mean) / std), ndtr((high - mean) / std)
+    numbers = mean + std * ndtri(below + (above - below) * draws.uniform(start, stop).astype(np.float64))
     return np.clip(numbers, low, high)
 
 
@@ -116,6 +127,7 @@ _STARTS: Mapping[str, Callable[..., NDArray[np.float64]]] = {
     "fill": lambda draws, start, stop, number: np.full(stop - start, number, dtype=np.float64),
     "normal": lambda draws, start, stop, mean, std: mean + std * draws.normal(start, stop).astype(np.float64),
     "uniform": lambda draws, start, stop, low, high: low + (high - low) * draws.uniform(start, stop).astype(np.float64),
+    "truncated": _truncated,
 }
 _STEPS: Mapping[str, Callable[..., NDArray[np.float64]]] = {
     "mul": lambda numbers, by: numbers * by,
@@ -131,6 +143,7 @@ _STEPS: Mapping[str, Callable[..., NDArray[np.float64]]] = {
 }
 _DEFAULTS: Mapping[str, tuple[float, ...]] = {"normal": (0.0, 1.0), "uniform": (0.0, 1.0), "zero": (), "fill": ()}
 _MADE: Mapping[str, float] = {"ones": 1.0, "zeros": 0.0, "ones_like": 1.0, "zeros_like": 0.0}
+_HANGING_TOGETHER = ("orthogonal_", "dirac_", "sparse_")
 _UNSET = ("empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided")
 
 
@@ -141,6 +154,33 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch ty
         super().__init__()  # type: ignore[no-untyped-call]  # as above
         self.found: dict[int, Law] = {}
         self.kept: list[Tensor] = []
+
+    @contextmanager
+    def told(self) -> Iterator[None]:
+        """Be told of those initialisations of torch that do nothing where there is no memory to fill."""
+        from transformers.initialization import TORCH_INIT_FUNCTIONS
+
+        def truncated(tensor: Tensor, mean: float, std: float, a: float, b: float, *more: Any, **rest: Any) -> Tensor:
+            self._set(tensor, Law((("truncated", (mean, std, a, b)),)))
+            return tensor
+
+        def refused(name: str) -> Callable[..., Tensor]:
+            def refuse(tensor: Tensor, *settings: Any, **more: Any) -> Tensor:
+                self._set(tensor, Law(refusal=f"its entries hang together, by {name}"))
+                return tensor
+
+            return refuse
+
+        with ExitStack() as stack:
+            stack.enter_context(patch.object(nn.init, "_no_grad_trunc_normal_", truncated))
+            for name in _HANGING_TOGETHER:
+                stack.enter_context(patch.object(nn.init, name, refused(name)))
+                stack.enter_context(patch.dict(TORCH_INIT_FUNCTIONS, {name: refused(name)}))
+            yield
+
+    def _set(self, tensor: Tensor, law: Law) -> None:
+        self.kept.append(tensor)
+        self.found[_memory(tensor)] = law if _is_whole(tensor) else Law(refusal="it is filled in pieces")
 
     def law(self, tensor: Tensor) -> Law:
         """What was written down of a tensor's memory."""

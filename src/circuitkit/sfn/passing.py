@@ -138,11 +138,8 @@ def _ends(
         reasons.pop(layer, None)
         if not known.is_input(stream):
             operation = known.origin(stream).removesuffix("_")
-            reasons[layer] = f"with {', '.join(zeroed) or 'nothing'} zero, " + (
-                "it still adds something to its input"
-                if operation == "add"
-                else f"its output comes out of {operation}, and is no longer its input"
-            )
+            still = "it still adds something to its input" if operation == "add" else f"it ends with {operation}"
+            reasons[layer] = f"{still} where {', '.join(zeroed) or 'nothing'} is zero"
 
     return before, after
 
