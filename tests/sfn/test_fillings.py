@@ -33,9 +33,10 @@ def weights(shape, dtype=torch.float32, seed=0) -> torch.Tensor:
 def filled(filling, old, step=None, *, out_axis=0, name=NAME, share=()) -> torch.Tensor:
     """A weight filled `step` rows at a time."""
     place = Place(name, share, tuple(old.shape), old.dtype, out_axis)
-    rows = filling.begin(place, lambda at: old[at])
     step = step or len(old)
-    return torch.cat([rows(slice(first, min(first + step, len(old)))) for first in range(0, len(old), step)])
+    pieces = [slice(first, min(first + step, len(old))) for first in range(0, len(old), step)]
+    rows = filling.begin(place, lambda: [(at, old[at]) for at in pieces])
+    return torch.cat([rows(at, old[at]) for at in pieces])
 
 
 @pytest.mark.parametrize("way", WAYS)

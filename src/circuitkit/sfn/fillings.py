@@ -8,7 +8,7 @@ for bit.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -21,9 +21,6 @@ from torch import Tensor
 from circuitkit.sfn.draws import Draws
 from circuitkit.sfn.errors import SfnError
 from circuitkit.sfn.initialisation import Law
-
-_ELEMENTS = 1 << 22
-"""How many elements of a place are read at a time where all of it has to be seen before the first row is made."""
 
 
 class FillingError(SfnError):
@@ -68,21 +65,21 @@ class Place:
         return Draws(seed, (self.parameter, *self.share))
 
 
-Old = Callable[[slice], Tensor]
-"""Gives rows of a place as they were, `[row, column]`, or `[element]` for a bias."""
-Rows = Callable[[slice], Tensor]
-"""Gives rows of a place as they will be, in the same shape and in its own dtype."""
+Blocks = Callable[[], Iterable[tuple[slice, Tensor]]]
+"""Goes through a place as it is, some rows at a time, `[row, column]` or `[element]`; all of them, once or in order."""
+Rows = Callable[[slice, Tensor], Tensor]
+"""From which rows, and these as they are, makes them as they will be: a new tensor of the same shape and dtype."""
 
 
 class Filling(Protocol):
     """What takes the place of weights."""
 
-    def begin(self, place: Place, old: Old) -> Rows:
-        """Look at a place, and give what makes its rows.
+    def begin(self, place: Place, blocks: Blocks) -> Rows:
+        """Look at a place, and give what makes its rows, in whatever order and number they are asked for.
 
         Args:
             place: the part that is replaced.
-            old: its rows as they were; of ways that look at them, all are read once before the first row is made.
+            blocks: what it holds, for ways that have to have seen all of it before the first row is made.
 
         Raises:
             FillingError: this place cannot be filled so.
@@ -93,15 +90,16 @@ class Filling(Protocol):
 class Zero:
     """Zeros.
 
-    >>> Zero().begin(Place("a.weight", (), (4, 3), torch.float16), torch.empty)(slice(0, 2)).tolist()
+    >>> make = Zero().begin(Place("a.weight", (), (4, 3), torch.float16), list)
+    >>> make(slice(0, 2), torch.ones(2, 3, dtype=torch.float16)).tolist()
     [[0.0, 0.0, 0.0], [0.0, 0.0, 0.0]]
     """
 
-    def begin(self, place: Place, old: Old) -> Rows:
+    def begin(self, place: Place, blocks: Blocks) -> Rows:
         """Zeros everywhere."""
 
-        def rows(at: slice) -> Tensor:
-            return torch.zeros((at.stop - at.start, *place.shape[1:]), dtype=place.dtype)
+        def rows(at: slice, old: Tensor) -> Tensor:
+            return torch.zeros_like(old, memory_format=torch.contiguous_format)
 
         return rows
 
@@ -126,11 +124,11 @@ class Reinitialised:
             raise FillingError(f"sigma is a standard deviation above 0, not {self.sigma}; how='zero' puts zeros there")
         _check_seed(self.seed)
 
-    def begin(self, place: Place, old: Old) -> Rows:
+    def begin(self, place: Place, blocks: Blocks) -> Rows:
         """Numbers drawn for this place."""
         draws, sigma = place.draws(self.seed), np.float32(self.sigma)
 
-        def rows(at: slice) -> Tensor:
+        def rows(at: slice, old: Tensor) -> Tensor:
             return _rounded(place, sigma * draws.normal(at.start * place.columns, at.stop * place.columns))
 
         return rows
@@ -151,14 +149,14 @@ class AsBuilt:
     def __post_init__(self) -> None:
         _check_seed(self.seed)
 
-    def begin(self, place: Place, old: Old) -> Rows:
+    def begin(self, place: Place, blocks: Blocks) -> Rows:
         """Numbers by the parameter's law."""
         if place.parameter not in self.laws:
             raise FillingError(f"the architecture has no parameter {place.parameter}, so that it says nothing of it")
         law, draws = self.laws[place.parameter], place.draws(self.seed)
         law.check(place.parameter, place.shape)
 
-        def rows(at: slice) -> Tensor:
+        def rows(at: slice, old: Tensor) -> Tensor:
             return _rounded(place, law.rows(draws, at, place.columns))
 
         return rows
@@ -182,17 +180,16 @@ class Permuted:
     def __post_init__(self) -> None:
         _check_seed(self.seed)
 
-    def begin(self, place: Place, old: Old) -> Rows:
+    def begin(self, place: Place, blocks: Blocks) -> Rows:
         """The orders of this place's outputs."""
         draws = place.draws(self.seed)
         if len(place.shape) == 1 or place.out_axis == 1:
-            whole = old(slice(0, place.shape[0]))
+            whole = torch.cat([block.cpu() for _, block in blocks()])
             shuffled = _shuffled(draws, whole.reshape(place.shape[0], -1).T, 0).T.reshape(place.shape)
-            return lambda at: shuffled[at]
+            return lambda at, old: shuffled[at]
 
-        def rows(at: slice) -> Tensor:
-            block = old(at)
-            return _shuffled(draws, block.reshape(len(block), -1), at.start).reshape(block.shape)
+        def rows(at: slice, old: Tensor) -> Tensor:
+            return _shuffled(draws, old.reshape(len(old), -1), at.start).reshape(old.shape)
 
         return rows
 
@@ -213,17 +210,17 @@ class Noise:
     def __post_init__(self) -> None:
         _check_seed(self.seed)
 
-    def begin(self, place: Place, old: Old) -> Rows:
+    def begin(self, place: Place, blocks: Blocks) -> Rows:
         """Noise of this place's norm."""
         draws = place.draws(self.seed)
         # Sums that are rounded once at the end do not depend on the blocks that they were taken over.
-        squares = math.fsum(square for block in _blocks(place, old) for square in _squares(block))
+        squares = math.fsum(square for _, block in blocks() for square in _squares(block))
         drawn = math.fsum(
             float(np.square(chunk, dtype=np.float64).sum()) for chunk in draws.chunks(place.shape[0] * place.columns)
         )
         factor = math.sqrt(squares / drawn) if drawn else 0.0
 
-        def rows(at: slice) -> Tensor:
+        def rows(at: slice, old: Tensor) -> Tensor:
             numbers = draws.normal(at.start * place.columns, at.stop * place.columns)
             return _rounded(place, (factor * numbers.astype(np.float64)).astype(np.float32))
 
@@ -244,12 +241,6 @@ def _rounded(place: Place, numbers: NDArray[np.float32]) -> Tensor:
             f"({torch.finfo(place.dtype).max:g}): take a smaller sigma"
         )
     return new
-
-
-def _blocks(place: Place, old: Old) -> Iterator[Tensor]:
-    step = max(1, _ELEMENTS // max(1, place.columns))
-    for start in range(0, place.shape[0], step):
-        yield old(slice(start, min(start + step, place.shape[0])))
 
 
 def _squares(block: Tensor) -> list[float]:
