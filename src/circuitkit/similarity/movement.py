@@ -11,9 +11,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from circuitkit.model import roles
+from circuitkit.sfn.differences.ranks import stable_rank
 
 if TYPE_CHECKING:
     from circuitkit.model import Model
+
+__all__ = ["alignment", "movement", "stable_rank"]
 
 NO_LAYER = -1
 
@@ -23,22 +26,6 @@ class _Weights(NamedTuple):
     role: str
     layer: int
     tensor: Tensor
-
-
-def stable_rank(matrix: Float[Tensor, "row column"]) -> float:
-    """The squared Frobenius norm of a matrix over its squared largest singular value: in how many directions it acts.
-
-    From 1, where one direction is all, to the matrix's rank; NaN of a matrix of noughts. Raises ValueError for what is
-    no matrix. Source: Rudelson & Vershynin 2007, J. ACM 54.
-
-    >>> round(stable_rank(torch.eye(3)), 6), round(stable_rank(torch.outer(torch.ones(3), torch.ones(5))), 6)
-    (3.0, 1.0)
-    """
-    if matrix.ndim != 2:
-        raise ValueError(f"a stable rank is a matrix's; got shape {tuple(matrix.shape)}")
-    wide = matrix.detach().double()
-    largest = torch.linalg.matrix_norm(wide, 2).item()
-    return float((wide.square().sum() / largest**2).item()) if largest > 0 else float("nan")
 
 
 def movement(before: Model, after: Model) -> pd.DataFrame:
