@@ -1,0 +1,47 @@
+"""Stethoscope for Networks: what differs between two checkpoints, and what each difference does.
+
+Checkpoints of any size, opened as streams of blocks; their differences measured (Delta), parts of one put into another
+(Merge), trained alone (Freeze), or destroyed. Shao & Wu 2025, "Who Reasons in the Large Language Models?"
+(arXiv 2505.20993). Names are loaded when they are used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from circuitkit.sfn.checkpoint import Checkpoint
+    from circuitkit.sfn.errors import CheckpointError, PairError, SelectionError, SfnError
+    from circuitkit.sfn.parts import Part, live_parts
+    from circuitkit.sfn.selection import Paired, pair, select
+
+__all__ = [
+    "Checkpoint",
+    "CheckpointError",
+    "PairError",
+    "Paired",
+    "Part",
+    "SelectionError",
+    "SfnError",
+    "live_parts",
+    "pair",
+    "select",
+]
+
+_HOMES = {
+    "Checkpoint": "checkpoint",
+    **dict.fromkeys(("CheckpointError", "PairError", "SelectionError", "SfnError"), "errors"),
+    **dict.fromkeys(("Part", "live_parts"), "parts"),
+    **dict.fromkeys(("Paired", "pair", "select"), "selection"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"circuitkit.sfn.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'circuitkit.sfn' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])
