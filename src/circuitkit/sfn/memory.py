@@ -1,0 +1,47 @@
+"""The tensors of a model in memory, told of as those of a file are."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from circuitkit.sfn.errors import CheckpointError
+from circuitkit.sfn.headers import Stored
+
+if TYPE_CHECKING:
+    from circuitkit.model import Model
+
+
+def tensors_of(model: Model) -> dict[str, Stored]:
+    """A model's parameters and the buffers that are saved with them, tied ones once under their first name."""
+    return {
+        name: Stored(name, tensor.dtype, tuple(tensor.shape), None, 0, tensor.numel() * tensor.element_size())
+        for name, tensor in named(model).items()
+    }
+
+
+def tensor_of(model: Model, name: str) -> Tensor:
+    """A tensor of a model by its name, as it is now, detached.
+
+    Raises:
+        CheckpointError: it is not in memory but waits on disk.
+    """
+    tensor = named(model)[name]
+    if tensor.is_meta:
+        raise CheckpointError(
+            f"{name} of {model.name} is not in memory (offloaded, or a model without weights): give the folder that the "
+            "model was loaded from"
+        )
+    return tensor.detach()
+
+
+def named(model: Model) -> dict[str, Tensor]:
+    """The tensors of a model that are saved, each once, by the name that the causal LM gives it."""
+    found: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    for name, tensor in model.anatomy.root.state_dict(keep_vars=True).items():
+        if isinstance(tensor, Tensor) and id(tensor) not in seen:
+            seen.add(id(tensor))
+            found[name] = tensor
+    return found
