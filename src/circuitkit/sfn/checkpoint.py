@@ -218,6 +218,6 @@ def _check_quantised(name: str, settings: Mapping[str, Any]) -> None:
     if told := settings.get("quantization_config") or settings.get("compression_config"):
         method = told.get("quant_method", "quantised") if isinstance(told, dict) else "quantised"
         raise CheckpointError(
-            f"{name} is quantised ({method}): its numbers are codes with scales beside them, which cannot be compared or "
-            "mixed; give the checkpoint in float32, float16 or bfloat16 that it was made from"
+            f"{name} is quantised ({method}): its numbers are codes with scales beside them, which cannot be compared "
+            "or mixed; give the checkpoint in float32, float16 or bfloat16 that it was made from"
         )

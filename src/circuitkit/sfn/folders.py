@@ -45,8 +45,8 @@ def _sharded(folder: Path, weight_map: Mapping[str, str]) -> dict[str, Stored]:
                 )
             if stored.name not in weight_map:
                 raise CheckpointError(
-                    f"{folder / _INDEX} has no entry for {stored.name}, which is stored in {file}: index and shards are "
-                    "of different checkpoints, or one was not copied whole"
+                    f"{folder / _INDEX} has no entry for {stored.name}, which is stored in {file}: index and shards "
+                    "are of different checkpoints, or one was not copied whole"
                 )
             if weight_map[stored.name] != file:
                 raise CheckpointError(

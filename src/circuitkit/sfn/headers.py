@@ -127,7 +127,8 @@ def _stored(file: Path, name: str, told: Any, start: int) -> Stored:
         raise CheckpointError(f"{file}: its header does not say what {name} is ({error}); {_AGAIN}") from error
     if kind not in _DTYPES:
         raise CheckpointError(
-            f"{file}: {name} is stored as {kind}, which is not read here: save the model in float32, float16 or bfloat16"
+            f"{file}: {name} is stored as {kind}, which is not read here: save the model in float32, float16 or "
+            "bfloat16"
         )
     stored = Stored(name, _DTYPES[kind], shape, file, start + begin, end - begin)
     if stored.nbytes != math.prod(shape) * stored.dtype.itemsize:

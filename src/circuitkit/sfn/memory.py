@@ -30,8 +30,8 @@ def tensor_of(model: Model, name: str) -> Tensor:
     tensor = named(model)[name]
     if tensor.is_meta:
         raise CheckpointError(
-            f"{name} of {model.name} is not in memory (offloaded, or a model without weights): give the folder that the "
-            "model was loaded from"
+            f"{name} of {model.name} is not in memory (offloaded, or a model without weights): give the folder that "
+            "the model was loaded from"
         )
     return tensor.detach()
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from tqdm import tqdm
 
 
-def bytes_bar(total: int, what: str, progress: bool) -> tqdm[None]:
+def bytes_bar(total: int, what: str, progress: bool) -> tqdm[Any]:
     """A bar for work on so many bytes, shown if it is wanted and the work takes more than a second.
 
     Args:
@@ -16,4 +18,5 @@ def bytes_bar(total: int, what: str, progress: bool) -> tqdm[None]:
     >>> with bytes_bar(8, "reading", progress=False) as bar:
     ...     bar.update(8)
     """
-    return tqdm(total=total, desc=what, unit="B", unit_scale=True, unit_divisor=1000, disable=not progress, delay=1.0)
+    bar: tqdm[Any] = tqdm(total=total, desc=what, unit="B", unit_scale=True, disable=not progress, delay=1.0)
+    return bar

@@ -125,8 +125,8 @@ class _Theirs:
         kinds = [type(each.config).__name__.removesuffix("Config") for each in (self._a, self._b)]
         others = f" ({self._a.name} is {kinds[0]}, {self._b.name} is {kinds[1]})" if kinds[0] != kinds[1] else ""
         return (
-            f"{self._b.name} has nothing for {part.parameter} of {self._a.name}{others}: checkpoints of one architecture "
-            "and size can be paired"
+            f"{self._b.name} has nothing for {part.parameter} of {self._a.name}{others}: checkpoints of one "
+            "architecture and size can be paired"
         )
 
 

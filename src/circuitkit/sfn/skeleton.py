@@ -34,7 +34,9 @@ def skeleton(config: Any, name: str, *, trust_remote_code: bool = False) -> Mode
 
     try:
         with torch.device("meta"):
-            hf = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
+            hf = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]  # transformers leaves it untyped
+                config, trust_remote_code=trust_remote_code
+            )
         return Model(hf.eval(), None, name=name)
     except (AnatomyError, ValueError, KeyError, ImportError) as error:
         raise CheckpointError(f"{name}: its architecture is not known: {error}") from error
