@@ -23,18 +23,27 @@ def combined(a: Tensor, donors: Sequence[tuple[float, Tensor, Tensor | None]]) -
     >>> combined(torch.tensor([1.0, 2.0]), [(0.5, torch.tensor([3.0, 2.0]), None)])
     tensor([2., 2.])
     """
+    return rounded(blend(a, donors), a.dtype)
+
+
+def blend(a: Tensor, donors: Sequence[tuple[float, Tensor, Tensor | None]]) -> Tensor:
+    """What `combined` rounds: in float64, or where there is nothing to compute, a or b as they are.
+
+    >>> blend(torch.tensor([1.0]), [(0.5, torch.tensor([3.0]), None)])
+    tensor([2.], dtype=torch.float64)
+    """
     # A weight of zero adds nothing, where adding 0 · x would turn −0 into 0.
     weighing = [donor for donor in donors if donor[0] != 0]
     if not weighing:
         return a
     if len(weighing) == 1 and weighing[0][0] == 1 and weighing[0][2] is None:
-        return rounded(weighing[0][1], a.dtype)
+        return weighing[0][1]
     start = a.double()
     total = start.clone()
     for weight, b, base in weighing:
         # Two steps: a fused one rounds otherwise in a vector's last elements, and so by the size of a block.
         total += (b.double() - (start if base is None else base.double())).mul_(weight)
-    return rounded(total, a.dtype)
+    return total
 
 
 def rounded(values: Tensor, dtype: torch.dtype) -> Tensor:
