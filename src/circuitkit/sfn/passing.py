@@ -48,6 +48,11 @@ def removal(model: Model, layers: Iterable[int]) -> dict[int, tuple[str, ...]]:
     ('model.layers.1.self_attn.o_proj.weight', 'model.layers.1.mlp.down_proj.weight')
     """
     wanted = list(dict.fromkeys(layers))
+    if model.hf is not model.anatomy.root:
+        raise PassingError(
+            f"{model.name} has an adapter, which adds to layers what zeros in the base do not take away: merge it "
+            "first (model.hf.merge_and_unload())"
+        )
     paths = {module: path for path, module in model.anatomy.root.named_modules()}
     blocks = {layer: paths[model.anatomy.blocks[layer].block] for layer in wanted}
     bare = _without_memory(model)
