@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from circuitkit.sfn.checkpoint import Checkpoint
+    from circuitkit.sfn.destruction import Destroyed, DestructionError, destroy
     from circuitkit.sfn.errors import CheckpointError, PairError, SelectionError, SfnError
     from circuitkit.sfn.parts import Part, live_parts
     from circuitkit.sfn.selection import Paired, pair, select
@@ -19,11 +20,14 @@ if TYPE_CHECKING:
 __all__ = [
     "Checkpoint",
     "CheckpointError",
+    "Destroyed",
+    "DestructionError",
     "PairError",
     "Paired",
     "Part",
     "SelectionError",
     "SfnError",
+    "destroy",
     "live_parts",
     "pair",
     "select",
@@ -31,6 +35,7 @@ __all__ = [
 
 _HOMES = {
     "Checkpoint": "checkpoint",
+    **dict.fromkeys(("Destroyed", "DestructionError", "destroy"), "destruction"),
     **dict.fromkeys(("CheckpointError", "PairError", "SelectionError", "SfnError"), "errors"),
     **dict.fromkeys(("Part", "live_parts"), "parts"),
     **dict.fromkeys(("Paired", "pair", "select"), "selection"),
