@@ -13,30 +13,56 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from circuitkit.sfn.checkpoint import Checkpoint
     from circuitkit.sfn.destruction import Destroyed, DestructionError, destroy
+    from circuitkit.sfn.differences.comparison import delta
+    from circuitkit.sfn.differences.outcome import Delta
     from circuitkit.sfn.errors import CheckpointError, PairError, SelectionError, SfnError
+    from circuitkit.sfn.grafting import MergeError
+    from circuitkit.sfn.manifest import Manifest, ManifestError
+    from circuitkit.sfn.merging import Donor, Merged, merge
+    from circuitkit.sfn.moved import Moved, MovedError, moved
     from circuitkit.sfn.parts import Part, live_parts
     from circuitkit.sfn.selection import Paired, pair, select
+    from circuitkit.sfn.whole_folder import WritingError
 
 __all__ = [
     "Checkpoint",
     "CheckpointError",
+    "Delta",
     "Destroyed",
     "DestructionError",
+    "Donor",
+    "Manifest",
+    "ManifestError",
+    "MergeError",
+    "Merged",
+    "Moved",
+    "MovedError",
     "PairError",
     "Paired",
     "Part",
     "SelectionError",
     "SfnError",
+    "WritingError",
+    "delta",
     "destroy",
     "live_parts",
+    "merge",
+    "moved",
     "pair",
     "select",
 ]
 
 _HOMES = {
+    "Delta": "differences.outcome",
+    "delta": "differences.comparison",
     "Checkpoint": "checkpoint",
     **dict.fromkeys(("Destroyed", "DestructionError", "destroy"), "destruction"),
     **dict.fromkeys(("CheckpointError", "PairError", "SelectionError", "SfnError"), "errors"),
+    "MergeError": "grafting",
+    "WritingError": "whole_folder",
+    **dict.fromkeys(("Manifest", "ManifestError"), "manifest"),
+    **dict.fromkeys(("Donor", "Merged", "merge"), "merging"),
+    **dict.fromkeys(("Moved", "MovedError", "moved"), "moved"),
     **dict.fromkeys(("Part", "live_parts"), "parts"),
     **dict.fromkeys(("Paired", "pair", "select"), "selection"),
 }
