@@ -39,6 +39,9 @@ _OF_BLOCK: dict[str, tuple[str, ...]] = {
     "mlp_down": ("down_proj",),
 }
 
+# Where peft's modules keep the module that they are put around.
+_INSIDE = ("base_layer", "original_module")
+
 
 class RoleError(ValueError):
     """A module role that a model does not have, or that it has only together with another."""
@@ -159,13 +162,41 @@ def adapted(root: nn.Module) -> dict[str, str]:
     >>> adapted(ck.load("deductor-130k").hf)
     {}
     """
-    around = [name for name, module in root.named_modules() if type(module).__module__.startswith("peft.")]
-    found: dict[str, str] = {}
-    for owner in around:
-        # The outermost comes first, and has the module's own name.
-        for name, _ in root.get_submodule(owner).named_parameters(owner):
-            found.setdefault(name, owner)
+    around = _adapters(root)
+    found = {name: _outermost(name, around) for name, _ in root.named_parameters()}
+    return {name: owner for name, owner in found.items() if owner is not None}
+
+
+def without_adapters(root: nn.Module) -> dict[str, str]:
+    """The tensors of a causal LM that are saved, but for adapters' own, and what each is called without adapters.
+
+    >>> names = without_adapters(ck.load("deductor-130k").hf)
+    >>> names["model.norm.weight"]
+    'model.norm.weight'
+    """
+    around = _adapters(root)
+    found = {}
+    for name in root.state_dict():
+        if (owner := _outermost(name, around)) is None:
+            found[name] = name
+            continue
+        rest = name.removeprefix(f"{owner}.").split(".")
+        # An adapter around an adapter has the module further in.
+        inner = next((at for at, part in enumerate(rest) if part not in _INSIDE), len(rest))
+        if inner > 0 and not {*rest[inner:]} & {*_INSIDE}:
+            found[name] = ".".join([owner, *rest[inner:]])
     return found
+
+
+def _adapters(root: nn.Module) -> set[str]:
+    return {name for name, module in root.named_modules() if type(module).__module__.startswith("peft.")}
+
+
+def _outermost(name: str, around: set[str]) -> str | None:
+    """The first of some modules that a tensor lies in."""
+    parts = name.split(".")
+    prefixes = (".".join(parts[:depth]) for depth in range(1, len(parts)))
+    return next((each for each in prefixes if each in around), None)
 
 
 def _of_modules(model: Model) -> Iterator[tuple[str, tuple[str, ...]]]:

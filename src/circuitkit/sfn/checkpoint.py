@@ -129,13 +129,15 @@ class Checkpoint:
 
     @cached_property
     def skeleton(self) -> Model:
-        """The model without memory for its weights (on PyTorch's meta device); of a model in memory, itself.
+        """The model without memory for its weights (on PyTorch's meta device), or one in memory itself; no adapters.
 
         Raises:
             CheckpointError: the architecture is not known.
         """
         if self._model is not None:
-            return self._model
+            from circuitkit.sfn.model_parts import bare
+
+            return bare(self._model)
         from circuitkit.sfn.skeleton import skeleton
 
         return skeleton(self.config, self.name, trust_remote_code=self.trust_remote_code)

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from circuitkit.model import roles
+from circuitkit.model.devices import weight_of
 from circuitkit.sfn.errors import CheckpointError
 from circuitkit.sfn.headers import Stored
 
@@ -29,6 +31,11 @@ def tensor_of(model: Model, name: str) -> Tensor:
     """
     tensor = named(model)[name]
     if tensor.is_meta:
+        module, _, last = name.rpartition(".")
+        # What accelerate has put elsewhere is read from there.
+        brought = weight_of(model.anatomy.root.get_submodule(module), last)
+        if brought is not None and not brought.is_meta:
+            return brought
         raise CheckpointError(
             f"{name} of {model.name} is not in memory (offloaded, or a model without weights): give the folder that "
             "the model was loaded from"
@@ -37,11 +44,12 @@ def tensor_of(model: Model, name: str) -> Tensor:
 
 
 def named(model: Model) -> dict[str, Tensor]:
-    """The tensors of a model that are saved, each once, by the name that the causal LM gives it."""
+    """The tensors of a model that are saved, each once, by the name that the causal LM gives it without adapters."""
     found: dict[str, Tensor] = {}
     seen: set[int] = set()
+    own = roles.without_adapters(model.anatomy.root)
     for name, tensor in model.anatomy.root.state_dict(keep_vars=True).items():
-        if isinstance(tensor, Tensor) and id(tensor) not in seen:
+        if name in own and isinstance(tensor, Tensor) and id(tensor) not in seen:
             seen.add(id(tensor))
-            found[name] = tensor
+            found[own[name]] = tensor
     return found

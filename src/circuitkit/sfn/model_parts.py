@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from circuitkit.model import Model, roles
 from circuitkit.model.roles import GROUPS
-from circuitkit.sfn.errors import CheckpointError
 from circuitkit.sfn.fused import Heads, gate_up, heads_of, query_key_value
 from circuitkit.sfn.memory import named
 from circuitkit.sfn.parts import Part, whole_part
@@ -23,17 +23,9 @@ _IN_LIST = re.compile(r"\.experts\.(\d+)\.")
 
 
 def parts_of(model: Model) -> tuple[Part, ...]:
-    """Every part of every parameter and saved buffer, in the model's order.
-
-    Raises:
-        CheckpointError: the model has a PEFT adapter.
-    """
-    root = model.anatomy.root
-    if roles.adapted(root):
-        raise CheckpointError(
-            f"{model.name} has a PEFT adapter around its weights: merge it (model.hf.merge_and_unload()) and wrap what "
-            "that returns, or unload it"
-        )
+    """Every part of every parameter and saved buffer, in the model's order; an adapter's own are left out."""
+    # Fused and packed tensors are told by the modules that hold them, which adapters stand in front of.
+    model = bare(model)
     everyones, layers = roles.parameters(model), _layers(model)
     heads = [heads_of(block, model.config) for block in model.anatomy.blocks]
     found: list[Part] = []
@@ -45,6 +37,16 @@ def parts_of(model: Model) -> tuple[Part, ...]:
         else:
             found += _Weight(model, name, tensor, having, layer, heads).parts()
     return tuple(found)
+
+
+def bare(model: Model) -> Model:
+    """The model itself; of one with PEFT's adapters, the same causal LM without, on PyTorch's meta device."""
+    root: Any = model.anatomy.root
+    if not roles.adapted(root):
+        return model
+    with torch.device("meta"):
+        alike = type(root)._from_config(type(root.config).from_dict(root.config.to_dict()), dtype=root.dtype)
+    return Model(alike.eval(), None, name=model.name)
 
 
 def _layers(model: Model) -> dict[str, int]:
