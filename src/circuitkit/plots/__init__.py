@@ -16,6 +16,8 @@ from circuitkit.plots.joint import joint_effects
 from circuitkit.plots.panels import panels
 from circuitkit.plots.pattern import attention_pattern
 from circuitkit.plots.self_repair import total_and_direct
+from circuitkit.plots.sfn_histograms import ChangeShape, relative_changes
+from circuitkit.plots.sfn_trajectory import module_trajectory
 from circuitkit.plots.size_panels import size_panels
 from circuitkit.plots.study import of_result
 from circuitkit.plots.text import tokens
@@ -23,6 +25,7 @@ from circuitkit.plots.threshold import accuracy_against_size, models_against
 from circuitkit.plots.training import training_curves
 
 __all__ = [
+    "ChangeShape",
     "accuracies",
     "accuracy_against_size",
     "attention_arcs",
@@ -34,9 +37,11 @@ __all__ = [
     "heatmap",
     "joint_effects",
     "models_against",
+    "module_trajectory",
     "new_axes",
     "of_result",
     "panels",
+    "relative_changes",
     "save",
     "size_panels",
     "tokens",

@@ -19,22 +19,45 @@ from jaxtyping import Float
 
 from circuitkit.sfn.differences.dips import chance_of_dip, dip
 from circuitkit.sfn.differences.precision import Precision, rounded, unit
-from circuitkit.sfn.differences.relative_change import Formula, hollow, relative, within
+from circuitkit.sfn.differences.relative_change import EDGES, Formula, hollow, relative, within
 
 Entries = Float[np.ndarray, " entry"]
 
 LEAST = 50
 """Ratios of fewer entries tell nothing about modes."""
+SUSPECT = 0.05
+"""Where an even spread has such a dip more often, there is nothing to explain."""
 SHUFFLES, ROUNDINGS = 20, 5
 _SMALL = 0.1
 """Under this share of the root mean square a weight is small."""
-_BINS, _RANGE = 40, 0.8
+NEAR_BINS = 40
+_RANGE = 0.8
 """The hollow at zero is looked for in so many bins over the middle share of the entries, by magnitude."""
+
+
+@dataclass(frozen=True, eq=False)
+class Shapes:
+    """Histograms of a sample beside those of its controls, as shares of the sample.
+
+    Attributes:
+        shuffled, rounding: the controls, in the 200 bins over [−1, 1] of `relative_change`.
+        reach: how far the module's own scale goes to either side of zero; 0 where most of it did not change.
+        near, near_shuffled, near_rounding: the sample and its controls in 40 bins over [−reach, reach].
+    """
+
+    shuffled: Float[np.ndarray, " bin"]
+    rounding: Float[np.ndarray, " bin"]
+    reach: float
+    near: Float[np.ndarray, " near"]
+    near_shuffled: Float[np.ndarray, " near"]
+    near_rounding: Float[np.ndarray, " near"]
 
 
 @dataclass(frozen=True)
 class Bimodality:
     """What a sample of a module says about modes of its relative changes; NaN where something is not to be had.
+
+    Of shuffled and rounded changes there are dips only where `p` is under 0.05, so that there is something to explain.
 
     Attributes:
         entries: ratios in the sample that lie in the histogram's range.
@@ -74,12 +97,15 @@ class Bimodality:
     precision: Precision
 
 
-def bimodality(a: Entries, change: Entries, formula: Formula, precision: Precision, seed: int = 0) -> Bimodality:
-    """Measure a sample of weights and changes; the controls are seeded.
+def bimodality(
+    a: Entries, change: Entries, formula: Formula, precision: Precision, seed: int = 0
+) -> tuple[Bimodality, Shapes]:
+    """Measure a sample of weights and changes beside its controls, which are seeded.
 
     >>> rng = np.random.default_rng(0)
     >>> a = rng.normal(size=2000)
-    >>> found = bimodality(a, a * rng.choice([-0.3, 0.3], 2000) * rng.normal(1, 0.1, 2000), "paper", "float32")
+    >>> change = a * rng.choice([-0.3, 0.3], 2000) * rng.normal(1, 0.1, 2000)
+    >>> found, _ = bimodality(a, change, "paper", "float32")
     >>> found.p < 0.001 < found.p_shuffled, found.depth > 0.9
     (True, True)
     """
@@ -88,18 +114,20 @@ def bimodality(a: Entries, change: Entries, formula: Formula, precision: Precisi
     inside = within(ratios, formula)
     kept = ratios[inside]
     size, p = _dip(kept)
+    # Controls explain what is there to explain, and cost the most.
+    suspect = p < SUSPECT
     shuffled = [relative(a, rng.permutation(change), formula) for _ in range(SHUFFLES)]
-    drawn = [_rounded_alone(a, change, precision, rng) for _ in range(ROUNDINGS)]
+    rounding = [relative(a, _rounded_alone(a, change, precision, rng), formula) for _ in range(ROUNDINGS)]
     large = np.abs(a) >= _SMALL * np.sqrt(np.mean(a**2))
     moved = change[change != 0]
-    return Bimodality(
+    found = Bimodality(
         len(kept),
         size,
         p,
         _coefficient(kept),
         _depth(kept),
-        *_mean_dip([each[within(each, formula)] for each in shuffled]),
-        *_mean_dip([each[within(each, formula)] for each in (relative(a, one, formula) for one in drawn)]),
+        *_mean_dip([each[within(each, formula)] for each in shuffled if suspect]),
+        *_mean_dip([each[within(each, formula)] for each in rounding if suspect]),
         *_dip(ratios[inside & large]),
         *_dip(change),
         _small_share(a[inside], kept),
@@ -108,6 +136,19 @@ def bimodality(a: Entries, change: Entries, formula: Formula, precision: Precisi
         float(np.mean(np.abs(moved) <= 1.000001 * unit(a[change != 0], precision))) if len(moved) else np.nan,
         precision,
     )
+    return found, _shapes(kept, np.concatenate(shuffled), np.concatenate(rounding))
+
+
+def _shapes(kept: Entries, shuffled: Entries, rounding: Entries) -> Shapes:
+    reach = _reach(kept)
+    near = np.linspace(-reach, reach, NEAR_BINS + 1) if reach > 0 else EDGES[:: len(EDGES) // NEAR_BINS]
+    drawn = [_shares(values, edges) for edges in (EDGES, near) for values in (shuffled, rounding)]
+    return Shapes(drawn[0], drawn[1], reach, _shares(kept, near), drawn[2], drawn[3])
+
+
+def _shares(values: Entries, edges: Float[np.ndarray, " edge"]) -> Float[np.ndarray, " bin"]:
+    counts, _ = np.histogram(values[np.isfinite(values)], edges)
+    return np.asarray(counts / max(1, len(values)))
 
 
 def _rounded_alone(a: Entries, change: Entries, precision: Precision, rng: np.random.Generator) -> Entries:
@@ -153,12 +194,16 @@ def _kurtosis(values: Entries) -> float:
     return float(np.mean((values - values.mean()) ** 4) / spread**2) if spread > 0 else np.nan
 
 
-def _heights(values: Entries) -> tuple[Float[np.ndarray, " bin"], float]:
+def _reach(values: Entries) -> float:
+    return float(np.quantile(np.abs(values), _RANGE)) if len(values) else 0.0
+
+
+def _heights(values: Entries) -> tuple[Float[np.ndarray, " near"], float]:
     """A smooth histogram about zero of most entries, and how far it reaches to either side."""
-    reach = float(np.quantile(np.abs(values), _RANGE))
+    reach = _reach(values)
     if reach == 0:
-        return np.ones(_BINS), 0.0
-    counts, _ = np.histogram(values, _BINS, (-reach, reach))
+        return np.ones(NEAR_BINS), 0.0
+    counts, _ = np.histogram(values, NEAR_BINS, (-reach, reach))
     return np.convolve(counts, np.full(3, 1 / 3), "same"), reach
 
 
@@ -173,7 +218,7 @@ def _small_share(a: Entries, ratios: Entries) -> float:
     heights, reach = _heights(ratios)
     if reach == 0:
         return np.nan
-    middle, width = _BINS // 2, 2 * reach / _BINS
+    middle, width = NEAR_BINS // 2, 2 * reach / NEAR_BINS
     peaks = np.argmax(heights[:middle]), middle + np.argmax(heights[middle:])
     near = np.min([np.abs(ratios - (-reach + (peak + 0.5) * width)) for peak in peaks], axis=0) <= width
     small = np.abs(a) <= np.quantile(np.abs(a), 0.25)

@@ -47,3 +47,12 @@ def coarsest(values: Float[np.ndarray, "*entry"], stored: torch.dtype) -> Precis
 
 def _holds(values: Float[np.ndarray, "*entry"], precision: Precision) -> Bool[np.ndarray, "*entry"]:
     return np.asarray(rounded(values, precision) == values)
+
+
+def coarser(one: Precision, other: Precision) -> Precision:
+    """Whichever of two formats has fewer digits.
+
+    >>> coarser("float32", "bfloat16")
+    'bfloat16'
+    """
+    return min(one, other, key=PRECISIONS.index)

@@ -70,6 +70,9 @@ class Norms:
     cosine_with_a: Float[np.ndarray, " head"]
 
 
+MEASURES = tuple(Norms.__dataclass_fields__)
+
+
 def norms(sums: Sums, elements: int) -> Norms:
     """Norms and cosines of `elements` numbers each.
 
