@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from circuitkit.sfn.grafting import MergeError
     from circuitkit.sfn.manifest import Manifest, ManifestError
     from circuitkit.sfn.merging import Donor, Merged, merge
-    from circuitkit.sfn.moved import Moved, MovedError, moved
+    from circuitkit.sfn.movement import Moved, MovedError, moved
     from circuitkit.sfn.parts import Part, live_parts
     from circuitkit.sfn.selection import Paired, pair, select
     from circuitkit.sfn.whole_folder import WritingError
@@ -62,7 +62,7 @@ _HOMES = {
     "WritingError": "whole_folder",
     **dict.fromkeys(("Manifest", "ManifestError"), "manifest"),
     **dict.fromkeys(("Donor", "Merged", "merge"), "merging"),
-    **dict.fromkeys(("Moved", "MovedError", "moved"), "moved"),
+    **dict.fromkeys(("Moved", "MovedError", "moved"), "movement"),
     **dict.fromkeys(("Part", "live_parts"), "parts"),
     **dict.fromkeys(("Paired", "pair", "select"), "selection"),
 }
