@@ -26,6 +26,8 @@ def load(
     clean_runs: CleanRuns | str | Path | None = None,
     engine: str | None = None,
     remote: bool | str = False,
+    plugin: str | Path | None = None,
+    any_base: bool = False,
     **settings: Any,
 ) -> Model:
     """Load a model and its tokenizer.
@@ -44,16 +46,33 @@ def load(
             `circuitkit.run.CleanRuns`.
         engine: "nnsight" lets nnsight run it; see `circuitkit.interop.nnsight`.
         remote: of that engine: True runs the model on NDIF, a host's address there, "local" simulates the way.
+        plugin: a file that `ck.sfn.save_plugin` wrote, which is put into the model; its name says so then.
+        any_base: put it also into other weights than it was made for.
 
     Raises:
         LoadError: there is no model of that name, the folder holds no weights, `remote` came without an engine, or a
             setting is not one that such a model has.
+        PluginError: the plug-in is damaged, or was made for another model; what differs is named.
 
     >>> load("deductor-130k").d_model
     64
     """
     text = str(name)
     elsewhere = engine is not None or bool(remote)
+    if any_base and plugin is None:
+        raise LoadError("any_base is about the base of a plug-in: give plugin=… with it")
+    if plugin is not None:
+        if elsewhere or tp_plan is not None:
+            raise LoadError(
+                "a plug-in is put into weights that are whole and here: leave engine, remote and tp_plan out"
+            )
+        given = {"device_map": device_map, "dtype": dtype, "revision": revision, "clean_runs": clean_runs}
+        model = load(name, **given, **settings)
+        # Plug-ins know models, and models know no more of them than this.
+        from circuitkit.sfn.plugins import attach
+
+        attach(model, plugin, any_base=any_base)
+        return model
     if text.startswith("planted-"):
         if elsewhere:
             raise LoadError(f"{text!r} is built here, and runs here: leave engine and remote out")

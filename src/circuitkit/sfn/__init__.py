@@ -12,15 +12,20 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from circuitkit.sfn.checkpoint import Checkpoint
+    from circuitkit.sfn.contexts import destroyed, grafted
     from circuitkit.sfn.destruction import Destroyed, DestructionError, destroy
     from circuitkit.sfn.differences.comparison import delta
     from circuitkit.sfn.differences.outcome import Delta
     from circuitkit.sfn.errors import CheckpointError, PairError, SelectionError, SfnError
+    from circuitkit.sfn.freezing import FreezeError, Frozen, freeze
     from circuitkit.sfn.grafting import MergeError
+    from circuitkit.sfn.homes import LiveError
     from circuitkit.sfn.manifest import Manifest, ManifestError
     from circuitkit.sfn.merging import Donor, Merged, merge
     from circuitkit.sfn.movement import Moved, MovedError, moved
     from circuitkit.sfn.parts import Part, live_parts
+    from circuitkit.sfn.plugin_file import PluginError
+    from circuitkit.sfn.plugins import attached, save_plugin
     from circuitkit.sfn.selection import Paired, pair, select
     from circuitkit.sfn.whole_folder import WritingError
 
@@ -31,6 +36,9 @@ __all__ = [
     "Destroyed",
     "DestructionError",
     "Donor",
+    "FreezeError",
+    "Frozen",
+    "LiveError",
     "Manifest",
     "ManifestError",
     "MergeError",
@@ -40,15 +48,21 @@ __all__ = [
     "PairError",
     "Paired",
     "Part",
+    "PluginError",
     "SelectionError",
     "SfnError",
     "WritingError",
+    "attached",
     "delta",
     "destroy",
+    "destroyed",
+    "freeze",
+    "grafted",
     "live_parts",
     "merge",
     "moved",
     "pair",
+    "save_plugin",
     "select",
 ]
 
@@ -58,6 +72,11 @@ _HOMES = {
     "Checkpoint": "checkpoint",
     **dict.fromkeys(("Destroyed", "DestructionError", "destroy"), "destruction"),
     **dict.fromkeys(("CheckpointError", "PairError", "SelectionError", "SfnError"), "errors"),
+    **dict.fromkeys(("destroyed", "grafted"), "contexts"),
+    **dict.fromkeys(("FreezeError", "Frozen", "freeze"), "freezing"),
+    "LiveError": "homes",
+    "PluginError": "plugin_file",
+    **dict.fromkeys(("attached", "save_plugin"), "plugins"),
     "MergeError": "grafting",
     "WritingError": "whole_folder",
     **dict.fromkeys(("Manifest", "ManifestError"), "manifest"),
