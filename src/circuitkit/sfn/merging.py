@@ -107,25 +107,17 @@ def merge(
     >>> ck.sfn.merge("deductor-130k-base", "deductor-130k", ["o_proj"], dry_run=True)
     Merged(o_proj of deductor-130k into deductor-130k-base: 3 of 29 tensors, 12,288 of 133,632 numbers; nothing is ...)
     """
-    giving = _donors(b, donors, alpha)
     if out is None and not dry_run:
         raise MergeError("say where to write: give out=…, or dry_run=True to see what would change")
-    into = Checkpoint.open(a)
-    given = [(Checkpoint.open(donor.source), donor.weight) for donor in giving]
-    origin = _base(base, into)
+    asking = asked_for(
+        a, b, modules, layers=layers, heads=heads, alpha=alpha, biases=biases, donors=donors, base=base,
+        vocabulary=vocabulary,
+    )  # fmt: skip
+    into, given, origin, plan, differing = asking.into, asking.given, asking.base, asking.plan, asking.differing
     sources = [checkpoint for checkpoint, _ in given] + ([origin] if origin else [])
     if out is not None:
         check_place(out, (into, *sources))
-    asked = (modules,) if isinstance(modules, str) else tuple(modules)
-    heads = None if heads is None else tuple(heads)
-    chosen = select(into.parts, asked, layers, heads, biases=biases, name=into.name)
-    if biases or "all" in asked:
-        for donor, _ in given:
-            check_all_there(into, chosen, donor)
-    plan = planned(into, chosen, given, origin, vocabulary=vocabulary)
-    differing = _settings(into, given)
-    if plan.edits:
-        _warn(into, differing)
+    asked, heads = asking.modules, asking.heads
     summary = _summary(into, asked, given, plan)
     if dry_run or out is None:
         return Merged(plan.frame, None, None, summary)
@@ -146,6 +138,59 @@ def merge(
         progress=progress,
     )  # fmt: skip
     return Merged(manifest.frame, manifest, Path(out), summary)
+
+
+@dataclass(frozen=True)
+class Asking:
+    """What is asked for, opened, chosen and paired; nothing is read of it yet but headers.
+
+    Attributes:
+        into: A.
+        given: donors and their weights.
+        base: what they are compared with, where that is not A.
+        modules, heads: as they were named.
+        plan: what becomes of which tensor.
+        differing: the settings in which donors' configs differ from A's, by donor.
+    """
+
+    into: Checkpoint
+    given: tuple[tuple[Checkpoint, float], ...]
+    base: Checkpoint | None
+    modules: tuple[str, ...]
+    heads: tuple[tuple[int, int], ...] | None
+    plan: Plan
+    differing: Mapping[str, tuple[Difference, ...]]
+
+
+def asked_for(
+    a: Source,
+    b: Source | None,
+    modules: str | Iterable[str],
+    *,
+    layers: int | Iterable[int] | None,
+    heads: Iterable[tuple[int, int]] | None,
+    alpha: float,
+    biases: bool,
+    donors: Sequence[Donor | tuple[Source, float]] | None,
+    base: Source | None,
+    vocabulary: Vocabulary,
+) -> Asking:
+    """Plan a merge, in files or in memory; arguments, errors and the warning of settings that differ are `merge`'s."""
+    giving = _donors(b, donors, alpha)
+    into = Checkpoint.open(a)
+    given = tuple((Checkpoint.open(donor.source), donor.weight) for donor in giving)
+    origin = _base(base, into)
+    asked = (modules,) if isinstance(modules, str) else tuple(modules)
+    pairs = None if heads is None else tuple(heads)
+    chosen = select(into.parts, asked, layers, pairs, biases=biases, name=into.name)
+    if biases or "all" in asked:
+        for donor, _ in given:
+            check_all_there(into, chosen, donor)
+    plan = planned(into, chosen, given, origin, vocabulary=vocabulary)
+    differing = _settings(into, given)
+    if plan.edits:
+        _warn(into, differing)
+    return Asking(into, given, origin, asked, pairs, plan, differing)
 
 
 def _donors(b: Source | None, donors: Sequence[Donor | tuple[Source, float]] | None, alpha: float) -> list[Donor]:
@@ -181,7 +226,7 @@ def _warn(into: Checkpoint, differing: Mapping[str, Sequence[Difference]]) -> No
             warnings.warn(
                 f"{into.name} and {name} differ in how they compute: {', '.join(computed)}. The merged model keeps the "
                 f"settings of {into.name}, with which weights of {name} were not trained",
-                stacklevel=3,
+                stacklevel=4,
             )
 
 
