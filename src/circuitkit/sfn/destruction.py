@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from circuitkit.model.roles import ROLES
 from circuitkit.sfn.checkpoint import Checkpoint
-from circuitkit.sfn.errors import SfnError
+from circuitkit.sfn.errors import SelectionError, SfnError
 from circuitkit.sfn.fillings import AsBuilt, Filling, Noise, Permuted, Reinitialised, Zero
 from circuitkit.sfn.initialisation import laws
 from circuitkit.sfn.manifest import Manifest
@@ -171,13 +171,16 @@ def chosen(
         if not modules:
             raise DestructionError(f"name what of {a.name} is to be destroyed: modules=[…], such as ['o_proj']")
         return _parameters(a, select(a.parts, modules, within, heads, biases=biases, name=a.name))
-    if modules or heads is not None or not biases or within is None:
+    if modules or heads is not None or not biases or not within:
         raise DestructionError(
             "how='remove' takes whole layers, with the biases of what they add: give layers=[…], and neither modules "
             "nor heads nor biases=False"
         )
-    model = a.skeleton
-    named = removal(model, [model._layer(layer) for layer in within])
+    count = a.skeleton.n_layers
+    for layer in within:
+        if not -count <= layer < count:
+            raise SelectionError(f"layer {layer} does not exist: {a.name} has layers 0 to {count - 1}")
+    named = removal(a.skeleton, [layer % count for layer in within])
     taken = {name for names in named.values() for name in names}
     return tuple(part for part in a.parts if part.parameter in taken)
 
