@@ -109,6 +109,7 @@ def merge(
     """
     if out is None and not dry_run:
         raise MergeError("say where to write: give out=…, or dry_run=True to see what would change")
+    layers = layers if layers is None or isinstance(layers, int) else tuple(layers)
     asking = asked_for(
         a, b, modules, layers=layers, heads=heads, alpha=alpha, biases=biases, donors=donors, base=base,
         vocabulary=vocabulary,
@@ -198,7 +199,9 @@ def _donors(b: Source | None, donors: Sequence[Donor | tuple[Source, float]] | N
         raise MergeError("give b, or donors=[(model, weight), …] for task arithmetic, one of the two")
     if donors is not None and alpha != 1:
         raise MergeError(f"alpha={alpha} is b's weight: donors have weights of their own")
-    found = [each if isinstance(each, Donor) else Donor(*each) for each in donors or [Donor(b, alpha)]]  # type: ignore[arg-type]  # one of the two is there
+    found = [each if isinstance(each, Donor) else Donor(*each) for each in donors or ()]
+    if b is not None:
+        found = [Donor(b, alpha)]
     if not found:
         raise MergeError("donors is empty: give models with weights, [(model, weight), …]")
     for donor in found:
