@@ -19,13 +19,15 @@ def write_report(
     figures: Mapping[str, Figure],
     sentences: str,
     provenance: Mapping[str, Any],
+    *,
+    name: str = "sentences.md",
 ) -> None:
-    """Write tables (CSV) and figures (PNG) by their names, `sentences.md`, and at last `provenance.json`."""
-    for name, table in tables.items():
-        write_table(out / f"{name}.csv", table)
-    for name, figure in figures.items():
-        plots.save(figure, out / f"{name}.png")
-    write_text(out / "sentences.md", sentences)
+    """Write tables (CSV) and figures (PNG) by their names, what they say, and at last `provenance.json`."""
+    for table_name, table in tables.items():
+        write_table(out / f"{table_name}.csv", table)
+    for figure_name, figure in figures.items():
+        plots.save(figure, out / f"{figure_name}.png")
+    write_text(out / name, sentences)
     write_json(out / "provenance.json", provenance)
 
 
