@@ -40,24 +40,35 @@ class Homes:
         self._model, self._root = model, model.anatomy.root
         self._named = named(model)
 
-    def of(self, name: str) -> Tensor:
-        """A tensor's home, by the name that the causal LM gives it without adapters.
+    def check(self, name: str) -> None:
+        """Refuse a tensor that is not to be written.
+
+        Args:
+            name: that the causal LM gives it without adapters.
 
         Raises:
             LiveError: it is quantised, has an adapter in its place, or is tied and offloaded.
         """
-        tensor = self._named[name]
         self._check_adapter(name)
+        tensor = self._named[name]
         if not tensor.is_meta:
             self._check_plain(name, tensor)
+            return
+        self._offloaded(name)
+
+    def of(self, name: str) -> Tensor:
+        """A tensor's home, by the name that the causal LM gives it without adapters."""
+        tensor = self._named[name]
+        if not tensor.is_meta:
             return tensor
         waiting, key = self._offloaded(name)
         home: Tensor = waiting[key]
         self._check_plain(name, home)
-        if key not in waiting.state_dict:
+        in_memory = waiting if isinstance(waiting, dict) else waiting.state_dict
+        if key not in in_memory:
             # What is in memory comes before what is on disk.
-            waiting.state_dict[key] = home
-            _brought[home] = (waiting.state_dict, key)
+            in_memory[key] = home
+            _brought[home] = (in_memory, key)
         return home
 
     def has(self, name: str, home: Tensor) -> bool:

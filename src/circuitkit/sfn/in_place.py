@@ -57,19 +57,16 @@ def replaced(model: Model, parts: Sequence[Part], new: Callable[[str, Tensor], T
         LiveError: a tensor is quantised or divided among processes, or has an adapter merged into it; or, at the end,
             is no more the model's.
     """
+    of_tensor = _by_tensor(parts)
+    homes = _checked(model, of_tensor)
     # Sites are found by what the model computes with its own weights, not with zeros in their place.
     _ = model.layers
-    homes = Homes(model)
     done: list[tuple[str, Tensor, _Change]] = []
     lost: dict[str, Exception | None] = {}
     try:
         with _lock:
-            for name, mine in _by_tensor(parts).items():
-                home = homes.of(name)
-                with _given_up(home):
-                    value = new(name, home.detach().to("cpu", copy=True))
-                    done.append((name, home, _kept(home, mine)))
-                    _put(home, [(part, part.take(value)) for part in mine])
+            for name, mine in of_tensor.items():
+                _change(name, homes.of(name), mine, new, done)
         yield
     finally:
         with _lock:
@@ -99,9 +96,10 @@ def replace(model: Model, parts: Sequence[Part], new: Callable[[str, Tensor], Te
         LiveError: see `replaced`.
     """
     found: list[tuple[Tensor, list[tuple[Part, Tensor]]]] = []
-    homes = Homes(model)
+    of_tensor = _by_tensor(parts)
+    homes = _checked(model, of_tensor)
     with _lock:
-        for name, mine in _by_tensor(parts).items():
+        for name, mine in of_tensor.items():
             home = homes.of(name)
             with _given_up(home):
                 value = new(name, home.detach().to("cpu", copy=True))
@@ -116,6 +114,27 @@ def _by_tensor(parts: Sequence[Part]) -> dict[str, list[Part]]:
     for part in parts:
         found.setdefault(part.tensor, []).append(part)
     return found
+
+
+def _checked(model: Model, names: Iterable[str]) -> Homes:
+    homes = Homes(model)
+    for name in names:
+        homes.check(name)
+    return homes
+
+
+def _change(
+    name: str,
+    home: Tensor,
+    parts: Sequence[Part],
+    new: Callable[[str, Tensor], Tensor],
+    done: list[tuple[str, Tensor, _Change]],
+) -> None:
+    """Change one tensor, and note that it is to be undone before it is written."""
+    with _given_up(home):
+        value = new(name, home.detach().to("cpu", copy=True))
+        done.append((name, home, _kept(home, parts)))
+        _put(home, [(part, part.take(value)) for part in parts])
 
 
 def _kept(home: Tensor, parts: Sequence[Part]) -> _Change:
