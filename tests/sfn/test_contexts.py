@@ -317,7 +317,7 @@ def test_clean_runs_and_sweeps_are_of_the_model_as_it_is(twin, tmp_path):
         assert torch.equal(inside.logits, told.logits) and not torch.equal(inside.logits, own.logits)
         assert (model.clean_runs.hits, model.clean_runs.misses) == (0, 2)
         assert fingerprint(model) != own_print
-        metric = lambda logits, pairs: logits.logsumexp(-1)  # noqa: E731  # a metric in a line
+        metric = lambda logits, targets: logits.logsumexp(-1)  # noqa: E731  # a metric in a line
         sweeps = [ck.ablation.sweep(each, [TEXT], metric=metric) for each in (model, merged)]
         assert torch.equal(sweeps[0].values, sweeps[1].values)
     again = model.run(TEXT, capture=["z"])
