@@ -131,3 +131,15 @@ def test_weights_that_are_no_numbers_are_refused(tmp_path, way, bad):
     ruin = Ruin(stored(tmp_path, tensor), NAME, [part], WAYS[way], {})
     with pytest.raises(CheckpointError, match=rf"{NAME} of toy holds (nan|inf) at \[5, 2\]"):
         [ruin.rows(slice(first, first + 2), tensor[first : first + 2]) for first in (0, 2, 4)]
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("out_axis", [0, 1])
+def test_the_pieces_that_are_made_at_a_time_make_no_difference(tmp_path, monkeypatch, way, out_axis):
+    tensor = torch.randn(40, 6)
+    part = Part(NAME, NAME, ("q_proj",), 0, False, None, (40, 6), (slice(3, 37),), out_axis=out_axis)
+    checkpoint = stored(tmp_path, tensor)
+    whole = Ruin(checkpoint, NAME, [part], WAYS[way], {}).rows(slice(0, 40), tensor)
+    monkeypatch.setattr("circuitkit.sfn.ruins._PIECE", 5 * 6 * 4)
+    assert torch.equal(Ruin(checkpoint, NAME, [part], WAYS[way], {}).rows(slice(0, 40), tensor), whole)
+    assert not torch.equal(whole[3:37], tensor[3:37])

@@ -9,10 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from circuitkit.sfn.blocks import BLOCK, check_finite, slices
+from circuitkit.sfn.blocks import check_finite, slices
 from circuitkit.sfn.checkpoint import Checkpoint
 from circuitkit.sfn.fillings import Filling, Place, Rows
 from circuitkit.sfn.parts import Part
+
+_PIECE = 1 << 22
+"""Bytes that are made at a time: draws and sums take several times as many."""
 
 
 @dataclass
@@ -45,12 +48,14 @@ class Ruin:
         new = old.clone(memory_format=torch.contiguous_format)
         table = new if new.ndim <= 2 else new.view(-1, new.shape[-1])
         for index, part in enumerate(self.parts):
-            if (found := part.within(at)) is not None:
-                inside, own = found
-                inside.put(table, self._rows(index)(own, inside.take(table)))
-                if own.stop == part.shape[0]:
-                    # What a way has to keep of a part (all of it, to shuffle columns) is kept for one part at a time.
-                    del self._begun[index]
+            for piece in self._pieces(at):
+                if (found := part.within(piece)) is not None:
+                    inside, own = found
+                    rows = table[piece.start - at.start : piece.stop - at.start]
+                    inside.put(rows, self._rows(index)(own, inside.take(rows)))
+                    if own.stop == part.shape[0]:
+                        # What a way has to keep of a part (all of it, to shuffle columns) is kept of one at a time.
+                        del self._begun[index]
         return new
 
     def told(self) -> Mapping[str, Any]:
@@ -66,12 +71,17 @@ class Ruin:
             self._begun[index] = self.filling.begin(place, lambda: self._blocks(part))
         return self._begun[index]
 
+    def _pieces(self, at: slice) -> list[slice]:
+        """A block's rows, a few at a time."""
+        stored = self.checkpoint.tensors[self.tensor]
+        cut = slices(at.stop - at.start, stored.row_nbytes, _PIECE)
+        return [slice(at.start + each.start, at.start + each.stop) for each in cut]
+
     def _blocks(self, part: Part) -> Iterator[tuple[slice, Tensor]]:
         """A part as it is, in blocks of rows."""
-        stored = self.checkpoint.tensors[part.tensor]
         whole = self.checkpoint.read(part.tensor)
         table = whole.reshape(-1, whole.shape[-1]) if whole.ndim > 1 else whole.reshape(-1)
-        for at in slices(stored.rows, stored.row_nbytes, BLOCK):
+        for at in self._pieces(slice(0, len(table))):
             if (found := part.within(at)) is not None:
                 inside, own = found
                 check_finite(f"{part.tensor} of {self.checkpoint.name}", table[at], at.start)
