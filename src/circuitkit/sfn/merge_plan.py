@@ -11,7 +11,7 @@ from circuitkit.sfn.checkpoint import Checkpoint
 from circuitkit.sfn.grafting import Donation, Graft, MergeError, Share
 from circuitkit.sfn.parts import Part
 from circuitkit.sfn.selection import Paired, Vocabulary, pair
-from circuitkit.sfn.writing import Extra
+from circuitkit.sfn.writing import Extra, computed_with
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -143,7 +143,7 @@ def check_all_there(into: Checkpoint, chosen: Sequence[Part], donor: Checkpoint)
     """
     mine = {part.parameter for part in into.parts}
     modules = {_module(part.parameter) for part in chosen}
-    known = _known(donor)
+    known = computed_with(donor)
     for part in donor.parts:
         # Tied embeddings have another name than their own in one of the two.
         if part.parameter in mine or _OUTSIDE & set(part.roles) or part.parameter not in known:
@@ -157,13 +157,9 @@ def check_all_there(into: Checkpoint, chosen: Sequence[Part], donor: Checkpoint)
 
 def _read(into: Checkpoint, chosen: Sequence[Part], others: Sequence[Checkpoint]) -> list[Part]:
     """Parts without tensors that transformers does not read (masks of old), where others do not store them."""
-    known = _known(into)
+    known = computed_with(into)
     stored = [{part.parameter for part in each.parts} for each in others]
     return [part for part in chosen if part.parameter in known or all(part.parameter in each for each in stored)]
-
-
-def _known(checkpoint: Checkpoint) -> set[str]:
-    return set(checkpoint.skeleton.anatomy.root.state_dict(keep_vars=True))
 
 
 def _module(parameter: str) -> str:

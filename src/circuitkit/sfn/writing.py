@@ -83,6 +83,15 @@ def check_place(out: str | Path, checkpoints: Iterable[Checkpoint]) -> Path:
     return place
 
 
+def computed_with(checkpoint: Checkpoint) -> frozenset[str]:
+    """The parameters and buffers that the model has, by name; a file may hold others, such as masks of old.
+
+    >>> sorted(computed_with(Checkpoint.open("deductor-130k")))[:2]
+    ['lm_head.weight', 'model.embed_tokens.weight']
+    """
+    return frozenset(checkpoint.skeleton.anatomy.root.state_dict(keep_vars=True))
+
+
 def write(
     base: Checkpoint,
     edits: Mapping[str, Edit],
@@ -240,11 +249,14 @@ class _StoppedError(Exception):
 
 
 def _roles(base: Checkpoint) -> dict[str, tuple[tuple[str, ...], int | None]]:
-    """The roles and the layer of each stored tensor that is one of the model's parameters."""
+    """The roles and the layer of each stored tensor that the model computes with."""
+    known = computed_with(base)
     found: dict[str, tuple[tuple[str, ...], int | None]] = {}
     for part in base.parts:
-        before, _ = found.get(part.tensor, ((), None))
-        found[part.tensor] = (tuple(dict.fromkeys((*before, *part.roles))), part.layer)
+        if part.parameter in known:
+            for tensor in (part.tensor, *part.copies):
+                before, _ = found.get(tensor, ((), None))
+                found[tensor] = (tuple(dict.fromkeys((*before, *part.roles))), part.layer)
     return found
 
 
