@@ -1,7 +1,8 @@
 """Stored tensors read in blocks of rows, straight from the page cache, at the rate of the disk.
 
 Each block is a mapping of its own: its memory is given back when nothing refers to it any more, so that what a process
-holds does not grow with the tensor. While one block is worked on, the system reads the next.
+holds does not grow with the tensor. The system reads ahead by itself; advice to do so (`WILLNEED`, or mapping all pages
+at once) halved the rate from a cold page cache.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 import mmap
 import os
 from collections.abc import Iterator
-from contextlib import suppress
 
 import torch
 from torch import Tensor
@@ -20,16 +20,13 @@ from circuitkit.sfn.headers import Stored
 BLOCK = 1 << 25
 """Bytes of a block: many enough to keep a disk busy, few enough to stay out of memory's way."""
 
-_POPULATE_READ = 22
-"""Linux's advice to map all pages at once (`MADV_POPULATE_READ`), for which Python has no name."""
-
 
 def mapped(stored: Stored, at: slice | None = None) -> Tensor:
     """A stored tensor, or some of its rows, over the file's own pages; what is written into it reaches no file."""
     assert stored.file is not None
     opened = os.open(stored.file, os.O_RDONLY)
     try:
-        return _map(opened, stored, at, populate=False)
+        return _map(opened, stored, at)
     finally:
         os.close(opened)
 
@@ -45,15 +42,12 @@ def blocks_of(stored: Stored, nbytes: int = BLOCK) -> Iterator[tuple[slice, Tens
         CheckpointError: the file was cut short since it was opened.
     """
     assert stored.file is not None
-    pieces = slices(stored.rows, stored.row_nbytes, nbytes)
     opened = os.open(stored.file, os.O_RDONLY)
     try:
         if os.fstat(opened).st_size < stored.offset + stored.nbytes:
             raise CheckpointError(f"{stored.file} is shorter than when it was opened: it has been written to since")
-        _announce(opened, stored, pieces[:1])
-        for index, at in enumerate(pieces):
-            _announce(opened, stored, pieces[index + 1 : index + 2])
-            yield at, _map(opened, stored, at, populate=True)
+        for at in slices(stored.rows, stored.row_nbytes, nbytes):
+            yield at, _map(opened, stored, at)
     finally:
         os.close(opened)
 
@@ -91,21 +85,13 @@ def check_finite(name: str, block: Tensor, first_row: int = 0) -> None:
     )
 
 
-def _announce(opened: int, stored: Stored, pieces: list[slice]) -> None:
-    """Have the system read rows ahead."""
-    for at in pieces:
-        with suppress(AttributeError, OSError):
-            start, count = _extent(stored, at)
-            os.posix_fadvise(opened, start, count, os.POSIX_FADV_WILLNEED)
-
-
 def _extent(stored: Stored, at: slice | None) -> tuple[int, int]:
     if at is None:
         return stored.offset, stored.nbytes
     return stored.offset + at.start * stored.row_nbytes, (at.stop - at.start) * stored.row_nbytes
 
 
-def _map(opened: int, stored: Stored, at: slice | None, *, populate: bool) -> Tensor:
+def _map(opened: int, stored: Stored, at: slice | None) -> Tensor:
     start, count = _extent(stored, at)
     shape = stored.shape
     if at is not None:
@@ -116,9 +102,6 @@ def _map(opened: int, stored: Stored, at: slice | None, *, populate: bool) -> Te
     # Private, not read-only: PyTorch knows no read-only memory, and a write would end the process.
     flags = mmap.MAP_PRIVATE | getattr(mmap, "MAP_NORESERVE", 0)
     pages = mmap.mmap(opened, start - first + count, flags, mmap.PROT_READ | mmap.PROT_WRITE, offset=first)
-    if populate:
-        with suppress(OSError):
-            pages.madvise(_POPULATE_READ)
     flat = torch.frombuffer(pages, dtype=torch.uint8, offset=start - first)
     if stored.offset % stored.dtype.itemsize:
         flat = flat.clone()

@@ -189,7 +189,7 @@ class Checkpoint:
 
     def _table(self, stored: Stored) -> Tensor:
         whole = self._in_memory(stored.name)
-        return whole.reshape(-1) if stored.columns is None else whole.reshape(-1, stored.columns)
+        return whole.reshape(-1) if stored.columns is None else whole.reshape(stored.rows, stored.columns)
 
     def _in_memory(self, name: str) -> Tensor:
         from circuitkit.sfn.memory import tensor_of
