@@ -26,10 +26,15 @@ if TYPE_CHECKING:
     from circuitkit.sfn.parts import Part, live_parts
     from circuitkit.sfn.plugin_file import PluginError
     from circuitkit.sfn.plugins import attached, save_plugin
+    from circuitkit.sfn.response_levels.calibration import Calibration
+    from circuitkit.sfn.response_levels.errors import LevelError
+    from circuitkit.sfn.response_levels.grading import levels
+    from circuitkit.sfn.response_levels.outcome import Levels
     from circuitkit.sfn.selection import Paired, pair, select
     from circuitkit.sfn.whole_folder import WritingError
 
 __all__ = [
+    "Calibration",
     "Checkpoint",
     "CheckpointError",
     "Delta",
@@ -38,6 +43,8 @@ __all__ = [
     "Donor",
     "FreezeError",
     "Frozen",
+    "LevelError",
+    "Levels",
     "LiveError",
     "Manifest",
     "ManifestError",
@@ -58,6 +65,7 @@ __all__ = [
     "destroyed",
     "freeze",
     "grafted",
+    "levels",
     "live_parts",
     "merge",
     "moved",
@@ -74,6 +82,10 @@ _HOMES = {
     **dict.fromkeys(("CheckpointError", "PairError", "SelectionError", "SfnError"), "errors"),
     **dict.fromkeys(("destroyed", "grafted"), "contexts"),
     **dict.fromkeys(("FreezeError", "Frozen", "freeze"), "freezing"),
+    "Calibration": "response_levels.calibration",
+    "LevelError": "response_levels.errors",
+    "levels": "response_levels.grading",
+    "Levels": "response_levels.outcome",
     "LiveError": "homes",
     "PluginError": "plugin_file",
     **dict.fromkeys(("attached", "save_plugin"), "plugins"),
