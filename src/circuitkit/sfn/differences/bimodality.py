@@ -27,7 +27,7 @@ LEAST = 50
 """Ratios of fewer entries tell nothing about modes."""
 SUSPECT = 0.05
 """Where an even spread has such a dip more often, there is nothing to explain."""
-SHUFFLES, ROUNDINGS = 20, 5
+SHUFFLES, ROUNDINGS = 10, 10
 _SMALL = 0.1
 """Under this share of the root mean square a weight is small."""
 NEAR_BINS = 40
@@ -117,7 +117,10 @@ def bimodality(
     # Controls explain what is there to explain, and cost the most.
     suspect = p < SUSPECT
     shuffled = [relative(a, rng.permutation(change), formula) for _ in range(SHUFFLES)]
-    rounding = [relative(a, _rounded_alone(a, change, precision, rng), formula) for _ in range(ROUNDINGS)]
+    spread = _spread_before_rounding(a, change, precision, rng)
+    rounding = [
+        relative(a, rounded(a + rng.normal(0.0, spread, len(a)), precision) - a, formula) for _ in range(ROUNDINGS)
+    ]
     large = np.abs(a) >= _SMALL * np.sqrt(np.mean(a**2))
     moved = change[change != 0]
     found = Bimodality(
@@ -151,17 +154,17 @@ def _shares(values: Entries, edges: Float[np.ndarray, " edge"]) -> Float[np.ndar
     return np.asarray(counts / max(1, len(values)))
 
 
-def _rounded_alone(a: Entries, change: Entries, precision: Precision, rng: np.random.Generator) -> Entries:
-    """Gaussian changes that are as large as the real ones once they are rounded with their weights."""
+def _spread_before_rounding(a: Entries, change: Entries, precision: Precision, rng: np.random.Generator) -> float:
+    """How large Gaussian changes are that, rounded with their weights, become as large as the real ones."""
     drawn = rng.standard_normal(len(a))
     wanted = float(np.sqrt(np.mean(change**2)))
-    # Changes under half a step vanish and others grow to a whole one, so that the size before rounding is searched for.
+    # Changes under half a step vanish and others grow to a whole one, so that the size is searched for.
     low, high = wanted / 64, wanted * 2
     for _ in range(12):
-        middle = np.sqrt(low * high)
+        middle = float(np.sqrt(low * high))
         found = rounded(a + middle * drawn, precision) - a
         low, high = (middle, high) if np.sqrt(np.mean(found**2)) < wanted else (low, middle)
-    return np.asarray(rounded(a + high * drawn, precision) - a)
+    return high
 
 
 def _dip(values: Entries) -> tuple[float, float]:

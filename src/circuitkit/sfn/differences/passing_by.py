@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -49,7 +50,7 @@ class Abreast:
 def layout(part: Part) -> tuple[object, ...]:
     """At which rows and columns of its tensor a part lies."""
     runs = ((each.start, each.stop, each.step or 1) for each in (*part.rows, *(part.columns or ())))
-    return (*runs, part.columns is None, part.vector, part.of[-1:] if len(part.of) > 1 else None)
+    return (*runs, part.columns is None, part.vector, part.of[-1:] if len(part.of) > 1 else None, math.prod(part.of))
 
 
 Found = dict[Pair, Seen]
@@ -107,10 +108,13 @@ def _side_by_side(
 ) -> Iterator[tuple[slice, list[Tensor]]]:
     """The same rows of a tensor of each checkpoint; of what is not laid alike, all of them at once."""
     stored = [checkpoint.tensors[tensor] for checkpoint, tensor in zip(checkpoints, tensors, strict=True)]
-    alike = all(weight.laid_alike for weight in chosen.values()) and len({each.rows for each in stored}) == 1
-    rows = max(1, BLOCK // max(1, *(each.row_nbytes for each in stored))) if alike else stored[0].rows
+    if not all(weight.laid_alike for weight in chosen.values()):
+        # Of these, only what is taken is read.
+        yield slice(0, stored[0].rows), [each.read(tensor) for each, tensor in zip(checkpoints, tensors, strict=True)]
+        return
+    rows = max(1, BLOCK // max(1, *(each.row_nbytes for each in stored)))
     sides = [
-        checkpoint.blocks(each.name, max(1, (rows if alike else each.rows) * each.row_nbytes))
+        checkpoint.blocks(each.name, rows * max(1, each.row_nbytes))
         for checkpoint, each in zip(checkpoints, stored, strict=True)
     ]
     for blocks in zip(*sides, strict=True):
@@ -130,7 +134,8 @@ def _look(
         if (inside := weight.parts[0].within(at)) is None:
             continue
         first = inside[1].start
-        pieces = [_piece(part, at, block, weight.laid_alike) for part, block in zip(weight.parts, blocks, strict=True)]
+        alike = all(each.laid_alike for each in chosen.values())
+        pieces = [_piece(part, at, block, alike) for part, block in zip(weight.parts, blocks, strict=True)]
         seen = {(a, b): looked_at(look, pieces[a], pieces[b], first) for (a, b), look in weight.looks.items()}
         if not all(np.isfinite(each.sums).all() for each in seen.values()):
             for checkpoint, tensor, block in zip(checkpoints, tensors, blocks, strict=True):
@@ -142,7 +147,7 @@ def _look(
 def _piece(part: Part, at: slice, block: Tensor, laid_alike: bool) -> Tensor:
     """What of a part is in a block; a block that is all of the tensor holds all of the part."""
     if not laid_alike:
-        return part.take(block.view(part.of))
+        return part.take(block)
     inside = part.within(at)
     assert inside is not None
     return inside[0].take(block)
