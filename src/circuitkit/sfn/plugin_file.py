@@ -24,6 +24,7 @@ KINDS = {torch.float64: "F64", torch.float32: "F32", torch.bfloat16: "BF16", tor
 """What weights may be of, and what the format calls it."""
 
 _KEY = "circuitkit.plugin"
+_SAID = ("architecture", "modules", "layers", "heads", "biases", "base", "parts")
 _WORD = 8
 """Bytes in which the format tells the length of its header, and by which what follows is aligned."""
 
@@ -51,15 +52,16 @@ def told(plugin: str | Path) -> dict[str, Any]:
         raise PluginError(f"{plugin} is a safetensors file, but no plug-in: ck.sfn.save_plugin writes one")
     try:
         found: dict[str, Any] = json.loads(text)
-        version = found["format"]
-    except (ValueError, KeyError, TypeError) as error:
+        if (version := found["format"]) != FORMAT:
+            raise PluginError(
+                f"{plugin} is of format {version}, and this version of circuitkit reads format {FORMAT}: update it, or "
+                "save the plug-in again"
+            )
+        _ = [found[name] for name in _SAID]
+        wanted = {each["name"] for each in found["parts"]}
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise PluginError(f"{plugin} is damaged: what it says of itself cannot be read ({error})") from error
-    if version != FORMAT:
-        raise PluginError(
-            f"{plugin} is of format {version}, and this version of circuitkit reads format {FORMAT}: update it, or "
-            "save the plug-in again"
-        )
-    if (wanted := {each["name"] for each in found["parts"]}) != names:
+    if wanted != names:
         odd = sorted(wanted ^ names)[0]
         raise PluginError(f"{plugin} is damaged: {odd} is {'missing' if odd in wanted else 'in it and not described'}")
     return found

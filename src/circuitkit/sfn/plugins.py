@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -23,17 +23,14 @@ from circuitkit.sfn.blending import rounded
 from circuitkit.sfn.blocks import check_finite
 from circuitkit.sfn.checkpoint import Checkpoint
 from circuitkit.sfn.errors import SfnError
+from circuitkit.sfn.grafting import Share
+from circuitkit.sfn.merging import Asking, Source, asked_for
 from circuitkit.sfn.parts import Part
 from circuitkit.sfn.plugin_file import FORMAT, KINDS, PluginError, plain, sha256, told, write
 from circuitkit.sfn.progress import bytes_bar
-from circuitkit.sfn.selection import pair, select
-from circuitkit.sfn.settings import differences
-
-if TYPE_CHECKING:
-    from circuitkit.sfn.selection import Paired
+from circuitkit.sfn.selection import select
 
 Heads = Sequence[tuple[int, int]]
-Source = str | Path | Checkpoint | Model
 
 
 def save_plugin(
@@ -75,18 +72,19 @@ def save_plugin(
     out = Path(out)
     if out.suffix != ".safetensors":
         raise PluginError(f"{out}: a plug-in is one .safetensors file")
-    of_base, of_trained = Checkpoint.open(base), Checkpoint.open(trained)
     asked = _Asked.of(modules, layers, heads, biases)
-    pairs = pair(of_base, of_trained, asked.parts(of_base.parts, of_base.name))
-    # By falling width, as the format's own writer has it, so that every tensor is aligned.
-    pairs = tuple(sorted(pairs, key=lambda each: -of_trained.tensors[each.b.tensor].dtype.itemsize))
-    total = sum(_nbytes(each) for each in pairs)
-    with bytes_bar(3 * total, f"plug-in {out.name}", progress) as bar:
-        described = [_described(each, of_base, of_trained, bar) for each in pairs]
+    asking = asked_for(
+        base, trained, asked.modules, layers=asked.layers, heads=asked.heads, alpha=1.0, biases=biases, donors=None,
+        base=None, vocabulary="refuse",
+    )  # fmt: skip
+    of_base, ((of_trained, _),) = asking.into, asking.given
+    pairs = _pairs(asking)
+    with bytes_bar(sum(each.nbytes for each in pairs), f"saving {out.name}", progress) as bar:
+        described = [each.described(bar) for each in pairs]
         if all(each["sha256"] == each["replaces"].get(each["dtype"]) for each in described):
             raise PluginError(
-                f"{of_trained.name} and {of_base.name} are the same in {', '.join(asked.modules)}: there is nothing to "
-                "save, so name what was trained"
+                f"{of_trained.name} and {of_base.name} are the same in {', '.join(asked.modules) or 'nothing'}: there "
+                "is nothing to save, so name what was trained"
             )
         said = {
             "format": FORMAT,
@@ -94,15 +92,11 @@ def save_plugin(
             **asked.told(),
             "base": {"name": of_base.name, "revision": of_base.revision},
             "trained": {"name": of_trained.name, "revision": of_trained.revision},
-            "settings": [
-                {"setting": each.setting, "base": each.a, "trained": each.b}
-                for each in differences(of_base.config, of_trained.config)
-                if each.computed
-            ],
+            "settings": [asdict(each) for found in asking.differing.values() for each in found if each.computed],
             "parts": described,
             "provenance": provenance(model_name=of_trained.name, revision=of_trained.revision),
         }
-        write(out, said, (each.b.take(of_trained.read(each.b.tensor)) for each in pairs), bar)
+        write(out, said, (each.value() for each in pairs), bar)
     return out
 
 
@@ -181,28 +175,65 @@ def _name(part: Part) -> str:
     return f"{part.parameter} ({', '.join(told)})" if told else part.parameter
 
 
-def _nbytes(each: Paired) -> int:
-    return each.b.numel * 4
+@dataclass(frozen=True)
+class _Pair:
+    """A part of the base, and the trained one that takes its place."""
+
+    base: Share
+    trained: Share
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that are read and written of the two."""
+        old = self.base.checkpoint.tensors[self.base.part.tensor].dtype.itemsize
+        return self.base.part.numel * (old + 2 * self.itemsize)
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of a trained number."""
+        return self.trained.checkpoint.tensors[self.trained.part.tensor].dtype.itemsize
+
+    def value(self) -> Tensor:
+        """The trained numbers."""
+        return _read(self.trained)
+
+    def described(self, bar: Any) -> dict[str, Any]:
+        """What the file says of it."""
+        part, old, new = self.base.part, _read(self.base), self.value()
+        for share, tensor in ((self.base, old), (self.trained, new)):
+            if tensor.dtype not in KINDS:
+                raise PluginError(f"{share} is of {plain(tensor.dtype)}: a plug-in is of unquantised weights")
+            check_finite(str(share), tensor)
+            bar.update(tensor.nbytes)
+        return {
+            "name": _name(part),
+            "parameter": part.parameter,
+            "roles": part.roles,
+            "layer": part.layer,
+            "shape": tuple(new.shape),
+            "dtype": plain(new.dtype),
+            # Of what the base may be loaded as, too.
+            "replaces": {plain(dtype): sha256(old.to(dtype)) for dtype in KINDS},
+            "sha256": sha256(new),
+        }
 
 
-def _described(each: Paired, base: Checkpoint, trained: Checkpoint, bar: Any) -> dict[str, Any]:
-    old, new = (part.take(of.read(part.tensor)) for of, part in ((base, each.a), (trained, each.b)))
-    for of, tensor, part in ((base, old, each.a), (trained, new, each.b)):
-        if tensor.dtype not in KINDS:
-            raise PluginError(f"{part.tensor} of {of.name} is quantised ({tensor.dtype}): take an unquantised model")
-        check_finite(part.tensor, tensor)
-        bar.update(_nbytes(each))
-    return {
-        "name": _name(each.a),
-        "parameter": each.a.parameter,
-        "roles": each.a.roles,
-        "layer": each.a.layer,
-        "shape": tuple(new.shape),
-        "dtype": plain(new.dtype),
-        # Of what the base may be loaded as, too.
-        "replaces": {plain(dtype): sha256(old.to(dtype)) for dtype in {old.dtype: 0, **KINDS}},
-        "sha256": sha256(new),
-    }
+def _read(share: Share) -> Tensor:
+    return share.part.take(share.checkpoint.read(share.part.tensor)).cpu()
+
+
+def _pairs(asking: Asking) -> list[_Pair]:
+    """What is saved, in the order in which it is stored: by falling width, so that every tensor is aligned."""
+    if asking.plan.extra:
+        raise PluginError(
+            f"{next(iter(asking.plan.extra))} is tied to the embedding in {asking.into.name}, and not in "
+            f"{asking.given[0][0].name}: one tensor cannot hold both, so leave embed and lm_head out"
+        )
+    found: dict[str, _Pair] = {}
+    for graft in asking.plan.edits.values():
+        for part, (donation, *_) in graft.pieces:
+            found.setdefault(_name(part), _Pair(Share(asking.into, part), donation.share))
+    return sorted(found.values(), key=lambda each: -each.itemsize)
 
 
 @contextmanager
