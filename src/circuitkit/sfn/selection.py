@@ -104,22 +104,35 @@ class _Theirs:
     def __init__(self, a: Checkpoint, b: Checkpoint) -> None:
         self._a, self._b = a, b
         self._by_key = {part.key: part for part in b.parts}
-        self._outside = {role: part for part in b.parts for role in part.roles if role in _OUTSIDE and not part.bias}
 
     def of(self, part: Part) -> Iterator[Paired]:
         """A part's counterpart; two, where A ties what B does not."""
-        outside = [role for role in part.roles if role in _OUTSIDE]
-        if outside and not part.bias and part.key not in self._by_key:
-            # A second embedding (of positions) has a name of its own; a tied one has its counterpart by its role.
-            for role in outside:
-                if role not in self._outside:
-                    raise PairError(self._missing(part))
-                yield Paired(part, self._outside[role], (role,))
+        if part.key in self._by_key or part.bias or not _OUTSIDE & set(part.roles):
+            theirs = self._by_key.get(replace(part, which=None).key)
+            if theirs is None:
+                raise PairError(self._missing(part))
+            self._check_heads(part, theirs)
+            yield Paired(part, theirs if part.which is None else theirs.head(part.which), part.roles)
             return
-        theirs = self._by_key.get(replace(part, which=None).key)
-        if theirs is None:
+        for role in part.roles:
+            yield Paired(part, self._outside(part, role), (role,))
+
+    def _outside(self, part: Part, role: str) -> Part:
+        """B's embedding or unembedding, where one of the checkpoints ties them and the other does not."""
+        having = [each for each in self._b.parts if role in each.roles and not each.bias]
+        # Positions have an embedding too, under a name of their own.
+        named = [each for each in having if each.parameter == part.parameter]
+        found = named or (having if role == "lm_head" else [])
+        if not found:
             raise PairError(self._missing(part))
-        yield Paired(part, theirs if part.which is None else theirs.head(part.which), part.roles)
+        return found[0]
+
+    def _check_heads(self, part: Part, theirs: Part) -> None:
+        if part.heads != theirs.heads:
+            raise PairError(
+                f"{part.parameter} has {part.heads} heads in {self._a.name} and {theirs.heads} in {self._b.name}: rows "
+                "of one do not mean what rows of the other do; checkpoints of one architecture and size can be paired"
+            )
 
     def _missing(self, part: Part) -> str:
         kinds = [type(each.config).__name__.removesuffix("Config") for each in (self._a, self._b)]
