@@ -178,6 +178,18 @@ def test_a_tied_embedding_is_destroyed_once_and_as_both(folders, tmp_path):
     assert float(model.hf.lm_head.weight.std()) == pytest.approx(0.02, rel=0.1)
 
 
+def test_a_tied_unembedding_that_is_stored_all_the_same_stays_the_embedding(folders, tmp_path):
+    twice = tmp_path / "twice"
+    shutil.copytree(folders("gemma2"), twice, ignore=shutil.ignore_patterns("*.safetensors"))
+    held = tensors(folders("gemma2"))
+    held["lm_head.weight"] = held["model.embed_tokens.weight"].clone()
+    save_file(held, twice / "model.safetensors", metadata={"format": "pt"})
+    once = tensors(ck.sfn.destroy(folders("gemma2"), "all", None, "noise", tmp_path / "once", progress=False).folder)
+    both = tensors(ck.sfn.destroy(twice, "all", None, "noise", tmp_path / "both", progress=False).folder)
+    assert torch.equal(both.pop("lm_head.weight"), both["model.embed_tokens.weight"])
+    assert both.keys() == once.keys() and all(torch.equal(both[name], once[name]) for name in once)
+
+
 def test_a_dry_run_tells_and_writes_nothing(folders, tmp_path):
     source = folders("mixtral")
     held = {path: path.read_bytes() for path in source.iterdir()}

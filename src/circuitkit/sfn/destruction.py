@@ -91,7 +91,7 @@ def destroy(
     blocks nor the dtype change them, and each number is rounded once. A tied tensor is destroyed once, as both.
 
     Args:
-        a: a folder, hub id or embedded name, or a checkpoint.
+        a: a folder, hub id or embedded name, or what `ck.sfn.Checkpoint.open` makes of one and a revision.
         modules: roles, groups (`attention`, `mlp`), "all", or names of modules or parameters, `*` for any text; none
             with how="remove", which takes layers as a whole.
         layers: from 0, negative ones from the end; all if None. The paper's are `range(5, 30)` of 64.
@@ -106,7 +106,8 @@ def destroy(
             "noise": Gaussian numbers of exactly the part's Frobenius norm, of each head its own where heads are named.
             "remove": the layers pass their input through, exactly, since what their branches multiply by last is zero.
         out: the folder to write, which must not exist; may be left out of a dry run.
-        heads: pairs (layer, head), instead of layers: outputs of q, k and v, inputs of o.
+        heads: pairs (layer, head) of attention projections: outputs of q, k and v, inputs of o (whose bias, which is no
+            head's, stays).
         sigma: standard deviation of "reinit".
         biases: destroy the biases of modules too, as the paper does.
         seed: of all that is drawn.

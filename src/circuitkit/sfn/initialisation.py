@@ -94,7 +94,7 @@ def laws(cls: Any, config: Any) -> dict[str, Law]:
     >>> hf = ck.load("deductor-130k").hf
     >>> found = laws(type(hf), hf.config)
     >>> str(found["model.norm.weight"]), str(found["model.layers.0.mlp.down_proj.weight"])
-    ('fill(1)', 'normal(0, 0.02)')
+    ('fill(1)', 'normal(0, 0.1)')
     """
     from transformers.initialization import no_tie_weights
 
