@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Float
 from matplotlib.axes import Axes
 
 from circuitkit import plots
@@ -15,6 +16,8 @@ from circuitkit.sfn.differences.bimodality import NEAR_BINS, Shapes
 from circuitkit.sfn.differences.joining import check_measure, joined, shown_modules
 from circuitkit.sfn.differences.relative_change import EDGES, Histogram
 from circuitkit.sfn.errors import SelectionError
+
+Heights = Float[np.ndarray, " bin"]
 
 _EVERY, _MANY = 5, 10
 _UNITS: Mapping[str, str] = {
@@ -152,23 +155,23 @@ def _paper(found: Found, group: pd.DataFrame, module: str, layer: int) -> Change
     counts = np.sum([each.counts for each in every], axis=0)
     entries = int(counts.sum()) + sum(each.zeros + each.beyond for each in every)
     shapes = [found.shapes[index] for index in group.index] if found.shapes else []
-    controls = {
-        "the same changes dealt out anew": np.mean([shape.shuffled for shape in shapes], axis=0),
-        "Gaussian changes, rounded": np.mean([shape.rounding for shape in shapes], axis=0),
-    }
-    return ChangeShape(_row(layer), module, EDGES, counts / max(1, entries), controls if shapes else {}, _note(group))
+    controls = _controls([shape.shuffled for shape in shapes], [shape.rounding for shape in shapes])
+    return ChangeShape(_row(layer), module, EDGES, counts / max(1, entries), controls, _note(group))
 
 
 def _own(found: Found, group: pd.DataFrame, module: str, layer: int) -> ChangeShape:
     # Several weights of one layer have ranges of their own, and are laid over each other.
     shapes = [found.shapes[index] for index in group.index]
-    controls = {
-        "the same changes dealt out anew": np.mean([shape.near_shuffled for shape in shapes], axis=0),
-        "Gaussian changes, rounded": np.mean([shape.near_rounding for shape in shapes], axis=0),
-    }
+    controls = _controls([shape.near_shuffled for shape in shapes], [shape.near_rounding for shape in shapes])
     note = _note(group) + (f" (±{shapes[0].reach:.1g})" if len(shapes) == 1 else "")
     edges = np.linspace(-1.0, 1.0, NEAR_BINS + 1)
     return ChangeShape(_row(layer), module, edges, np.mean([s.near for s in shapes], axis=0), controls, note)
+
+
+def _controls(shuffled: Sequence[Heights], rounding: Sequence[Heights]) -> dict[str, Heights]:
+    """The controls of a module, by what the legend calls them; none where no modes were looked for."""
+    named = {"the same changes dealt out anew": shuffled, "Gaussian changes, rounded": rounding}
+    return {name: np.asarray(np.mean(each, axis=0)) for name, each in named.items() if each}
 
 
 def _row(layer: int) -> str:
