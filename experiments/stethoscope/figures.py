@@ -98,7 +98,7 @@ def labour(table: pd.DataFrame, controls: pd.DataFrame, ends: pd.DataFrame) -> F
                 axes.plot(each["fluency"], 100 * each["accuracy"], mark, color=colour, markersize=7, label=each["set"])
             known = ends.set_index("pair").loc[pair]
             for name, mark in (("A", "$A$"), ("B", "$B$")):
-                axes.plot(known[f"{name}, fluency"], 100 * known[name], mark, color="black", markersize=9)
+                axes.plot(known[f"{name}, fluency"], 100 * known[name], marker=mark, color="black", markersize=9)
             axes.set(title=f"{pair}: modules {_put(direction)}", ylabel=RIGHT, ylim=(-4, 104))
             axes.set_xlabel("fluency: log-likelihood of rules and facts (nats a token)")
     handles, labels = panels[0][0].get_legend_handles_labels()

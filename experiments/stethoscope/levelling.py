@@ -2,12 +2,30 @@
 
 from __future__ import annotations
 
+from weakref import WeakKeyDictionary
+
 import circuitkit as ck
 from circuitkit.evaluation import Evaluation
+from circuitkit.sfn import Calibration
 
 NUMBERS = {"I": 1, "II": 2, "III": 3, "IV": 4}
 
+Prompts = frozenset[str]
+
+_borders: WeakKeyDictionary[ck.Model, dict[Prompts, Calibration]] = WeakKeyDictionary()
+"""By reference and questions, where the borders between levels lie."""
+
 
 def levels_of(found: Evaluation, reference: ck.Model) -> list[int]:
-    """The level of every answer, in the order of the evaluation's table; the reference is an intact model."""
-    return [NUMBERS[level] for level in ck.sfn.levels(found, reference, progress=False).frame["level"]]
+    """The level of every answer, in the order of the evaluation's table.
+
+    Answers to the same questions are held to the same borders, whichever model they are of.
+
+    Args:
+        reference: an intact model that can do the task.
+    """
+    known = _borders.setdefault(reference, {})
+    asked = frozenset(response.prompt for response in found.responses)
+    levels = ck.sfn.levels(found, reference, calibration=known.get(asked), progress=False)
+    known[asked] = levels.calibration
+    return [NUMBERS[level] for level in levels.frame["level"]]

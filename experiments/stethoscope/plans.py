@@ -28,6 +28,7 @@ class Pair:
         others: draws of slices for the other sets.
         rows: draws of random rows for o_proj.
         destroyed: draws of controls for each destruction; 0 destroys nothing.
+        reference: an intact model that can do the task, which tells the levels of answers; b if None.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Pair:
     others: int = 39
     rows: int = 19
     destroyed: int = 0
+    reference: str | None = None
 
     def hosts(self, direction: Direction, seeds: Sequence[int]) -> Iterator[tuple[str, str, tuple[int, ...]]]:
         """Which model is changed, out of which weights are taken, and the seeds that are asked of it."""
@@ -58,16 +60,20 @@ class Freezing:
 
     Attributes:
         base: by name.
+        reference: an intact model that can do the task, which tells the levels of answers.
         taught: what it learns.
-        way: how.
+        way: how, where a part is trained.
+        whole: how, where all of it is; a rate that trains a part well is too high for the whole.
         seeds: of trainings; each asks its own questions.
         controls: random sets of whole matrices with as many parameters as o_proj, each trained with every seed.
         near: whether the fully trained models are a pair of the study too, and with how many controls.
     """
 
     base: str
+    reference: str
     taught: Taught
     way: Way
+    whole: Way
     seeds: tuple[int, ...] = (0, 1, 2)
     controls: int = 8
     near: Pair | None = None
@@ -121,15 +127,17 @@ NEAR = "trained here"
 FULL = Plan(
     pairs=(
         twins("130k", controls=199, others=19, rows=39, destroyed=19),
-        twins("400k", controls=199, others=19, rows=19),
-        twins("1m", controls=59, others=9, rows=9),
+        twins("400k", controls=199, others=9, rows=9),
+        twins("1m", controls=39, others=4, rows=4),
     ),
     asked=Deductions(n=12),
     freezing=(
         Freezing(
             "deductor-130k-base",
+            "deductor-130k-reason",
             TaughtProofs(),
-            trainings(120, (1e-2, 3e-2)),
+            way=trainings(200, (1e-2, 3e-2)),
+            whole=trainings(200, (5e-3,)),
             controls=19,
             near=Pair(f"deductor-130k {NEAR}", "deductor-130k-base", (), controls=199, others=19, rows=39),
         ),
@@ -141,8 +149,10 @@ SMALL = Plan(
     freezing=(
         Freezing(
             "deductor-130k-base",
+            "deductor-130k-reason",
             TaughtProofs(n=320),
-            trainings(60, (2e-2,)),
+            way=trainings(60, (3e-2,)),
+            whole=trainings(60, (1e-2,)),
             controls=3,
             near=Pair(f"deductor-130k {NEAR}", "deductor-130k-base", (), controls=9, others=3, rows=3),
         ),
@@ -164,7 +174,7 @@ def hub_plan(
     if task is None or fluency is None:
         return Plan((pair,), Deductions())
     way = Way((1e-5,), {"device_batch_size": 1})
-    freezing = () if traces is None else (Freezing(a, TaughtTraces(traces), way, controls=2),)
+    freezing = () if traces is None else (Freezing(a, b, TaughtTraces(traces), way, way, controls=2),)
     return Plan((pair,), Contest(task, fluency, **asking), freezing=freezing)
 
 

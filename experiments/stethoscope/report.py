@@ -23,7 +23,7 @@ def study(plan: Plan, running: Running, started: float) -> None:
     grafts = whole.merges(pairs)
     ruins = whole.destructions(pairs)
     deltas = whole.deltas(pairs)
-    merges, ends = tables.merges_table(grafts), tables.ends(grafts)
+    merges, ends = weights.moved(tables.merges_table(grafts), deltas), tables.ends(grafts)
     written = {
         "delta": weights.delta_table(deltas),
         "ends": ends,

@@ -56,9 +56,10 @@ class Running:
             return pd.DataFrame()
         every = [cell for _, cell in cells.values()]
         found = ended_well(ck.sweep(every, self.out / "cells", workers=self.workers, progress=self.progress)).frame
-        values = found.drop(
-            columns=[name for cell in every for name in cell.parameters if name in found], errors="ignore"
-        )
+        asked = {name for cell in every for name in cell.parameters}
+        values = found.drop(columns=[name for name in found if name in asked])
+        # What is returned under a parameter's name stands under another in the sweep's table.
+        values = values.rename(columns=lambda name: name.removeprefix("returned."))
         return pd.concat([pd.DataFrame(labels), values.iloc[places].reset_index(drop=True)], axis=1)
 
 
@@ -122,10 +123,10 @@ class Study:
                             "base": freezing.base,
                             "train": train,
                             "taught": freezing.taught,
-                            "way": freezing.way,
+                            "way": freezing.whole if train is None else freezing.way,
                             "asked": self.plan.asked,
                             "seed": seed,
-                            "reference": Weights.of(freezing.base, self.plan.loading),
+                            "reference": Weights.of(freezing.reference, self.plan.loading),
                             "folder": folder,
                         },
                     ),
@@ -137,7 +138,7 @@ class Study:
         for each in self.plan.freezing:
             if each.near is not None:
                 whole = trainings[(trainings["base"] == each.base) & (trainings["set"] == "all")].sort_values("seed")
-                found.append(replace(each.near, b=tuple(whole["weights"])))
+                found.append(replace(each.near, b=tuple(whole["weights"]), reference=each.reference))
         return found
 
     # Delta
@@ -199,7 +200,7 @@ class Study:
                 "change": change,
                 "asked": self.plan.asked,
                 "seeds": seeds,
-                "reference": None if controls else Weights.of(pair.a, self.plan.loading),
+                "reference": None if controls else Weights.of(pair.reference or pair.b[0], self.plan.loading),
             },
         )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,12 +21,12 @@ def merges_table(rows: pd.DataFrame) -> pd.DataFrame:
     """A row for each pair, direction and set: what grafting it does, beside as many parameters of other modules.
 
     `p` is against slices of other modules, `p_rows` against random rows of all; `p_corrected` is the first after Holm,
-    over the sets of a pair and direction. `moved` is the set's share of all projections' squared change.
+    over the sets of a pair and direction.
     """
     found = []
     for (pair, direction), part in rows.groupby(["pair", "direction"], sort=False):
         intact = Answers.of(part[part["set"] == INTACT])
-        held = _held(part, intact, SIGNS[direction], lambda _: False)
+        held = _held(part, intact, SIGNS[direction], random=False)
         table = pd.DataFrame([{"pair": pair, "direction": direction, **row} for row in held])
         found.append(corrected(table))
     return pd.concat(found, ignore_index=True)
@@ -40,7 +40,7 @@ def destructions_table(rows: pd.DataFrame) -> pd.DataFrame:
         first = {"pair": pair, "how": "none", "layers": ""}
         found.append(pd.DataFrame([{**first, **_row(INTACT, "end", intact, intact, False)}]))
         for (how, layers), part in own[own["how"] != "none"].groupby(["how", "layers"], sort=False):
-            held = _held(part, intact, -1, lambda _, how=how: how in RANDOM)
+            held = _held(part, intact, -1, random=how in RANDOM)
             table = pd.DataFrame([{"pair": pair, "how": how, "layers": layers, **row} for row in held])
             found.append(corrected(table))
     return pd.concat(found, ignore_index=True)
@@ -85,12 +85,13 @@ def corrected(table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(p_corrected=column)
 
 
-def _held(part: pd.DataFrame, intact: Answers, sign: int, random: Callable[[str], bool]) -> list[dict[str, Any]]:
+def _held(part: pd.DataFrame, intact: Answers, sign: int, *, random: bool) -> list[dict[str, Any]]:
     """A row for each set of one pair and way, with its controls beside it."""
     found = []
     for (name, kind), own in part[part["kind"].isin(["set", "end"])].groupby(["set", "kind"], sort=False):
         answers = Answers.of(own)
-        row = _row(name, kind, intact, answers, random(name)) | {"parameters": int(own["replaced"].iloc[0])}
+        # Twins of the study's own making are trained anew with each seed.
+        row = _row(name, kind, intact, answers, random or len(own) > 1) | {"parameters": int(own["replaced"].iloc[0])}
         drawn = {
             control: [Answers.of(each) for _, each in rows.groupby("number", sort=False)]
             for control in ("slices", "rows")

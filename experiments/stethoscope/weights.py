@@ -8,6 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 import circuitkit as ck
+from circuitkit.model.roles import GROUPS
 from circuitkit.sfn import Delta
 from stethoscope.cells import Cell
 from stethoscope.changing import Weights
@@ -31,6 +32,22 @@ def compared(a: Weights, b: Weights, path: str) -> Cell:
 def delta_table(deltas: dict[str, Delta]) -> pd.DataFrame:
     """A row for each pair and module, over all layers."""
     return pd.concat([delta.by_module().assign(pair=pair) for pair, delta in deltas.items()], ignore_index=True)
+
+
+def moved(merges: pd.DataFrame, deltas: dict[str, Delta]) -> pd.DataFrame:
+    """A table of grafts with `moved`, the set's share of the squared change of all projections."""
+    squares = {pair: delta.by_module().set_index("module")["norm"] ** 2 for pair, delta in deltas.items()}
+    grouped = {"q, k, v": ("q_proj", "k_proj", "v_proj"), "mlp": GROUPS["mlp"]}
+    shares = [
+        float(
+            squares[row["pair"]].reindex(list(grouped.get(row["set"], (row["set"],)))).sum()
+            / squares[row["pair"]].sum()
+        )
+        if row["kind"] == "set"
+        else float("nan")
+        for row in merges.to_dict("records")
+    ]
+    return merges.assign(moved=shares)
 
 
 def drawn(pair: str, delta: Delta) -> dict[str, Figure]:
