@@ -18,7 +18,7 @@ from circuitkit.sfn.response_levels.likelihood import Reference
 from circuitkit.sfn.response_levels.wording import common_words
 from circuitkit.tasks.task import Item, Judgement, Task
 
-N_PROMPTS, N_TOKENS = 40, 96
+N_PROMPTS, N_TOKENS = 32, 96
 NONSENSE_AT = 1 / 3
 """How far from fluent text on another question to the same in random order nonsense begins."""
 OFF_TASK_AT = 0.5

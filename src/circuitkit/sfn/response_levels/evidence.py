@@ -16,7 +16,7 @@ from circuitkit.sfn.response_levels.repetition import said_before
 from circuitkit.sfn.response_levels.wording import share_in, words
 
 NAN = float("nan")
-N_OTHERS = 4
+N_OTHERS = 8
 """Questions that a response is read behind beside its own."""
 
 
