@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
+ROLES = ["attention", "mlp", "norm", "embed", "lm_head"]
 Norms = dict[str, tuple[float, float]]
 """By tensor, the norm of the difference, and the cosine."""
 
@@ -29,9 +30,16 @@ def weights(folder: Path) -> Iterator[tuple[str, Tensor]]:
                 yield name, file.get_tensor(name)
 
 
+def weight(folder: Path, name: str) -> Tensor:
+    """One tensor."""
+    file = json.loads((folder / "model.safetensors.index.json").read_text())["weight_map"][name]
+    with safe_open(folder / file, framework="pt") as opened:
+        return opened.get_tensor(name)
+
+
 def norms_by_tensor(a: Path, b: Path) -> Norms:
     """Read a tensor of each, and take norms and cosine in float32."""
-    return {name: _compared(one, other) for (name, one), (_, other) in zip(weights(a), weights(b), strict=True)}
+    return {name: compared(one, other) for (name, one), (_, other) in zip(weights(a), weights(b), strict=True)}
 
 
 def norms_by_dicts(a: Path, b: Path) -> Norms:
@@ -39,7 +47,7 @@ def norms_by_dicts(a: Path, b: Path) -> Norms:
     one, other = (
         {name: held for path in shards(folder) for name, held in load_file(path).items()} for folder in (a, b)
     )
-    return {name: _compared(held, other[name]) for name, held in one.items()}
+    return {name: compared(held, other[name]) for name, held in one.items()}
 
 
 def norms_by_models(a: Path, b: Path) -> Norms:
@@ -47,7 +55,7 @@ def norms_by_models(a: Path, b: Path) -> Norms:
     one, other = (AutoModelForCausalLM.from_pretrained(folder, dtype="auto") for folder in (a, b))
     parameters = dict(other.named_parameters())
     with torch.no_grad():
-        return {name: _compared(held, parameters[name]) for name, held in one.named_parameters()}
+        return {name: compared(held, parameters[name]) for name, held in one.named_parameters()}
 
 
 def merged_by_models(a: Path, b: Path, out: Path) -> None:
@@ -96,7 +104,8 @@ def synced(folder: Path) -> None:
             os.close(descriptor)
 
 
-def _compared(a: Tensor, b: Tensor) -> tuple[float, float]:
-    one, other = a.flatten().float(), b.flatten().float()
+def compared(a: Tensor, b: Tensor, dtype: torch.dtype = torch.float32) -> tuple[float, float]:
+    """Norm of the difference, and cosine, of whole tensors in some precision."""
+    one, other = a.flatten().to(dtype), b.flatten().to(dtype)
     moved = (other - one).norm()
     return float(moved), float(torch.dot(one, other) / (one.norm() * other.norm()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
@@ -34,12 +35,16 @@ class LoadAs:
     trust_remote_code: Annotated[bool, Parameter(group=LOADING, negative="")] = False
     """Run model code that comes with the weights."""
 
+    plugin: Annotated[Path | None, Parameter(group=LOADING)] = None
+    """A file of circuitkit sfn merge --plugin: modules of another model, which are put into this one."""
+
 
 def load(model: str, load_as: LoadAs | None = None) -> Model:
     """Load a model by name as `circuitkit.load` does, with a command's options; a small one runs in one thread.
 
     Raises:
         LoadError: there is no model of that name, or the folder holds no weights.
+        PluginError: the plug-in is damaged, or of another model.
 
     >>> load("planted-induction-llama").name
     'planted-induction-llama'
@@ -57,6 +62,8 @@ def load(model: str, load_as: LoadAs | None = None) -> Model:
         settings["attn_implementation"] = options.attn_implementation
     if options.trust_remote_code:
         settings["trust_remote_code"] = True
+    if options.plugin is not None:
+        settings["plugin"] = options.plugin
     # What the package carries is there at once; a bar is for weights of gigabytes.
     shown = logging.is_progress_bar_enabled()
     if model in embedded.names():

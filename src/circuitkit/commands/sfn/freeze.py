@@ -59,6 +59,8 @@ def freeze(
     from circuitkit.training.freezing import trained_names
 
     load_as = load_as or LoadAs()
+    if load_as.plugin is not None:
+        raise ValueError("what was frozen is proved against MODEL's own weights: leave --plugin out, or merge it first")
     recipe = _recipe(settings or Settings(), preset)
     trains = on is not None and (on.data is not None or on.task is not None)
     if against is not None and trains:
