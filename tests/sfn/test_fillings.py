@@ -58,6 +58,14 @@ def test_a_piece_of_the_draws_is_the_draws_there(first, count, kind):
     assert np.array_equal(draw(first, first + count), draw(0, 4 * CHUNK + 7)[first : first + count])
 
 
+@pytest.mark.parametrize("kind", ["normal", "uniform"])
+def test_draws_do_not_repeat_themselves(kind):
+    # A correlation of this size comes up once in 10^6 between numbers that have nothing to do with one another.
+    numbers = getattr(Draws(3, ("a",)), kind)(0, 4 * CHUNK).reshape(4, CHUNK)
+    others = np.corrcoef(numbers)[np.triu_indices(4, 1)]
+    assert np.abs(others).max() < stats.norm.isf(0.5e-6 / len(others)) / math.sqrt(CHUNK)
+
+
 @pytest.mark.parametrize("way", ["reinit", "init", "permute", "noise"])
 def test_seed_name_and_share_each_change_the_numbers(way):
     old = weights((30, 20))
