@@ -471,6 +471,24 @@ def test_settings_that_differ_are_named_and_kept(tmp_path):
         merge(a, b, (), tmp_path / "nothing", progress=False)
 
 
+def test_embeddings_of_another_tokenizer_are_warned_of(tmp_path):
+    a = toys.written("llama", tmp_path / "a", seed=1)
+    b = toys.written("llama", tmp_path / "b", seed=2)
+    file = b / "tokenizer.json"
+    told = json.loads(file.read_text())
+    numbers = told["model"]["vocab"]
+    numbers["w3"], numbers["w4"] = numbers["w4"], numbers["w3"]
+    numbers["new"] = numbers.pop("w5")
+    file.write_text(json.dumps(told))
+    with pytest.warns(UserWarning, match=r"give other numbers to 4 tokens, such as 'w3' \(3 and 4\)"):
+        merge(a, b, ["embed"], tmp_path / "embed", progress=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        merge(a, b, ["o_proj"], tmp_path / "o_proj", progress=False)
+        file.write_text("{")
+        merge(a, b, ["embed"], tmp_path / "unknown", progress=False)
+
+
 # Before anything is written
 
 

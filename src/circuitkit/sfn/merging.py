@@ -15,6 +15,7 @@ from circuitkit.sfn.manifest import Manifest
 from circuitkit.sfn.merge_plan import Plan, check_all_there, planned
 from circuitkit.sfn.selection import Vocabulary, select
 from circuitkit.sfn.settings import Difference, differences
+from circuitkit.sfn.vocabularies import other_tokens
 from circuitkit.sfn.writing import check_place, write
 
 if TYPE_CHECKING:
@@ -191,6 +192,7 @@ def asked_for(
     differing = _settings(into, given)
     if plan.edits:
         _warn(into, differing)
+        _warn_of_tokens(into, given, plan)
     return Asking(into, given, origin, asked, pairs, plan, differing)
 
 
@@ -229,6 +231,21 @@ def _warn(into: Checkpoint, differing: Mapping[str, Sequence[Difference]]) -> No
             warnings.warn(
                 f"{into.name} and {name} differ in how they compute: {', '.join(computed)}. The merged model keeps the "
                 f"settings of {into.name}, with which weights of {name} were not trained",
+                stacklevel=4,
+            )
+
+
+def _warn_of_tokens(into: Checkpoint, given: Sequence[tuple[Checkpoint, float]], plan: Plan) -> None:
+    roles = {role for graft in plan.edits.values() for part, _ in graft.pieces for role in part.roles}
+    if into.folder is None or not roles & {"embed", "lm_head"}:
+        return
+    for donor, _ in given:
+        if donor.folder is not None and (others := other_tokens(into.folder, donor.folder)):
+            token, (mine, theirs) = next(iter(others.items()))
+            warnings.warn(
+                f"the tokenizers of {into.name} and {donor.name} give other numbers to {len(others):,} tokens, such as "
+                f"{token!r} ({mine} and {theirs}): rows of {donor.name}'s embedding stand for its own tokens, and the "
+                f"merged model reads with the tokenizer of {into.name}; copy {donor.name}'s if that is meant",
                 stacklevel=4,
             )
 
