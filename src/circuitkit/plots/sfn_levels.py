@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.container import Container
 
 from circuitkit.plots.figures import explain, label_entries, new_axes
 
@@ -40,7 +42,7 @@ def level_shares(found: Levels, *groups: str, axes: Axes | None = None) -> Axes:
     axes = axes or new_axes(min(16.0, max(5.0, 2.4 + 0.5 * len(each))), 4.2)
     places = np.arange(len(each))
     below = np.zeros(len(each))
-    drawn = []
+    drawn: list[Artist | Container] = []
     for level, colour in _COLOURS.items():
         part = table[table["level"] == level]
         shares = 100 * part["share"].to_numpy(dtype=float)

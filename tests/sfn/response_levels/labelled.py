@@ -1,6 +1,6 @@
-"""Responses with the levels that a hand gave them, as evaluations; run as a program, their agreement with the criterion.
+"""Responses that were labelled by hand, as evaluations; as a program, their agreement with the criterion.
 
-    python tests/sfn/response_levels/labelled.py deductor-400k
+python tests/sfn/response_levels/labelled.py deductor-400k
 """
 
 from __future__ import annotations

@@ -51,7 +51,9 @@ class Agreement:
     @property
     def kappa(self) -> float:
         """Cohen's kappa: 0 for chance alone, 1 for agreement on all. NaN where both give one level throughout."""
-        return float(cohens_kappa(self.confusion.to_numpy(), return_results=False)) if self._told_apart else float("nan")
+        return (
+            float(cohens_kappa(self.confusion.to_numpy(), return_results=False)) if self._told_apart else float("nan")
+        )
 
     @property
     def _told_apart(self) -> bool:

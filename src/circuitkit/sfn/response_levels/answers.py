@@ -86,7 +86,9 @@ def _of_evaluation(evaluation: Evaluation, judge: Judge | None) -> list[Answer]:
 
 def _of_pairs(pairs: Sequence[tuple[str, str]], judge: Judge | None) -> list[Answer]:
     if isinstance(judge, str):
-        raise LevelError(f"pairs of prompt and response have no judge {judge!r}: give a function of prompt and response")
+        raise LevelError(
+            f"pairs of prompt and response have no judge {judge!r}: give a function of prompt and response"
+        )
     found = []
     for number, pair in enumerate(pairs):
         if isinstance(pair, str) or len(pair) != 2 or not all(isinstance(each, str) for each in pair):

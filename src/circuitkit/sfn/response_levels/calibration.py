@@ -15,7 +15,7 @@ from circuitkit.sfn.response_levels.answers import Answer
 from circuitkit.sfn.response_levels.errors import LevelError
 from circuitkit.sfn.response_levels.evidence import Evidence, Reading, measure, readings
 from circuitkit.sfn.response_levels.likelihood import Reference
-from circuitkit.sfn.response_levels.wording import common_words
+from circuitkit.sfn.response_levels.wording import common_words, ways_of_arguing
 from circuitkit.tasks.task import Item, Judgement, Task
 
 N_PROMPTS, N_TOKENS = 32, 96
@@ -39,6 +39,7 @@ class Calibration:
         own_dependence, other_dependence: the median dependence of its answers on the questions that they answer, and on
             other ones, in nats a token.
         own_overlap, other_overlap: the median shares of telling words in the question; NaN where there are none.
+        own_sentences, other_sentences: the median shares of sentences that speak of the question.
         repeated: the share of repetition that 19 of 20 of its answers stay below.
         common: words that tell nothing, as half of all questions or answers have them.
 
@@ -55,19 +56,21 @@ class Calibration:
     other_dependence: float
     own_overlap: float
     other_overlap: float
+    own_sentences: float
+    other_sentences: float
     repeated: float
     common: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.fluent > self.scrambled:
             raise LevelError(
-                f"{self.reference} finds its own answers no likelier (fluency {self.fluent:.2f}) than the same tokens in "
-                f"random order ({self.scrambled:.2f}): give an intact reference that knows the language of the prompts"
+                f"{self.reference} finds its own answers no likelier (fluency {self.fluent:.2f}) than the same tokens "
+                f"in random order ({self.scrambled:.2f}): give an intact reference that knows the language of the prompts"
             )
         if not self.own_dependence > self.other_dependence:
             raise LevelError(
-                f"the answers of {self.reference} depend on their own questions ({self.own_dependence:.2f} nats a token) "
-                f"no more than on others ({self.other_dependence:.2f}): give a reference that can do the task"
+                f"the answers of {self.reference} depend on their own questions ({self.own_dependence:.2f} nats a "
+                f"token) no more than on others ({self.other_dependence:.2f}): give a reference that can do the task"
             )
 
     @property
@@ -81,11 +84,17 @@ class Calibration:
         return max(MOST_REPEATED, self.repeated)
 
     def on_task(self, evidence: Evidence) -> float:
-        """From 0, as an answer to another question, to 1, as one to the own: dependence and overlap together."""
-        scaled = [(evidence.dependence - self.other_dependence) / (self.own_dependence - self.other_dependence)]
+        """From 0, as an answer to another question, to 1, as one to the own.
+
+        By the share of its sentences that speak of the question, where the reference's own answers keep to theirs (more
+        than half of their sentences, and more than of others'); else by dependence and words together.
+        """
+        if self.own_sentences > max(0.5, self.other_sentences) and not np.isnan(evidence.sentences):
+            return _scaled(evidence.sentences, self.own_sentences, self.other_sentences)
+        known = [_scaled(evidence.dependence, self.own_dependence, self.other_dependence)]
         if self.own_overlap > self.other_overlap:
-            scaled.append((evidence.overlap - self.other_overlap) / (self.own_overlap - self.other_overlap))
-        known = [min(max(each, -1.0), 2.0) for each in scaled if not np.isnan(each)]
+            known.append(_scaled(evidence.overlap, self.own_overlap, self.other_overlap))
+        known = [each for each in known if not np.isnan(each)]
         return sum(known) / len(known) if known else float("nan")
 
     def to_json(self) -> dict[str, Any]:
@@ -95,8 +104,8 @@ class Calibration:
     @classmethod
     def from_json(cls, told: Mapping[str, Any]) -> Calibration:
         """Of JSON."""
-        plain = {name: float("nan") if value is None else value for name, value in told.items()}
-        return cls(**{**plain, "common": tuple(told["common"])})
+        plain: dict[str, Any] = {name: float("nan") if value is None else value for name, value in told.items()}
+        return cls(**plain | {"common": tuple(told["common"])})
 
 
 def calibrate(
@@ -112,6 +121,7 @@ def calibrate(
     chosen = drawn.sample(prompts, min(N_PROMPTS, len(prompts)))
     own = _answered(reference, chosen, seed, progress)
     common = common_words([*(each.question for each in prompts), *others]) | common_words([each.text for each in own])
+    common |= ways_of_arguing([each.text for each in own], [*(each.question for each in prompts), *others])
     good = readings(own, [*others, *(each.question for each in prompts)], seed)
     swapped = [_swapped(each) for each in good]
     scrambled = [replace(each, answer=_scrambled(reference, each.answer, drawn)) for each in good]
@@ -130,6 +140,8 @@ def calibrate(
         _median([each.dependence for each in other]),
         _median([each.overlap for each in own_found]),
         _median([each.overlap for each in other]),
+        _median([each.sentences for each in own_found]),
+        _median([each.sentences for each in other]),
         float(np.quantile([each.repeated for each in own_found], 0.95)),
         tuple(sorted(common)),
     )
@@ -180,3 +192,7 @@ def _scrambled(reference: Reference, answer: Answer, drawn: random.Random) -> An
 def _median(values: Sequence[float]) -> float:
     known = [each for each in values if not np.isnan(each)]
     return float(np.median(known)) if known else float("nan")
+
+
+def _scaled(value: float, own: float, other: float) -> float:
+    return float(np.clip((value - other) / (own - other), -1.0, 2.0)) if not np.isnan(value) else value

@@ -28,7 +28,7 @@ def level_of(answer: Answer, found: Evidence, calibration: Calibration) -> tuple
         return "III", "a bare answer that the judge can read, and not right"
     on_task = calibration.on_task(found)
     told = f"{on_task:.2f} of the way from an answer to another question to one to its own"
-    if not on_task >= OFF_TASK_AT:
+    if not on_task > OFF_TASK_AT:
         return "II", told
     return "III", f"{told}, and not right" if answer.right is not None else f"{told}; nobody judged it"
 

@@ -13,7 +13,7 @@ from circuitkit.sfn.response_levels.answers import Answer
 from circuitkit.sfn.response_levels.errors import LevelError
 from circuitkit.sfn.response_levels.likelihood import Reference, Row, Scores
 from circuitkit.sfn.response_levels.repetition import said_before
-from circuitkit.sfn.response_levels.wording import share_in, words
+from circuitkit.sfn.response_levels.wording import sentences_in, share_in, words
 
 NAN = float("nan")
 N_OTHERS = 8
@@ -35,6 +35,8 @@ class Evidence:
         dependence: how much likelier tokens that say something new are behind the own question than behind others, in
             nats a token, tokens less likely than a guess taken as a guess (pointwise mutual information).
         overlap: the share of telling words that stand in the own question; NaN where there are none.
+        sentences: the share of its sentences that speak of what the question does: of whose telling words three of four
+            or more stand in it; NaN where none has any.
     """
 
     n_tokens: int
@@ -44,6 +46,7 @@ class Evidence:
     fluency: float
     dependence: float
     overlap: float
+    sentences: float
 
 
 @dataclass(frozen=True)
@@ -63,8 +66,8 @@ def readings(answers: Sequence[Answer], others: Sequence[str], seed: int) -> lis
     pool = list(dict.fromkeys([*(each.question for each in answers), *(text.strip() for text in others)]))
     if len(pool) < 2:
         raise LevelError(
-            "all responses answer one question, so nothing shows what of them depends on it: give others=[…], questions "
-            "of the same kind about something else"
+            "all responses answer one question, so nothing shows what of them depends on it: give others=[…], "
+            "questions of the same kind about something else"
         )
     found = []
     for each in answers:
@@ -106,8 +109,14 @@ def _evidence(
     floored = np.maximum(each, reference.chance)
     following = new.copy()
     following[:1] = False
-    told = new if len(again) >= n_scored else np.concatenate([new[: len(again)], np.zeros(n_scored - len(again), dtype=bool)])
-    overlap = share_in(answer.text, set(words(answer.question)), common)
+    told = (
+        new
+        if len(again) >= n_scored
+        else np.concatenate([new[: len(again)], np.zeros(n_scored - len(again), dtype=bool)])
+    )
+    question = set(words(answer.question))
+    overlap = share_in(answer.text, question, common)
+    sentences = sentences_in(answer.text, question, common)
     return Evidence(
         len(ids),
         reference.unknown(ids),
@@ -116,4 +125,5 @@ def _evidence(
         1 - float(floored.max(0)[following].mean()) / reference.chance if following.any() else NAN,
         float((floored[0] - floored[1:].mean(0))[told].mean()) if told.any() else NAN,
         NAN if overlap is None else overlap,
+        NAN if sentences is None else sentences,
     )

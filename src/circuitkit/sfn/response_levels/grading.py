@@ -68,16 +68,16 @@ def levels(
         Graded(answer, evidence, *level_of(answer, evidence, borders), on_task=borders.on_task(evidence))
         for answer, evidence in zip(read, found, strict=True)
     ]
-    is_evaluation = isinstance(answers, Evaluation)
+    whose, task = (answers.model, answers.task) if isinstance(answers, Evaluation) else ("", "")
     told = provenance(
         model_name=reference.name,
         revision=reference.revision,
         data=[[each.prompt, each.text] for each in read],
         seed=seed,
         judge=_name(answers, judge),
-        task=answers.task if is_evaluation else "",
+        task=task,
     )
-    return Levels(answers.model if is_evaluation else "", tuple(graded), borders, told)
+    return Levels(whose, tuple(graded), borders, told)
 
 
 def _name(answers: Evaluation | Sequence[tuple[str, str]], judge: Judge | None) -> str:

@@ -99,7 +99,8 @@ class Levels:
         calibration: where the borders lie, and of which reference.
         provenance: where it comes from.
 
-    >>> pairs = [("Q: Rex is a wumpus. Prove: Rex is a wumpus.\\nA:", " Rex is a wumpus."), ("Q: Fae is shy.\\nA:", " . .")]
+    >>> pairs = [("Q: Rex is a wumpus. Prove: Rex is a wumpus.\\nA:", " Rex is a wumpus.")]
+    >>> pairs += [("Q: Fae is shy.\\nA:", " . .")]
     >>> found = ck.sfn.levels(pairs, ck.load("deductor-130k"), progress=False)
     >>> found.level("1"), found.overrule("1", "II", "two full stops are a sentence", who="A. Reader").level("1")
     ('I', 'II')

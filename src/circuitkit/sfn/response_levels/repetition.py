@@ -26,7 +26,11 @@ def said_before(ids: Sequence[int]) -> NDArray[np.bool_]:
         seen.add(run)
     array = np.asarray(ids)
     for period in range(1, _RUN):
-        same = np.concatenate([np.zeros(period, dtype=bool), array[period:] == array[:-period]]) if period < len(ids) else ()
+        same = (
+            np.concatenate([np.zeros(period, dtype=bool), array[period:] == array[:-period]])
+            if period < len(ids)
+            else ()
+        )
         again |= _long_runs(np.asarray(same, dtype=bool), 3 * period, len(ids))
     return again
 
