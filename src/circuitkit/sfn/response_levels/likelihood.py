@@ -72,7 +72,8 @@ class Reference:
     @property
     def chance(self) -> float:
         """The log-likelihood of a token that is guessed among all tokens, in nats."""
-        return -math.log(float(self.model.vocabulary or len(self.tokenizer)))
+        size: int = self.model.vocabulary or len(self.tokenizer)
+        return -math.log(size)
 
     def prompt(self, text: str) -> tuple[int, ...]:
         """A prompt's tokens; a chat template has written the beginning of a text itself.
@@ -160,7 +161,8 @@ class Reference:
         found = torch.cat(parts).double().cpu().numpy() if parts else np.zeros(0)
         if np.isnan(found).any():
             raise LevelError(
-                f"the reference {self.model.name} gives NaN after {int(np.isnan(found).argmax())} tokens of a response: it "
+                f"the reference {self.model.name} gives NaN after {int(np.isnan(found).argmax())} tokens of a response: "
+                "it "
                 "is not intact, or its dtype is too narrow (load it with dtype='float32')"
             )
         return np.asarray(found, dtype=np.float64)
