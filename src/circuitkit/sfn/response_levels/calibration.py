@@ -64,8 +64,8 @@ class Calibration:
     def __post_init__(self) -> None:
         if not self.fluent > self.scrambled:
             raise LevelError(
-                f"{self.reference} finds its own answers no likelier (fluency {self.fluent:.2f}) than the same "
-                f"tokens in random order ({self.scrambled:.2f}): give an intact reference that knows the language of the prompts"
+                f"{self.reference} finds its own answers (fluency {self.fluent:.2f}) no likelier than the same in "
+                f"random order ({self.scrambled:.2f}): give an intact reference that knows the prompts' language"
             )
         if not self.own_dependence > self.other_dependence:
             raise LevelError(

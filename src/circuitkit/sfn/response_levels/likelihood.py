@@ -101,7 +101,7 @@ class Reference:
         token = getattr(self.tokenizer, "unk_token_id", None)
         if token is None or not ids or token in {self.tokenizer.eos_token_id, self.tokenizer.bos_token_id}:
             return 0.0
-        return sum(each == token for each in ids) / len(ids)
+        return float(np.mean([each == token for each in ids]))
 
     def score(self, rows: Sequence[Row], done: Callable[[int], Any]) -> list[Scores]:
         """The log-likelihood of each response's tokens, in nats; of its end too, as a last number, where it is wanted.
@@ -161,9 +161,8 @@ class Reference:
         found = torch.cat(parts).double().cpu().numpy() if parts else np.zeros(0)
         if np.isnan(found).any():
             raise LevelError(
-                f"the reference {self.model.name} gives NaN after {int(np.isnan(found).argmax())} tokens of a response: "
-                "it "
-                "is not intact, or its dtype is too narrow (load it with dtype='float32')"
+                f"the reference {self.model.name} gives NaN after {int(np.isnan(found).argmax())} tokens of a text, "
+                "so it is not intact, or its dtype is too narrow: load it with dtype='float32'"
             )
         return np.asarray(found, dtype=np.float64)
 
