@@ -151,6 +151,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="of rates (default 5)")
     parser.add_argument("--threads", type=int, default=1, help="threads of torch (default 1)")
     parser.add_argument("--what", nargs="+", choices=WHAT, default=WHAT, help="is measured (default: all of it)")
+    parser.add_argument("--jobs", nargs="+", choices=list(JOBS), default=list(JOBS), help="whose memory (default: all)")
     parser.add_argument("--quick", action="store_true", help="a pair of 20 MB and one round, to see that it runs")
     parser.add_argument("--job", choices=list(JOBS), help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -185,7 +186,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
                 found["rates"] = list(_printed_rates(rates(a, b, options.what, rounds), size(a)))
             jobs = list(OURS) if "memory" in options.what else []
             jobs += list(JOBS)[len(OURS) :] if "peers" in options.what and times == 1 else []
-            if jobs:
+            if jobs := [job for job in jobs if job in options.jobs]:
                 found.setdefault("memory", []).extend(_printed_memory(memory(a, b, jobs)))
     return found
 

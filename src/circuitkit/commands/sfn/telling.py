@@ -26,6 +26,7 @@ _COLUMNS = (
     "cosine",
     "rounded",
 )
+_LEFT_OUT = ("norm_b", "cosine_with_a", "combined")
 
 
 def tell_changes(done: Merged | Destroyed) -> None:
@@ -80,5 +81,10 @@ def _figures(found: Delta) -> list[Kind]:
 def tell_delta(found: Delta, out: Path) -> None:
     """Print how far each module moved, over its layers, and where all is."""
     print(found)
-    print(found.by_module().to_string(float_format="{:.4g}".format, na_rep=""))
+    table = found.by_module()
+    # Verdicts are counts; those that no module got say nothing.
+    verdicts = {*found.frame["verdict"]} if "verdict" in found.frame else set()
+    counted = [name for name in table.select_dtypes("integer") if name not in verdicts | {"weights", "elements"}]
+    shown = table.drop(columns=[*_LEFT_OUT, *counted], errors="ignore")
+    print(shown.to_string(index=False, float_format="{:.4g}".format, na_rep=""))
     print(f"norms are of B − A over all layers; layers, heads, histograms and figures are in {out}/")
