@@ -115,9 +115,9 @@ def test_a_frozen_tensor_that_a_hook_moves_is_named_and_gradients_are_given_back
 
     handle = model.hf.model.layers[1].self_attn.k_proj.register_forward_pre_hook(meddling)
     needing = {name: each.requires_grad for name, each in model.hf.named_parameters()}
-    with pytest.raises(FreezeError, match=r"1 tensors .* model\.layers\.1\.self_attn\.k_proj\.weight"):
-        with freeze(model, "o_proj") as frozen:
-            model.run(TEXT)
+    match = r"1 tensors .* model\.layers\.1\.self_attn\.k_proj\.weight"
+    with pytest.raises(FreezeError, match=match), freeze(model, "o_proj") as frozen:
+        model.run(TEXT)
     handle.remove()
     assert {name: each.requires_grad for name, each in model.hf.named_parameters()} == needing
     with pytest.raises(FreezeError, match="k_proj"):
@@ -151,7 +151,7 @@ def test_freezes_nest(model):
 REFUSED = [
     ("llama", "z_proj", None, r"no module 'z_proj'"),
     ("gpt2", "gate_proj", None, "has no gate_proj; it has"),
-    ("gpt2", "q_proj", None, r"c_attn\.weight .* is q_proj and k_proj and v_proj in one tensor: name k_proj and v_proj"),
+    ("gpt2", "q_proj", None, r"c_attn\.weight .* is q_proj and k_proj and v_proj in one tensor: name k_proj"),
     ("gpt2", "embed", None, r"wte\.weight .* is embed and lm_head in one tensor: name lm_head too"),
     ("gpt2", "lm_head", None, "name embed too"),
     ("llama", "o_proj", [7], "layer 7 does not exist"),
@@ -290,7 +290,7 @@ def test_training_without_names_trains_what_is_free(model, tmp_path):
 def test_training_what_is_frozen_is_refused_and_less_than_is_free_is_not(model, tmp_path):
     with freeze(model, ["o_proj", "v_proj"]):
         for settings in ({"train": "mlp"}, {"layers": (0,)}, {"lora": {"rank": 1, "roles": ["q_proj"]}}):
-            with pytest.raises(TrainingError, match=r"is frozen \(it needs no gradient\), and this training would move"):
+            with pytest.raises(TrainingError, match=r"is frozen \(it needs no gradient\), and this training"):
                 ck.train(model, PAIRS, out=tmp_path / "refused", **FAST, **settings)
         before = weights(model.hf)
         ck.train(model, PAIRS, out=tmp_path / "less", train="v_proj", **FAST)
