@@ -44,7 +44,8 @@ def merges(table: pd.DataFrame, controls: pd.DataFrame, ends: pd.DataFrame) -> F
             known = ends.set_index("pair").loc[pair]
             for name, style in (("A", ":"), ("B", "--")):
                 axes.axvline(100 * known[name], color="0.3", linestyle=style, linewidth=1)
-            axes.set(title=f"{pair}: modules {_put(direction)}", xlabel=RIGHT, xlim=(-3, 103))
+            axes.set_title(f"{pair}: modules {_put(direction)}", fontsize=9)
+            axes.set(xlabel=RIGHT, xlim=(-3, 103))
     _notes(
         figure, [Line2D([], [], color="0.3", linestyle=style, label=name) for name, style in (("A", ":"), ("B", "--"))]
     )
@@ -99,7 +100,8 @@ def labour(table: pd.DataFrame, controls: pd.DataFrame, ends: pd.DataFrame) -> F
             known = ends.set_index("pair").loc[pair]
             for name, mark in (("A", "$A$"), ("B", "$B$")):
                 axes.plot(known[f"{name}, fluency"], 100 * known[name], marker=mark, color="black", markersize=9)
-            axes.set(title=f"{pair}: modules {_put(direction)}", ylabel=RIGHT, ylim=(-4, 104))
+            axes.set_title(f"{pair}: modules {_put(direction)}", fontsize=9)
+            axes.set(ylabel=RIGHT, ylim=(-4, 104))
             axes.set_xlabel("fluency: log-likelihood of rules and facts (nats a token)")
     handles, labels = panels[0][0].get_legend_handles_labels()
     handles.append(Line2D([], [], color=GREY, marker=".", linestyle=""))
@@ -124,7 +126,7 @@ def levels(table: pd.DataFrame) -> Figure:
                 left += share
             axes.set_yticks(range(len(own)), own["set"], fontsize=8)
             axes.set(ylim=(len(own) - 0.4, -0.6), xlim=(0, 100), xlabel="responses (%)")
-            axes.set_title(f"{pair}: modules {_put(direction)}")
+            axes.set_title(f"{pair}: modules {_put(direction)}", fontsize=9)
     notes = [Patch(color=colour, label=f"{level}: {MEANING[level]}") for level, colour in LEVELS.items()]
     figure.legend(handles=notes, loc="outside lower center", ncols=4, frameon=False, fontsize=8)
     figure.suptitle("Levels of responses", fontsize=11)
@@ -146,7 +148,7 @@ def trainings(table: pd.DataFrame) -> Figure:
             left.plot(row["trainable"], 100 * row["accuracy"], mark, color=colour, markersize=6)
         left.set(xscale="log", xlabel="trained parameters", ylabel=RIGHT, ylim=(-3, 103), title=base)
         _seed_by_seed(right, rows, drawn)
-        right.set_title(f"{base}: embedding, unembedding, norms and …")
+        right.set_title(f"{base}: embedding, unembedding, norms and …", fontsize=9)
     _notes(figure)
     figure.suptitle("Training some modules alone, with embedding, unembedding and norms", fontsize=11)
     return figure

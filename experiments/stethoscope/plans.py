@@ -127,8 +127,8 @@ NEAR = "trained here"
 FULL = Plan(
     pairs=(
         twins("130k", controls=199, others=19, rows=39, destroyed=19),
-        twins("400k", controls=199, others=9, rows=9),
-        twins("1m", controls=39, others=4, rows=4),
+        twins("400k", controls=39, others=4, rows=4),
+        twins("1m", controls=19, others=2, rows=2),
     ),
     asked=Deductions(n=12),
     freezing=(
@@ -142,6 +142,7 @@ FULL = Plan(
             near=Pair(f"deductor-130k {NEAR}", "deductor-130k-base", (), controls=199, others=19, rows=39),
         ),
     ),
+    hows=("zero", "reinit", "remove"),
 )
 SMALL = Plan(
     pairs=(twins("20k", controls=9, others=3, rows=3, destroyed=3),),

@@ -92,6 +92,13 @@ def test_what_the_table_of_trainings_bears_is_said() -> None:
     assert all("+13.4 points to F1: always" in line or "MATH-500" not in line or "14B" in line for line in said[:6])
 
 
+def test_zeros_leave_three_models_and_the_levels_agree_with_that() -> None:
+    zero = published.read()["destruction"]["levels"]["zero"]
+    for same in (("q_proj", "k_proj"), ("v_proj", "o_proj"), ("gate_proj", "up_proj", "down_proj")):
+        assert len({zero[name] for name in same}) == 1
+    assert "three models in seven cells" in FAULTS[-1]
+
+
 def test_a_figure_shows_every_row() -> None:
     merges, trainings = published_figures.merges(merge_table()), published_figures.trainings(freeze_table())
     accuracy, tokens = merges.axes

@@ -48,21 +48,21 @@ def test_the_one_module_that_differs_is_the_one_that_is_found(module, answer, tm
 
 TINY = replace(
     SMALL,
-    pairs=(Pair("tiny", "deductor-5k-base", ("deductor-5k-reason",), controls=3, others=1, rows=1, destroyed=1),),
+    pairs=(Pair("tiny", "deductor-20k-base", ("deductor-20k-reason",), controls=2, others=1, rows=1, destroyed=1),),
     asked=Deductions(n=2, texts=8, max_new_tokens=24),
     freezing=(
         replace(
             SMALL.freezing[0],
-            base="deductor-5k-base",
-            reference="deductor-5k-reason",
+            base="deductor-20k-base",
+            reference="deductor-20k-reason",
             taught=TaughtProofs(n=40, held_out=8),
             way=way(3, (1e-2,)),
             whole=way(3, (1e-2,)),
             controls=1,
-            near=Pair("tiny, trained here", "deductor-5k-base", (), controls=2, others=1, rows=1),
+            near=Pair("tiny, trained here", "deductor-20k-base", (), controls=1, others=1, rows=1),
         ),
     ),
-    hows=("zero", "noise", "remove"),
+    hows=("noise", "remove"),
 )
 
 
@@ -79,7 +79,7 @@ def test_a_tiny_study_runs_from_end_to_end_and_goes_on_where_it_was(tmp_path, mo
     assert merges[["accuracy", "low", "high", "effect_low", "effect_high", "tokens", "fluency"]].notna().all().all()
     shares = merges[[f"level {level}" for level in ("I", "II", "III", "IV")]].sum(axis=1)
     assert shares.tolist() == pytest.approx([1.0] * len(merges))
-    assert set(destroyed["how"]) == {"none", "zero", "noise", "remove"}
+    assert set(destroyed["how"]) == {"none", "noise", "remove"}
     assert destroyed.loc[destroyed["how"] == "noise", "n"].eq(3 * 4 * 2).all()
     said = (tmp_path / "report.md").read_text(encoding="utf-8")
     assert said.count("does o_proj carry the reasoning?") == 2 and "How sure that is" in said
