@@ -171,10 +171,11 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     nbytes, shape, rounds = int(options.gigabytes * GIGABYTE), options.shape, options.rounds
     if options.quick:
         nbytes, shape, rounds = 20_000_000, "small", 1
+        options.jobs = ["delta", "merge", "both as models"]
     os.environ["OMP_NUM_THREADS"] = str(options.threads)
     found: dict[str, Any] = {}
     for times in (1, 2):
-        if times == 2 and "memory" not in options.what:
+        if times == 2 and (options.quick or "memory" not in options.what):
             break
         _room(options.folder, (4 if times == 1 else 3) * times * nbytes)
         with tempfile.TemporaryDirectory(dir=options.folder, prefix="sfn-benchmark-") as folder:
