@@ -181,7 +181,7 @@ def destructions(table: pd.DataFrame, pair: str) -> Figure:
             axes.set_title(f"{how}: {told}", fontsize=9)
     removed = own[own["how"] == "remove"]
     told = "; ".join(f"layer {row['layers']} {100 * row['accuracy']:.0f} %" for row in removed.to_dict("records"))
-    left = f"; left of it with whole layers removed: {told}" if told else ""
+    left = f"\nleft of it with whole layers removed: {told}" if told else ""
     figure.suptitle(f"{pair}: modules of B destroyed, intact {100 * intact['accuracy']:.0f} % right{left}", fontsize=10)
     return figure
 

@@ -90,6 +90,7 @@ class Plan:
         freezing: bases that are trained; none leaves Freeze out.
         hows: ways to destroy.
         sigma: standard deviation of re-initialised weights.
+        each_layer: whether each layer is destroyed alone; else a stretch of them, the share that the paper destroyed.
         loading: how models are loaded: `dtype` and `device_map`, as in `ck.load`.
     """
 
@@ -99,6 +100,7 @@ class Plan:
     freezing: tuple[Freezing, ...] = ()
     hows: tuple[How, ...] = ("zero", "reinit", "noise", "remove")
     sigma: float = 0.02
+    each_layer: bool = True
     loading: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -109,6 +111,15 @@ class Plan:
                 raise ValueError(
                     f"{pair.name} has {len(pair.b)} twins for {len(self.seeds)} seeds: give one, or one each"
                 )
+
+
+def stretch(layers: int) -> tuple[int, ...]:
+    """The layers that stand where blocks 5 to 29 of the paper's 64 do.
+
+    >>> stretch(64) == tuple(range(5, 30)), stretch(28)[0], stretch(28)[-1]
+    (True, 2, 12)
+    """
+    return tuple(range(round(5 / 64 * layers), max(round(30 / 64 * layers), 1)))
 
 
 def twins(size: str, **settings: int) -> Pair:
@@ -176,7 +187,7 @@ def hub_plan(
         return Plan((pair,), Deductions())
     way = Way((1e-5,), {"device_batch_size": 1})
     freezing = () if traces is None else (Freezing(a, b, TaughtTraces(traces), way, way, controls=2),)
-    return Plan((pair,), Contest(task, fluency, **asking), freezing=freezing)
+    return Plan((pair,), Contest(task, fluency, **asking), freezing=freezing, each_layer=False)
 
 
 def but(

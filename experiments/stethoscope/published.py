@@ -56,8 +56,8 @@ FAULTS = (
     "Table 3 is one conversation a cell, its level told by eye; the text that was asked needs no reasoning, so that "
     "level III and level IV cannot be told apart by it.",
     "Table 3's row of zeros holds three models in seven cells: without q or k attention is even, without v or o it is "
-    "off, without gate, up or down the MLP is off. Its levels agree with that, so that what is said of o_proj is said of "
-    "v_proj too.",
+    "off, without gate, up or down the MLP is off. Its levels agree with that, so that what is said of o_proj is said "
+    "of v_proj too.",
 )
 """What is wrong with how the tables were made, apart from how few answers they count."""
 

@@ -19,7 +19,7 @@ from circuitkit.studies import Pretrained
 from stethoscope.cells import answered, trained
 from stethoscope.changing import Change, Destruction, Graft, Weights
 from stethoscope.modules import PROJECTIONS, Control, Modules, controls, sets, whole_matrices
-from stethoscope.plans import DIRECTIONS, Direction, Freezing, Pair, Plan
+from stethoscope.plans import DIRECTIONS, Direction, Freezing, Pair, Plan, stretch
 from stethoscope.weights import compared
 
 Planned = tuple[dict[str, Any], studies.Cell]
@@ -210,20 +210,26 @@ class Study:
         """Every destruction in the reasoning twins: a row a destruction and twin."""
         return self.running.rows(cell for pair in pairs if pair.destroyed for cell in self._destructions(pair))
 
+    def _places(self, layers: int) -> dict[str, tuple[int, ...]]:
+        """Where sets are destroyed besides everywhere, and what is removed: each layer, or the paper's stretch."""
+        if self.plan.each_layer:
+            return {str(layer): (layer,) for layer in range(layers)}
+        middle = stretch(layers)
+        return {f"{middle[0]} to {middle[-1]}": middle}
+
     def _destructions(self, pair: Pair) -> Iterable[Planned]:
         parts = self.parts(pair.a)
-        layers = sorted({part.layer for part in parts if part.layer is not None})
+        places = self._places(len({part.layer for part in parts if part.layer is not None}))
         wanted: list[tuple[dict[str, Any], Change | None]] = [({"how": "none", "set": INTACT, "kind": "end"}, None)]
         for how in self.plan.hows:
             if how == "remove":
-                for layer in layers:
-                    whole = Modules("layer", ("all",), (layer,))
-                    labels = {"how": how, "set": f"layer {layer}", "kind": "set", "layers": str(layer)}
-                    wanted.append((labels, Destruction(whole, how)))
+                for name, at in places.items():
+                    labels = {"how": how, "set": f"layer {name}", "kind": "set", "layers": name}
+                    wanted.append((labels, Destruction(Modules("layer", ("all",), at), how)))
                 continue
             for each in self.sets(pair.a):
-                for at in (None, *((layer,) for layer in layers)):
-                    told = {"how": how, "set": each.name, "layers": "all" if at is None else str(at[0])}
+                for name, at in {"all": None, **places}.items():
+                    told = {"how": how, "set": each.name, "layers": name}
                     own = replace(each, layers=at)
                     wanted.append((told | {"kind": "set"}, Destruction(own, how, self.plan.sigma)))
                     drawn = controls(parts, own, "slices", pair.destroyed) if at is None else []

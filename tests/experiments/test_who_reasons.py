@@ -29,6 +29,7 @@ from stethoscope.modules import (
     sizes,
     whole_matrices,
 )
+from stethoscope.study import Running, Study
 
 import circuitkit as ck
 from circuitkit.sfn import Part, live_parts
@@ -433,6 +434,16 @@ def test_what_does_not_go_together_is_refused(asked, told, tmp_path):
 def test_too_few_seeds_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"seeds \(0, 1\) are too few"):
         who_reasons.main(out=tmp_path / "out", seeds=(0, 1))
+
+
+@pytest.mark.parametrize(("each_layer", "places"), [(True, {"", "all", "0", "1"}), (False, {"", "all", "0 to 0"})])
+def test_large_models_are_destroyed_in_the_papers_stretch_of_layers(each_layer, places, tmp_path):
+    plan = plans.Plan((plans.twins("20k", destroyed=2),), Deductions(), each_layer=each_layer)
+    planned = list(Study(plan, Running(tmp_path))._destructions(plan.pairs[0]))
+    assert {labels.get("layers", "") for labels, _ in planned} == places
+    alone = [cell.parameters["change"].which.layers for labels, cell in planned if labels["how"] == "remove"]
+    assert alone == ([(0,), (1,)] if each_layer else [(0,)])
+    assert sum(labels["kind"] == "slices" for labels, _ in planned) == 3 * 9 * 2
 
 
 def test_a_pair_of_ones_own_is_asked_with_drawn_tokens(tmp_path):
