@@ -1,6 +1,8 @@
 """Blocks of rows: all of a tensor, in order, without what they are read into growing."""
 
+import os
 import resource
+import shutil
 from pathlib import Path
 
 import pytest
@@ -80,8 +82,45 @@ def test_large_finite_numbers_pass(dtype):
     check_finite("counts", torch.ones(3, dtype=torch.int64))
 
 
-def test_a_file_that_was_cut_short_meanwhile_is_refused(tmp_path):
+def cut_short(file: Path) -> None:
+    os.truncate(file, file.stat().st_size - 4)
+
+
+def replaced(file: Path) -> None:
+    """Another file of the same size in its place, as a download or a training that saves again leaves it."""
+    other = file.with_suffix(".other")
+    shutil.copy2(file, other)
+    other.replace(file)
+
+
+def written_into(file: Path) -> None:
+    status = file.stat()
+    with file.open("r+b") as opened:
+        opened.seek(-4, os.SEEK_END)
+        opened.write(b"abcd")
+    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
+
+
+@pytest.mark.parametrize("change", [cut_short, replaced, written_into])
+def test_a_file_that_changed_meanwhile_is_refused(tmp_path, change):
     there = stored(tmp_path, torch.ones(64, 64))
-    there.file.write_bytes(there.file.read_bytes()[:-4])
-    with pytest.raises(CheckpointError, match=r"some.safetensors is shorter than when it was opened"):
-        list(blocks_of(there))
+    blocks = blocks_of(there, 1 << 10)
+    next(blocks)
+    change(there.file)
+    told = r"some.safetensors is not the file any more that was opened.*open the checkpoint again"
+    for read in (lambda: mapped(there), lambda: mapped(there, slice(63, 64)), lambda: list(blocks_of(there))):
+        with pytest.raises(CheckpointError, match=told):
+            read()
+    if change is replaced:
+        # What is being read stays what it was.
+        assert torch.equal(torch.cat([block for _, block in blocks]), torch.ones(60, 64))
+    else:
+        with pytest.raises(CheckpointError, match=told):
+            next(blocks)
+
+
+def test_a_file_that_is_gone_is_refused(tmp_path):
+    there = stored(tmp_path, torch.ones(4, 4))
+    there.file.unlink()
+    with pytest.raises(CheckpointError, match=r"some.safetensors is no longer there"):
+        mapped(there)

@@ -84,6 +84,14 @@ CHANGES = {
         "a is stored as F4, which is not read here",
     ),
     "no offsets": (lambda told: told | {"a": {"dtype": "F32", "shape": [2, 3]}}, "does not say what a is"),
+    "a size below nothing": (
+        lambda told: told | {"a": told["a"] | {"shape": [-2, -3]}},
+        r"does not say what a is \(-2 is no size\)",
+    ),
+    "offsets that are no numbers": (
+        lambda told: told | {"a": told["a"] | {"data_offsets": ["0", "24"]}},
+        r"does not say what a is \('0' is no size\)",
+    ),
     "a gap": (
         lambda told: {"a": told["a"]} | {"b": told["b"] | {"data_offsets": [28, 36]}},
         "b does not begin where",

@@ -10,25 +10,26 @@ from __future__ import annotations
 import mmap
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 
 from circuitkit.sfn.errors import CheckpointError
-from circuitkit.sfn.headers import Stored
+from circuitkit.sfn.headers import Stored, stamp_of
 
 BLOCK = 1 << 25
 """Bytes of a block: many enough to keep a disk busy, few enough to stay out of memory's way."""
 
 
 def mapped(stored: Stored, at: slice | None = None) -> Tensor:
-    """A stored tensor, or some of its rows, over the file's own pages; what is written into it reaches no file."""
-    assert stored.file is not None
-    opened = os.open(stored.file, os.O_RDONLY)
-    try:
+    """A stored tensor, or some of its rows, over the file's own pages; what is written into it reaches no file.
+
+    Raises:
+        CheckpointError: the file was written to, or replaced, since it was opened.
+    """
+    with _file_of(stored) as opened:
         return _map(opened, stored, at)
-    finally:
-        os.close(opened)
 
 
 def blocks_of(stored: Stored, nbytes: int = BLOCK) -> Iterator[tuple[slice, Tensor]]:
@@ -39,17 +40,11 @@ def blocks_of(stored: Stored, nbytes: int = BLOCK) -> Iterator[tuple[slice, Tens
         nbytes: of a block.
 
     Raises:
-        CheckpointError: the file was cut short since it was opened.
+        CheckpointError: the file was written to, or replaced, since it was opened.
     """
-    assert stored.file is not None
-    opened = os.open(stored.file, os.O_RDONLY)
-    try:
-        if os.fstat(opened).st_size < stored.offset + stored.nbytes:
-            raise CheckpointError(f"{stored.file} is shorter than when it was opened: it has been written to since")
+    with _file_of(stored) as opened:
         for at in slices(stored.rows, stored.row_nbytes, nbytes):
             yield at, _map(opened, stored, at)
-    finally:
-        os.close(opened)
 
 
 def slices(rows: int, row_nbytes: int, nbytes: int) -> list[slice]:
@@ -85,6 +80,30 @@ def check_finite(name: str, block: Tensor, first_row: int = 0) -> None:
     )
 
 
+@contextmanager
+def _file_of(stored: Stored) -> Iterator[int]:
+    assert stored.file is not None
+    try:
+        opened = os.open(stored.file, os.O_RDONLY)
+    except FileNotFoundError as error:
+        raise CheckpointError(
+            f"{stored.file} is no longer there: it was moved or removed since it was opened"
+        ) from error
+    try:
+        yield opened
+    finally:
+        os.close(opened)
+
+
+def _check_unchanged(opened: int, stored: Stored) -> None:
+    """Refuse a file whose header may not be true any more, and whose pages may have no bytes behind them."""
+    if stored.stamp is not None and stamp_of(os.fstat(opened)) != stored.stamp:
+        raise CheckpointError(
+            f"{stored.file} is not the file any more that was opened: it has been written to, or replaced, since; open "
+            "the checkpoint again"
+        )
+
+
 def _extent(stored: Stored, at: slice | None) -> tuple[int, int]:
     if at is None:
         return stored.offset, stored.nbytes
@@ -92,6 +111,7 @@ def _extent(stored: Stored, at: slice | None) -> tuple[int, int]:
 
 
 def _map(opened: int, stored: Stored, at: slice | None) -> Tensor:
+    _check_unchanged(opened, stored)
     start, count = _extent(stored, at)
     shape = stored.shape
     if at is not None:

@@ -151,7 +151,7 @@ class Checkpoint:
         """A tensor in its own dtype and shape, over the file's pages or the model's own memory; not to be written to.
 
         Raises:
-            CheckpointError: there is none of that name.
+            CheckpointError: there is none of that name, or its file was written to or replaced in the meantime.
         """
         stored = self._stored(name)
         return self._in_memory(name) if stored.file is None else mapped(stored)
@@ -160,7 +160,7 @@ class Checkpoint:
         """Some of a tensor's rows, all its axes but the last taken as one: as a block of those that `blocks` gives.
 
         Raises:
-            CheckpointError: there is no tensor of that name.
+            CheckpointError: there is no tensor of that name, or its file was written to or replaced in the meantime.
         """
         stored = self._stored(name)
         return self._table(stored)[at].cpu() if stored.file is None else mapped(stored, at)
@@ -177,7 +177,7 @@ class Checkpoint:
             memory is given back when nothing refers to it any more. It is not to be written to.
 
         Raises:
-            CheckpointError: there is none of that name, or its file was cut short in the meantime.
+            CheckpointError: there is none of that name, or its file was written to or replaced in the meantime.
         """
         stored = self._stored(name)
         if stored.file is not None:

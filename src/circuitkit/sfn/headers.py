@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,7 @@ class Stored:
         file: None for a model in memory.
         offset: its first byte in the file.
         nbytes: how many it takes.
+        stamp: what tells its file from one that is written in its place.
     """
 
     name: str
@@ -59,6 +61,7 @@ class Stored:
     file: Path | None
     offset: int
     nbytes: int
+    stamp: tuple[int, ...] | None = field(default=None, compare=False)
 
     @property
     def columns(self) -> int | None:
@@ -82,9 +85,9 @@ def stored_in(file: Path) -> Iterator[Stored]:
     Raises:
         CheckpointError: the file is cut short, or is no such file.
     """
-    header, start = _header(file)
-    end, size = start, file.stat().st_size
-    found = [_stored(file, name, told, start) for name, told in header.items() if name != "__metadata__"]
+    header, start, status = _header(file)
+    end, size, stamp = start, status.st_size, stamp_of(status)
+    found = [_stored(file, name, told, start, stamp) for name, told in header.items() if name != "__metadata__"]
     for stored in sorted(found, key=lambda each: (each.offset, each.nbytes)):
         if stored.offset != end:
             raise CheckpointError(f"{file}: {stored.name} does not begin where the tensor before it ends; {_AGAIN}")
@@ -98,12 +101,18 @@ def stored_in(file: Path) -> Iterator[Stored]:
         raise CheckpointError(f"{file} has {size - end:,} bytes more than its header tells of; {_AGAIN}")
 
 
+def stamp_of(status: os.stat_result) -> tuple[int, ...]:
+    """What of a file's status changes when it is written to, or another takes its place."""
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
 _AGAIN = "download or copy it again"
 
 
-def _header(file: Path) -> tuple[dict[str, Any], int]:
-    size = file.stat().st_size
+def _header(file: Path) -> tuple[dict[str, Any], int, os.stat_result]:
     with file.open("rb") as opened:
+        status = os.fstat(opened.fileno())
+        size = status.st_size
         length = int.from_bytes(opened.read(_LENGTH), "little")
         if size < _LENGTH or length > min(size - _LENGTH, _MOST):
             raise CheckpointError(
@@ -117,22 +126,29 @@ def _header(file: Path) -> tuple[dict[str, Any], int]:
         raise CheckpointError(f"{file} is no safetensors file: its header is no JSON ({error}); {_AGAIN}") from error
     if not isinstance(header, dict):
         raise CheckpointError(f"{file} is no safetensors file: its header names no tensors; {_AGAIN}")
-    return header, _LENGTH + length
+    return header, _LENGTH + length, status
 
 
-def _stored(file: Path, name: str, told: Any, start: int) -> Stored:
+def _stored(file: Path, name: str, told: Any, start: int, stamp: tuple[int, ...]) -> Stored:
     try:
-        kind, shape, (begin, end) = told["dtype"], tuple(int(size) for size in told["shape"]), told["data_offsets"]
+        kind, shape = told["dtype"], tuple(_size(each) for each in told["shape"])
+        begin, end = (_size(each) for each in told["data_offsets"])
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{file}: its header does not say what {name} is ({error}); {_AGAIN}") from error
-    if kind not in _DTYPES:
+    if not isinstance(kind, str) or kind not in _DTYPES:
         raise CheckpointError(
             f"{file}: {name} is stored as {kind}, which is not read here: save the model in float32, float16 or "
             "bfloat16"
         )
-    stored = Stored(name, _DTYPES[kind], shape, file, start + begin, end - begin)
+    stored = Stored(name, _DTYPES[kind], shape, file, start + begin, end - begin, stamp)
     if stored.nbytes != math.prod(shape) * stored.dtype.itemsize:
         raise CheckpointError(
             f"{file}: {name} is told to be {kind} {list(shape)}, and has {stored.nbytes:,} bytes; {_AGAIN}"
         )
     return stored
+
+
+def _size(told: Any) -> int:
+    if not isinstance(told, int) or told < 0:
+        raise ValueError(f"{told!r} is no size")
+    return told
