@@ -200,7 +200,10 @@ def but(
     """A plan with what the command line says otherwise."""
 
     def with_controls(pair: Pair) -> Pair:
-        return pair if controls is None else replace(pair, controls=controls, others=controls // 5, rows=controls // 5)
+        if controls is None:
+            return pair
+        fewer = controls // 5
+        return replace(pair, controls=controls, others=fewer, rows=fewer, destroyed=min(pair.destroyed, controls))
 
     freezing = tuple(
         replace(each, seeds=seeds, near=None if each.near is None else with_controls(each.near))
