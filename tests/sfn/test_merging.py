@@ -535,7 +535,7 @@ def test_links_of_a_cache_become_files(pairs, tmp_path):
         (snapshot / path.name).symlink_to(blob)
     before = contents(tmp_path)
     merge(snapshot, b, ["o_proj"], tmp_path / "out", progress=False)
-    assert {path.name for path in a.iterdir()} | {"manifest.json"} == {
+    assert {path.name for path in a.iterdir()} | {"manifest.json", "README.md"} == {
         path.name for path in (tmp_path / "out").iterdir()
     }
     assert not any(path.is_symlink() for path in (tmp_path / "out").iterdir())

@@ -59,7 +59,7 @@ def check(pair, out: Path) -> bool:
         assert toys.equal([(name, found.read(name))], [(name, of.read(name))])
     assert AutoModelForCausalLM.from_pretrained(out)(toys.ids()).logits.isfinite().all()
     names = {path.name for path in a.folder.iterdir()}
-    assert {path.name for path in out.iterdir()} == names | {"manifest.json"}
+    assert {path.name for path in out.iterdir()} == names | {"manifest.json", "README.md"}
     return True
 
 

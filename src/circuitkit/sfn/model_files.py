@@ -1,4 +1,8 @@
-"""What lies in a model's folder beside its weights: config, tokenizer, generation config, index, code of its own."""
+"""What lies in a model's folder beside its weights and is needed to load it and to generate: config, tokenizer, code.
+
+All else tells of the model that was there before (its card, its accuracy, how it was trained), and would be untrue of
+one made from it.
+"""
 
 from __future__ import annotations
 
@@ -6,45 +10,55 @@ import json
 import math
 import shutil
 from collections.abc import Iterator, Mapping
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 from circuitkit.sfn.headers import Stored
-from circuitkit.sfn.manifest import NAME as MANIFEST
 
-_CONFIG, _INDEX = "config.json", ".safetensors.index.json"
-_WEIGHTS = frozenset(
-    (
-        ".safetensors",
-        ".bin",
-        ".pt",
-        ".pth",
-        ".ckpt",
-        ".h5",
-        ".msgpack",
-        ".gguf",
-        ".ggml",
-        ".onnx",
-        ".tflite",
-        ".mlmodel",
-    )
+_CONFIG, _INDEX = "config.json", "model.safetensors.index.json"
+_NEEDED = (
+    *(_CONFIG, "generation_config.json", "generation_config_*.json", _INDEX),
+    # Tokenizers, by the names that those of transformers give their files, and that SentencePiece and tiktoken do.
+    *("*tokenizer*", "tekken.json", "special_tokens_map.json", "added_tokens.json", "*vocab*.json", "*vocab*.txt"),
+    *("vocab.bpe", "*merges.txt", "bpe.codes", "dict.txt", "*.model", "*.spm", "*.tiktoken", "word_*.json"),
+    *("normalizer.json", "emoji.json", "byte_maps.json"),
+    *("chat_template*", "*processor_config.json", "*.py"),
+    *("LICENSE*", "LICENCE*", "COPYING*", "NOTICE*", "USE_POLICY*", "*_LICENSE*"),
 )
-"""Endings of weights, which are written anew or are those of another format, and would still be the base's."""
+"""Patterns, letters' case aside. Licences and code go with weights wherever these go."""
 
 _FOLDERS = ("additional_chat_templates",)
 """Folders that belong to a tokenizer; others hold other formats or a training's own checkpoints."""
 
 
 def small_files(folder: Path) -> Iterator[Path]:
-    """The files of a model's folder that go with its weights, whichever they are; links count as what they lead to."""
+    """The files of a model's folder that go with its weights; links count as what they lead to.
+
+    Those of the patterns above, and what the model's own code names.
+    """
+    there = [path for path in sorted(folder.iterdir()) if path.name[0] != "."]
+    code = "".join(path.read_text(errors="replace") for path in there if path.suffix == ".py" and path.is_file())
     # Where the weights are in one file, that is what is read, whatever an index says.
-    unread = (f"model{_INDEX}",) if (folder / "model.safetensors").is_file() else ()
-    for path in sorted(folder.iterdir()):
+    unread = _INDEX if (folder / "model.safetensors").is_file() else ""
+    for path in there:
         if path.is_dir():
             if path.name in _FOLDERS:
                 yield from sorted(inside for inside in path.rglob("*") if inside.is_file())
-        elif path.name[0] != "." and path.name not in (MANIFEST, *unread) and not _of_weights(path.name):
+        elif path.name != unread and not _of_weights(path.name) and (_is_needed(path.name) or _named(path, code)):
             yield path
+
+
+def left_behind(folder: Path) -> list[str]:
+    """The files right in a model's folder that are neither copied nor weights of the format that is read.
+
+    >>> from circuitkit.model import embedded
+    >>> left_behind(embedded.path("deductor-130k"))
+    ['README.md', 'accuracy.json', 'loss.csv', 'training.json']
+    """
+    taken = {path.name for path in small_files(folder)}
+    there = (path.name for path in sorted(folder.iterdir()) if path.is_file() and path.suffix != ".safetensors")
+    return [name for name in there if name not in taken]
 
 
 def write_small_files(
@@ -62,16 +76,33 @@ def write_small_files(
         target = beside / path.relative_to(base)
         target.parent.mkdir(exist_ok=True)
         if path.name == _CONFIG and config_changes:
-            _write(target, json.loads(path.read_bytes()) | dict(config_changes))
-        elif path.name.endswith(_INDEX) and extra:
+            _write(target, _configured(json.loads(path.read_bytes()), config_changes))
+        elif path.name == _INDEX and extra:
             _write(target, _indexed(json.loads(path.read_bytes()), extra))
         else:
             shutil.copyfile(path, target)
 
 
+def _is_needed(name: str) -> bool:
+    return any(fnmatchcase(name.lower(), pattern.lower()) for pattern in _NEEDED)
+
+
+def _named(path: Path, code: str) -> bool:
+    return path.name in code and path.suffix != ".md"
+
+
 def _of_weights(name: str) -> bool:
-    other_index = name.endswith(".index.json") and not name.endswith(_INDEX)
-    return other_index or Path(name).suffix in _WEIGHTS
+    return name.endswith((".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".gguf", ".onnx"))
+
+
+def _configured(settings: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """A config with settings changed: its own, and those of a model within it (`text_config`) that state them too."""
+    within = {
+        name: inner | {key: value for key, value in changes.items() if key in inner}
+        for name, inner in settings.items()
+        if isinstance(inner, dict)
+    }
+    return settings | within | dict(changes)
 
 
 def _indexed(index: dict[str, Any], extra: Mapping[str, tuple[str, Stored]]) -> dict[str, Any]:

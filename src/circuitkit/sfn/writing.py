@@ -26,7 +26,8 @@ from circuitkit.sfn.changes import Change, Tally, raw
 from circuitkit.sfn.checkpoint import Checkpoint
 from circuitkit.sfn.copying import copied, write_at
 from circuitkit.sfn.manifest import Manifest
-from circuitkit.sfn.model_files import write_small_files
+from circuitkit.sfn.model_card import write_model_card
+from circuitkit.sfn.model_files import left_behind, write_small_files
 from circuitkit.sfn.progress import bytes_bar
 from circuitkit.sfn.shards import Placed, Shard, shards
 from circuitkit.sfn.whole_folder import WritingError, refuse_existing, whole_folder
@@ -103,7 +104,9 @@ def write(
     sources: Sequence[Checkpoint] = (),
     progress: bool = True,
 ) -> Manifest:
-    """Write a model folder that differs from a base's in the tensors that are edited, and its manifest.
+    """Write a model folder that differs from a base's in the tensors that are edited, its manifest, and a README.md.
+
+    Of the base's other files those are copied that a model is loaded and generates with, and licences.
 
     Args:
         base: a folder's.
@@ -135,8 +138,9 @@ def write(
             changes = _Weights(base, every, extra, roles, beside, bar).write(files)
         there = {each.name: (shard.name, each.like) for shard in files for each in shard.placed if each.name in extra}
         write_small_files(base.folder, beside, extra=there, config_changes=config_changes or {})
-        manifest = _manifest(base, changes, told, sources)
+        manifest = _manifest(base, changes, {**told, "not_copied": left_behind(base.folder)}, sources)
         manifest.save(beside)
+        write_model_card(beside, place.name, manifest, base.folder)
     return manifest
 
 
