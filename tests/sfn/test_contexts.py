@@ -1,6 +1,7 @@
 """Grafting and destruction in memory: what is written, nothing kept but what is replaced, and undone bit for bit."""
 
 import gc
+import re
 import threading
 from contextlib import ExitStack
 from pathlib import Path
@@ -20,6 +21,7 @@ from circuitkit.sfn.errors import CheckpointError, PairError, SelectionError
 from circuitkit.sfn.grafting import MergeError
 from circuitkit.sfn.homes import LiveError
 from circuitkit.sfn.merging import merge
+from circuitkit.sfn.passing import PassingError
 from sfn import toys
 
 A, B = "deductor-130k-base", "deductor-130k-reason"
@@ -355,11 +357,26 @@ def test_beneath_an_adapter_the_base_is_grafted_and_destroyed(model, twin, tmp_p
         assert not changed(peft, state(of_merged))
         assert torch.equal(peft.run(TEXT).logits, of_merged.run(TEXT).logits)
     assert not changed(peft, before)
-    with destroyed(peft.hf, layers=[1], how="remove"):
-        assert all(
-            ("layers.1." in name and "base_layer" in name) or "down_proj" in name for name in changed(peft, before)
-        )
+    with destroyed(peft.hf, ["o_proj", "down_proj"], layers=[1]):
+        assert changed(peft, before) == {
+            name for name in before if re.search(r"layers\.1\..*(o_proj\.base|down)", name)
+        }
     assert not changed(peft, before)
+
+
+def test_a_layer_is_removed_beneath_an_adapter_only_where_the_adapter_adds_nothing_to_it(model):
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False, task_type="CAUSAL_LM")
+    with destroyed(get_peft_model(model.hf, config), layers=[1], how="remove") as removed:
+        ends = removed.run(TEXT, capture=["resid_pre[layer=1]", "resid_post[layer=1]"]).cache.values()
+        assert torch.equal(*ends)
+    peft = adapted(ck.load(A))
+    before = {name: tensor.clone() for name, tensor in peft.state_dict().items()}
+    match = r"layers\.1\.self_attn\.o_proj\.weight of .* has an adapter around it.*merge it first"
+    with pytest.raises(PassingError, match=match), destroyed(peft, layers=[1], how="remove"):
+        pass
+    assert all(torch.equal(tensor, before[name]) for name, tensor in peft.state_dict().items())
 
 
 def test_a_weight_that_an_adapter_stands_in_for_is_refused(model, twin):

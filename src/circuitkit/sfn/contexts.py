@@ -17,6 +17,7 @@ from circuitkit.sfn.homes import LiveError
 from circuitkit.sfn.in_place import replaced
 from circuitkit.sfn.merge_plan import Plan
 from circuitkit.sfn.merging import Donor, Source
+from circuitkit.sfn.passing import check_adapters
 from circuitkit.sfn.selection import Vocabulary
 from circuitkit.sfn.writing import Edit
 
@@ -92,7 +93,7 @@ def destroyed(
         modules, layers, how, heads, sigma, biases, seed: as of `ck.sfn.destroy`.
 
     Raises:
-        SfnError: see `ck.sfn.destroy`.
+        SfnError: see `ck.sfn.destroy`; to remove a layer of which an adapter holds the last weights is refused too.
         LiveError: see `grafted`.
 
     Source: Destruction of Shao & Wu 2025, "Who Reasons in the Large Language Models?" (arXiv 2505.20993).
@@ -106,6 +107,8 @@ def destroyed(
     whole = Checkpoint.open(model)
     parts = destruction.chosen(whole, modules, layers, how, heads=heads, biases=biases)
     edits = destruction.edits(whole, parts, how, sigma=sigma, seed=seed)
+    if how == "remove":
+        check_adapters(model, [part.parameter for part in parts])
     with replaced(model, parts, _whole(edits)):
         yield model
 
