@@ -7,12 +7,16 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from circuitkit.sfn.differences.widening import Wide
+from circuitkit.sfn.differences.widening import Matrix, Wide
 
 Sums = Float[np.ndarray, "sum head"]
 
 A, B, CHANGE, PRODUCT = range(4)
 """The rows of `Sums`: squares of A, of B and of the change B − A, and products of A with the change."""
+
+_SLIGHT = 1 / 16
+"""Squares of B follow without loss of digits from those of A where those of the change are under this share of them."""
+_STRETCH = 1 << 13
 
 
 @dataclass(frozen=True)
@@ -36,14 +40,29 @@ def summed(wide: Wide, rows: int, heads: Heads | None) -> Sums:
         rows: of the whole that it is a piece of.
         heads: of the whole.
     """
-    factors = ((wide.a, wide.a), (wide.b, wide.b), (wide.change, wide.change), (wide.a, wide.change))
+    pairs = (wide.a, wide.a), (wide.a, wide.change), (wide.change, wide.change)
+    a, product, change = (_products(*pair, wide.first, rows, heads) for pair in pairs)
+    if (change < a * _SLIGHT).all():
+        return np.array((a, a + 2 * product + change, change, product))
+    b = wide.b()
+    return np.array((a, _products(b, b, wide.first, rows, heads), change, product))
+
+
+def _products(one: Matrix, other: Matrix, first: int, rows: int, heads: Heads | None) -> Float[np.ndarray, " head"]:
     if heads is None:
-        return np.array([[np.vecdot(one, other).sum()] for one, other in factors])
+        return _dot(one.reshape(-1), other.reshape(-1))
     if heads.axis == 1:
-        apart = (len(wide.a), heads.count, -1)
-        return np.stack([np.vecdot(one.reshape(apart), other.reshape(apart)).sum(0) for one, other in factors])
-    which = np.arange(wide.first, wide.first + len(wide.a)) * heads.count // rows
-    return np.stack([np.bincount(which, np.vecdot(one, other), heads.count) for one, other in factors])
+        apart = (len(one), heads.count, -1)
+        return np.asarray(np.vecdot(one.reshape(apart), other.reshape(apart)).sum(0))
+    which = np.arange(first, first + len(one)) * heads.count // rows
+    return np.asarray(np.bincount(which, np.vecdot(one, other), heads.count))
+
+
+def _dot(one: Float[np.ndarray, " entry"], other: Float[np.ndarray, " entry"]) -> Float[np.ndarray, " all"]:
+    # Stretches so short are multiplied in this thread alone: those of several threads would wait for one another.
+    if over := len(one) % _STRETCH:
+        return np.asarray(_dot(one[:-over], other[:-over]) + one[-over:] @ other[-over:])
+    return np.asarray(np.vecdot(one.reshape(-1, _STRETCH), other.reshape(-1, _STRETCH)).sum(keepdims=True))
 
 
 @dataclass(frozen=True)
@@ -90,7 +109,7 @@ def norms(sums: Sums, elements: int) -> Norms:
 def _squares_of_b(sums: Sums) -> Float[np.ndarray, " head"]:
     """Those of B by way of the change, unless that loses digits: a cosine near 1 is then exact in its distance to 1."""
     through = sums[A] + 2 * sums[PRODUCT] + sums[CHANGE]
-    return np.asarray(np.where(sums[CHANGE] < sums[A] / 16, through, sums[B]))
+    return np.asarray(np.where(sums[CHANGE] < sums[A] * _SLIGHT, through, sums[B]))
 
 
 def _defined(ratio: Float[np.ndarray, " head"]) -> Float[np.ndarray, " head"]:
