@@ -15,7 +15,7 @@ from stethoscope.study import Running, Study
 
 import circuitkit as ck
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 REASON, BASE = "deductor-130k-reason", "deductor-130k-base"
 
