@@ -30,6 +30,15 @@ _OF_MLP: dict[str, tuple[str, ...]] = {
         ("down_proj", "w2", "c_proj", "fc2", "fc_out", "dense_4h_to_h", "proj_2", "wo", "linear_out"), ("down_proj",)
     ),
 }
+# And the parts of an attention whose q, k and v do not come of a projection each (DeepSeek's latent one: k and v share
+# both factors), or that the map of sites does not reach (RecurrentGemma's).
+_OF_ATTENTION: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("q_proj", "q_a_proj", "q_b_proj"), ("q_proj",)),
+    **dict.fromkeys(("kv_a_proj_with_mqa", "kv_b_proj"), ("k_proj", "v_proj")),
+    **{role: (role,) for role in ("k_proj", "v_proj", "o_proj")},
+}
+# What stands in an attention's place, and has projections of names that others' MLPs have.
+_RECURRENT = frozenset(("temporal_block", "linear_attn", "mamba"))
 _OF_BLOCK: dict[str, tuple[str, ...]] = {
     "q": ("q_proj",),
     "k": ("k_proj",),
@@ -220,9 +229,11 @@ def _of_modules(model: Model) -> Iterator[tuple[str, tuple[str, ...]]]:
 
 def _of_block(block: Block) -> dict[nn.Module, tuple[str, ...]]:
     found: dict[nn.Module, tuple[str, ...]] = {}
-    attention = [name for name, module in block.block.named_children() if module is block.attn]
+    mixing = {name for name, module in block.block.named_children() if module is block.attn} | _RECURRENT
     for name, module in block.block.named_modules():
-        if name.split(".")[0] not in attention and (roles := _OF_MLP.get(name.rsplit(".", 1)[-1])):
+        last = name.rsplit(".", 1)[-1]
+        roles = _OF_ATTENTION.get(last) or (_OF_MLP.get(last) if name.split(".")[0] not in mixing else None)
+        if roles is not None:
             found[module] = roles
     named = {part: module for part in _OF_BLOCK if (module := getattr(block, part)) is not None}
     # Adapters name the fused projection beside parts that it is split into.

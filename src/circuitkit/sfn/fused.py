@@ -132,12 +132,12 @@ def _codegen(attention: Any, queries: int, keys: int, width: int) -> tuple[Runs,
 
 _LAYOUTS: Mapping[str, Callable[[Any, int, int, int], tuple[Runs, Runs, Runs]]] = {
     **dict.fromkeys(("GPT2Attention", "Phi3Attention", "MptAttention", "DbrxAttention"), _one_after_another),
-    **dict.fromkeys(("OpenELMMultiHeadCausalAttention", "OpenAIGPTAttention"), _one_after_another),
+    "OpenELMMultiHeadCausalAttention": _one_after_another,
     **dict.fromkeys(("GPTNeoXAttention", "BloomAttention", "FalconAttention"), _by_key_head),
     "GPTBigCodeAttention": _bigcode,
     "CodeGenAttention": _codegen,
 }
-_GATE_FIRST = frozenset(("Phi3MLP", "GlmMLP", "Glm4MLP", "OpenELMFeedForwardNetwork"))
+_GATE_FIRST = frozenset(("Phi3MLP", "GlmMLP", "Glm4MLP", "Llama4TextExperts", "OpenELMFeedForwardNetwork"))
 
 
 def _halves(half: int) -> tuple[Runs, Runs]:

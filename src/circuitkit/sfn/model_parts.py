@@ -126,9 +126,11 @@ class _Weight:
     def _head_count(self, having: tuple[str, ...]) -> int | None:
         if self.layer is None or len(having) != 1 or having[0] not in GROUPS["attention"]:
             return None
+        if self.name.split(".")[-2].endswith("_a_proj"):
+            # The first of two low-rank factors puts out what all heads share.
+            return None
         heads = self.heads[self.layer]
         count = heads.queries if having[0] in ("q_proj", "o_proj") else heads.keys
-        # The bias of o is added behind its heads; a low rank factor may have no heads at all.
         width = self.tensor.shape[0 if self._outputs_last == (having[0] != "o_proj") else -1]
         if self._bias:
             width = self.tensor.shape[-1]
@@ -164,7 +166,7 @@ class _Weight:
         if self._bias:
             return self._packed
         if self._packed:
-            return bool(getattr(self._module, "is_transposed", False))
+            return bool(getattr(self._module, "is_transposed", type(self._module).__name__ == "Llama4TextExperts"))
         return type(self._module).__name__ == "Conv1D"
 
     @property
