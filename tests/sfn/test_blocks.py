@@ -79,6 +79,7 @@ def test_what_is_not_finite_is_refused_at_its_place(dtype, value):
 def test_large_finite_numbers_pass(dtype):
     check_finite("w", torch.full((64, 64), torch.finfo(dtype).max, dtype=dtype))
     check_finite("empty", torch.empty(0, 3, dtype=dtype))
+    check_finite("eight bits", torch.ones(3, dtype=torch.float8_e4m3fn))
     check_finite("counts", torch.ones(3, dtype=torch.int64))
 
 

@@ -102,6 +102,14 @@ def test_a_model_that_the_hub_left_on_this_machine_is_read(monkeypatch, tmp_path
         Checkpoint.open("org/toy", revision="other")
 
 
+def test_what_is_no_source_is_refused(tmp_path):
+    folder = written("llama", tmp_path)
+    with pytest.raises(CheckpointError, match=r"model.safetensors is a file: give the model's folder, "):
+        Checkpoint.open(folder / "model.safetensors")
+    with pytest.raises(CheckpointError, match=r"a LlamaForCausalLM was given: put .* into ck.Model"):
+        Checkpoint.open(built("llama"))
+
+
 def test_a_revision_of_what_is_not_on_the_hub_is_refused(tmp_path):
     for source in ("deductor-130k-base", written("llama", tmp_path)):
         with pytest.raises(CheckpointError, match="is not on the hub and has no revision 'main': leave it out"):
@@ -112,6 +120,17 @@ def test_a_quantised_checkpoint_is_refused(tmp_path):
     folder = configured(written("llama", tmp_path), quantization_config={"quant_method": "gptq"})
     with pytest.raises(CheckpointError, match=r"is quantised \(gptq\).*float32, float16 or bfloat16"):
         Checkpoint.open(folder)
+
+
+def test_a_quantised_model_in_memory_is_refused():
+    toy = model("llama")
+    toy.hf.config.quantization_config = {"quant_method": "bitsandbytes"}
+    # Unpacked, it is a model like others.
+    assert Checkpoint.open(toy).tensors
+    projection = toy.hf.model.layers[0].mlp.up_proj
+    projection.weight = torch.nn.Parameter(projection.weight.to(torch.int8), requires_grad=False)
+    with pytest.raises(CheckpointError, match=r"llama is quantised \(bitsandbytes\)"):
+        Checkpoint.open(toy)
 
 
 def test_an_architecture_that_is_not_known_is_refused(tmp_path):

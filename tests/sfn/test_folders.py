@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -61,7 +62,7 @@ def test_a_config_that_is_spoiled_is_refused(llama, tmp_path):
 def test_a_folder_without_weights_is_refused(llama, tmp_path):
     folder = copied(llama, tmp_path / "a")
     (folder / "model.safetensors").unlink()
-    refused(folder, r"holds a config.json but no weights \(no \*.safetensors\)")
+    refused(folder, r"holds a config.json but no weights \(no \*.safetensors; other formats are not read")
     (folder / "pytorch_model.bin").write_bytes(b"")
     refused(folder, r"pytorch_model.bin only.*convert them once, with .*from_pretrained.*save_pretrained")
 
@@ -129,6 +130,33 @@ def test_other_formats_beside_the_weights_are_left_alone(llama, tmp_path):
     shutil.copy(folder / "model.safetensors", folder / "consolidated.safetensors")
     (folder / "pytorch_model.bin").write_bytes(b"x")
     assert Checkpoint.open(folder).tensors.keys() == Checkpoint.open(llama).tensors.keys()
+
+
+def test_shards_that_are_links_are_read(sharded, tmp_path):
+    """As the hub's cache has them, and they may lead to nothing."""
+    folder, blobs = copied(sharded, tmp_path / "a"), tmp_path / "blobs"
+    blobs.mkdir()
+    for shard in folder.glob("*.safetensors"):
+        shard.rename(blobs / shard.name)
+        shard.symlink_to(Path("..") / "blobs" / shard.name)
+    one, links = Checkpoint.open(sharded), Checkpoint.open(folder)
+    assert all(torch.equal(one.read(name), links.read(name)) for name in one.tensors)
+    (blobs / sorted(blobs.iterdir())[0].name).unlink()
+    refused(folder, "has no model-00001-of-.*, in which its index places")
+
+
+def test_a_link_to_nothing_is_refused(llama, tmp_path):
+    folder = copied(llama, tmp_path / "a")
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors").symlink_to("blob")
+    refused(folder, r"model.safetensors leads to a file that is not there \(blob\)")
+
+
+def test_an_adapter_beside_its_base_s_config_is_refused(llama, tmp_path):
+    folder = copied(llama, tmp_path / "a")
+    (folder / "model.safetensors").rename(folder / "adapter_model.safetensors")
+    (folder / "adapter_config.json").write_text("{}")
+    refused(folder, "holds no weights of a model, but an adapter: merge it into its base")
 
 
 def test_what_is_no_folder_is_refused(tmp_path):

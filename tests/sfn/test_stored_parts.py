@@ -186,3 +186,12 @@ def test_parts_of_a_model_with_an_adapter_are_its_base_s(architecture):
     with_adapter, without = Checkpoint.open(adapted), Checkpoint.open(plain)
     assert with_adapter.tensors == without.tensors
     assert all(torch.equal(with_adapter.read(name), without.read(name)) for name in without.tensors)
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.float8_e4m3fn])
+def test_weights_that_are_codes_are_refused_by_name(tmp_path, dtype):
+    name = "model.layers.1.self_attn.o_proj.weight"
+    folder = restored(written("llama", tmp_path), lambda tensors: tensors | {name: tensors[name].to(dtype)})
+    kind = str(dtype).removeprefix("torch.")
+    with pytest.raises(CheckpointError, match=rf"{name} of .* is stored as {kind}: .*float32, float16 or bfloat16"):
+        _ = Checkpoint.open(folder).parts

@@ -70,6 +70,9 @@ def check_finite(name: str, block: Tensor, first_row: int = 0) -> None:
     """
     if not block.dtype.is_floating_point or block.numel() == 0:
         return
+    if block.dtype.itemsize == 1:
+        # PyTorch finds no extremes of eight bits.
+        block = block.float()
     if bool(torch.isfinite(torch.stack(block.aminmax())).all()):
         return
     where = (~torch.isfinite(block)).nonzero()[0].tolist()

@@ -95,7 +95,12 @@ class Checkpoint:
     def _of_model(cls, model: Model) -> Checkpoint:
         from circuitkit.sfn.memory import tensors_of
 
-        return cls(model.name, tensors_of(model), revision=model.revision, model=model)
+        tensors = tensors_of(model)
+        # One that was unpacked on load may still say in its config how it was packed.
+        if any(stored.dtype.itemsize == 1 or not stored.dtype.is_floating_point for stored in tensors.values()):
+            root: Any = model.anatomy.root
+            _check_quantised(model.name, root.config.to_dict())
+        return cls(model.name, tensors, revision=model.revision, model=model)
 
     @cached_property
     def config(self) -> Any:

@@ -19,7 +19,14 @@ def found(source: str | Path, revision: str | None) -> tuple[Path, str | None]:
     Raises:
         CheckpointError: there is none, or it cannot be downloaded.
     """
+    if not isinstance(source, str | Path):
+        raise CheckpointError(
+            "a checkpoint is a folder, a hub id, an embedded model's name or a ck.Model, and a "
+            f"{type(source).__name__} was given: put a transformers model into ck.Model(hf_model, tokenizer)"
+        )
     text = str(source)
+    if Path(source).is_file():
+        raise CheckpointError(f"{text} is a file: give the model's folder, {Path(source).parent}")
     if Path(source).is_dir():
         return _without_revision(Path(source), text, revision), None
     if text.startswith("deductor-"):

@@ -76,6 +76,10 @@ def _weight_map(index: Path) -> dict[str, str]:
 
 
 def _no_weights(folder: Path) -> str:
+    if told := _adapter(folder):
+        return f"{folder} holds no weights of a model{told}"
+    if lost := next((folder / name for name in (_SINGLE, _INDEX) if (folder / name).is_symlink()), None):
+        return f"{lost} leads to a file that is not there ({lost.readlink()}): download or copy it again"
     if others := sorted(folder.glob("*.safetensors")):
         names = ", ".join(each.name for each in others[:3])
         return (
@@ -88,7 +92,7 @@ def _no_weights(folder: Path) -> str:
             f"convert them once, with transformers.AutoModelForCausalLM.from_pretrained({str(folder)!r}, dtype='auto')"
             ".save_pretrained(…), and give that folder"
         )
-    return f"{folder} holds a config.json but no weights (no *.safetensors){_adapter(folder)}"
+    return f"{folder} holds a config.json but no weights (no *.safetensors; other formats are not read, nor downloaded)"
 
 
 def _adapter(folder: Path) -> str:

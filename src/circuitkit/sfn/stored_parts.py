@@ -19,15 +19,19 @@ if TYPE_CHECKING:
     from circuitkit.sfn.checkpoint import Checkpoint
 
 
+_NUMBERS = frozenset((torch.float64, torch.float32, torch.float16, torch.bfloat16))
+
+
 def stored_parts(checkpoint: Checkpoint) -> tuple[Part, ...]:
     """Every part of every stored tensor, in the order in which they are stored.
 
     Raises:
-        CheckpointError: a parameter is not stored, or with another shape, or in a way that is not read here; copies of
-            a tied tensor differ.
+        CheckpointError: a parameter is not stored, or with another shape, in whole numbers or eight bits, or in a way
+            that is not read here; copies of a tied tensor differ.
     """
     model = checkpoint.skeleton
     places = became(model, checkpoint.tensors, checkpoint.name)
+    _check_numbers(model, checkpoint, places)
     first = _first_names(model)
     _check_whole(model, checkpoint.name, [place for each in places.values() for place in each], first)
     copies = _copies(checkpoint, places, first)
@@ -45,6 +49,20 @@ def stored_parts(checkpoint: Checkpoint) -> tuple[Part, ...]:
             parameter = first[place.parameter]
             found += [replace(part, copies=more) for part in _within(of_parameter[parameter], stored, place)]
     return tuple(found)
+
+
+def _check_numbers(model: Model, checkpoint: Checkpoint, places: Mapping[str, Sequence[Became]]) -> None:
+    """Refuse weights that are stored as codes, whether or not the config says so."""
+    there = model.anatomy.root.state_dict()
+    for name, stored in checkpoint.tensors.items():
+        weights = any(there[place.parameter].dtype.is_floating_point for place in places[name])
+        if weights and stored.dtype not in _NUMBERS:
+            kind = str(stored.dtype).removeprefix("torch.")
+            raise CheckpointError(
+                f"{name} of {checkpoint.name} is stored as {kind}: such numbers are codes with scales beside them, "
+                "which cannot be compared or mixed; give the checkpoint in float32, float16 or bfloat16 that it was "
+                "made from"
+            )
 
 
 def _within(parts: Sequence[Part], stored: Stored, place: Became) -> Iterator[Part]:
