@@ -142,6 +142,11 @@ HEADS = {
         [(0, 0)],
         r"\(gate_proj\) has no heads: with heads, name attention",
     ),
+    "of a layer that is not chosen": (
+        ["model.layers.0.self_attn.q_proj"],
+        [(0, 1), (1, 1)],
+        "heads of layer 1 are named, and no attention projection of that layer of toy is chosen",
+    ),
     "no pairs": (["q_proj"], [1], "heads are pairs of layer and head"),
     "none": (["q_proj"], [], "no heads are named"),
 }

@@ -225,6 +225,11 @@ def _of_heads(
             if part.heads is None:
                 raise SelectionError(f"{part.tensor} of {name} ({part.label}) does not divide into known heads")
             chosen.append(part)
+    if empty := [layer for layer in wanted if layer not in {part.layer for part in found}]:
+        raise SelectionError(
+            f"heads of layer {empty[0]} are named, and no attention projection of that layer of {name} is chosen: "
+            "choose it, or leave these heads out"
+        )
     _check_one_count(chosen, name)
     return tuple(_head(part, head, name) for part in chosen for head in wanted[part.layer])
 
