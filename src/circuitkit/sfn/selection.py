@@ -225,7 +225,8 @@ def _of_heads(
             if part.heads is None:
                 raise SelectionError(f"{part.tensor} of {name} ({part.label}) does not divide into known heads")
             chosen.append(part)
-    if empty := [layer for layer in wanted if layer not in {part.layer for part in found}]:
+    empty = [layer for layer in wanted if layer not in {part.layer for part in found}]
+    if chosen and empty:
         raise SelectionError(
             f"heads of layer {empty[0]} are named, and no attention projection of that layer of {name} is chosen: "
             "choose it, or leave these heads out"
