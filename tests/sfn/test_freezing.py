@@ -1,5 +1,6 @@
 """Freezing: what is trained, by every kind of loop, and that what moves all the same is told by name."""
 
+import numpy as np
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
@@ -7,6 +8,7 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 
 import architectures
 import circuitkit as ck
+from circuitkit.sfn.errors import SfnError
 from circuitkit.sfn.freezing import FreezeError, freeze
 from circuitkit.training import Example, TrainingError
 
@@ -61,6 +63,8 @@ SETS = [
     ("o_proj", None, ["o_proj"]),
     (PAPER, None, ["o_proj", "embed", "norm"]),
     (["mlp"], [-1], ["layers.1.mlp"]),
+    ("o_proj", np.int64(1), ["layers.1.self_attn.o_proj"]),
+    ("v_proj", np.arange(1), ["layers.0.self_attn.v_proj"]),
     (["o_proj", "norm"], 0, ["layers.0.self_attn.o_proj", "layers.0.input_", "layers.0.post_", "model.norm"]),
     (["model.layers.*.self_attn.?_proj"], None, ["self_attn"]),
 ]
@@ -188,6 +192,56 @@ def test_quantised_and_offloaded_weights_are_refused_by_name(model):
         freeze(other, "o_proj")
 
 
+MOVED = (
+    r"layers\.0\.self_attn\.q_proj\.weight of .* is divided among processes .*ck\.sfn\.moved\(before, after, train\)"
+)
+
+
+@pytest.mark.parametrize("mark", ["full_tensor", "_fsdp_flattened", "ds_status"])
+def test_a_model_that_is_divided_meanwhile_is_refused_by_name_and_told_what_to_do(model, tmp_path, mark):
+    frozen = freeze(model, "o_proj")
+    # What FSDP 2, FSDP 1 and ZeRO-3 put on a parameter of which a process has a share.
+    setattr(model.hf.model.layers[0].self_attn.q_proj.weight, mark, True)
+    for refused in (frozen.verify, lambda: freeze(model, "v_proj")):
+        with pytest.raises(FreezeError, match=MOVED):
+            refused()
+    trainer = Trainer(model.hf, arguments(tmp_path), train_dataset=rows(model), callbacks=[frozen.callback()])
+    with pytest.raises(FreezeError, match=MOVED):
+        trainer.train()
+    frozen.thaw()
+    assert all(each.requires_grad for each in model.hf.parameters())
+
+
+def test_what_fsdp_divides_is_refused_by_name_frozen_grafted_or_given(model, monkeypatch):
+    from torch import distributed
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
+    try:
+        frozen, whole = freeze(model, "o_proj"), ck.load("deductor-5k-base")
+        fully_shard(model.hf, mesh=init_device_mesh("cpu", (1,)))
+        with pytest.raises(FreezeError, match="is divided among processes"):
+            frozen.verify()
+        for a, b in ((model, whole), (whole, model)):
+            with (
+                pytest.raises(SfnError, match=r"embed_tokens\.weight of .* is divided among processes \(FSDP"),
+                ck.sfn.grafted(a, b, "o_proj"),
+            ):
+                pass
+    finally:
+        distributed.destroy_process_group()
+
+
+def test_a_trainer_that_accumulates_gradients_verifies_once_at_the_end(model, tmp_path, monkeypatch):
+    before, verified = weights(model.hf), []
+    frozen = freeze(model, "o_proj")
+    monkeypatch.setattr(frozen, "verify", lambda: verified.append(moved(model.hf, before)))
+    settings = arguments(tmp_path, gradient_accumulation_steps=2)
+    Trainer(model.hf, settings, train_dataset=rows(model), callbacks=[frozen.callback()]).train()
+    assert verified == [set(frozen.names)]
+
+
 def test_a_trainer_trains_what_is_free_and_verifies_at_the_end(model, tmp_path):
     before = weights(model.hf)
     with freeze(model, PAPER) as frozen:
@@ -254,6 +308,8 @@ def test_modules_without_an_adapter_are_refused_by_name(model):
     peft = adapted(model)
     with pytest.raises(FreezeError, match=r"layers\.0\.self_attn\.v_proj\.weight .* has no adapter"):
         freeze(ck.Model(peft), "v_proj")
+    with freeze(peft, "o_proj"), pytest.raises(FreezeError, match=r"q_proj.* that needs a gradient.* thaw what froze"):
+        freeze(peft, "q_proj")
     peft.requires_grad_(False)
     with pytest.raises(FreezeError, match="needs a gradient: load it with"):
         freeze(peft, "o_proj")

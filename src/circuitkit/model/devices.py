@@ -32,6 +32,17 @@ def accelerators(hf: Any) -> list[torch.device]:
     return [torch.device(place) for place in places if str(place) not in ("cpu", "disk")]
 
 
+def divided(hf: nn.Module) -> str | None:
+    """The first parameter of which a process holds a share alone (FSDP, ZeRO-3), by name; None if all are whole.
+
+    >>> divided(torch.nn.Linear(2, 3)) is None
+    True
+    """
+    # DTensors know how to be put together; flat parameters and ZeRO's are told by the marks that are put on them.
+    marks = ("full_tensor", "_fsdp_flattened", "ds_status")
+    return next((name for name, each in hf.named_parameters() if any(hasattr(each, mark) for mark in marks)), None)
+
+
 def weight_of(module: nn.Module, name: str = "weight") -> Tensor | None:
     """A module's parameter as it is while the module computes, and whole; None where it has none of that name.
 

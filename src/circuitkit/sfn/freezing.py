@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 from transformers import TrainerCallback
 
 from circuitkit.model import Model, SiteError, roles
+from circuitkit.model.devices import divided
 from circuitkit.model.freezing import Needs, Unmoved, frozen, give_back, train_only, trainable
 from circuitkit.model.roles import RoleError
 from circuitkit.sfn.errors import SfnError
@@ -40,7 +41,8 @@ def freeze(
 
     Raises:
         FreezeError: the model has no such module or layer; one is a tensor with another (GPT-2's q with k and v, a tied
-            embedding with the unembedding), is quantised or offloaded; or, in a PEFT model, has no adapter.
+            embedding with the unembedding), is quantised, offloaded, or divided among processes (FSDP, ZeRO-3); or, in
+            a PEFT model, has no adapter.
 
     Source: Freeze of Shao & Wu 2025, "Who Reasons in the Large Language Models?" (arXiv 2505.20993).
 
@@ -49,8 +51,9 @@ def freeze(
     (12288, 133632)
     """
     model = model if isinstance(model, Model) else Model(model)
+    _check_whole(model)
     wanted = (train,) if isinstance(train, str) else tuple(train)
-    within = (layers,) if isinstance(layers, int) else layers
+    within = tuple(layers) if isinstance(layers, Iterable) else None if layers is None else (layers,)
     try:
         names = roles.chosen(model, wanted, within)
     except (RoleError, SiteError) as error:
@@ -97,8 +100,10 @@ class Frozen:
         """Hold every frozen tensor, bit for bit, against what it was when the model was frozen.
 
         Raises:
-            FreezeError: one has moved; it is named.
+            FreezeError: one has moved; it is named. Or the model is divided among processes now (FSDP, ZeRO-3): hold
+                what it saves against what it was with `ck.sfn.moved`.
         """
+        _check_whole(self._model)
         with self._bar("verifying") as bar:
             self._unmoved.check(self._hf, FreezeError, bar.update)
 
@@ -106,8 +111,8 @@ class Frozen:
         """A callback for transformers' and trl's trainers that verifies at the end of a training.
 
         Raises:
-            FreezeError: at a training's start, it is of another model, or something else is trained than was said; at
-                its end, a frozen tensor has moved.
+            FreezeError: at a training's start, it is of another model, something else is trained than was said, or the
+                model is divided among processes; at its end, a frozen tensor has moved.
         """
         return _Verifying(self)
 
@@ -117,6 +122,7 @@ class Frozen:
         Raises:
             FreezeError: see above; a parameter is named.
         """
+        _check_whole(self._model)
         mine = {id(parameter) for parameter in self._hf.parameters()}
         if not any(id(parameter) in mine for parameter in hf.parameters()):
             raise FreezeError(
@@ -180,10 +186,21 @@ def _adapters(model: Model, names: Sequence[str]) -> list[str]:
     for name in names:
         if owners.get(name) not in having:
             raise FreezeError(
-                f"{name} of {model.name} has no adapter, and a PEFT model's base stays as it is: name its module among "
-                "the adapter's target_modules or modules_to_save, leave it out of train, or name other layers"
+                f"{name} of {model.name} has no adapter that needs a gradient, and a PEFT model's base stays as it is: "
+                "name its module among the adapter's target_modules or modules_to_save, leave it out of train, name "
+                "other layers, or thaw what froze its adapter"
             )
     return found
+
+
+def _check_whole(model: Model) -> None:
+    """Refuse a model of whose tensors a process sees a share alone, as which none can be held against what it was."""
+    if (name := divided(model.hf)) is not None:
+        raise FreezeError(
+            f"{name} of {model.name} is divided among processes (FSDP, ZeRO-3 or tensor parallelism), where what is "
+            "frozen cannot be verified: freeze the model before it is divided, leave the callback and the context out, "
+            "and check what the training saves with ck.sfn.moved(before, after, train).check()"
+        )
 
 
 def _check_trainable(model: Model, names: Sequence[str]) -> None:

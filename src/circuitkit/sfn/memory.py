@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from circuitkit.model import roles
-from circuitkit.model.devices import weight_of
+from circuitkit.model.devices import divided, weight_of
 from circuitkit.sfn.errors import CheckpointError
 from circuitkit.sfn.headers import Stored
 
@@ -16,7 +16,16 @@ if TYPE_CHECKING:
 
 
 def tensors_of(model: Model) -> dict[str, Stored]:
-    """A model's parameters and the buffers that are saved with them, tied ones once under their first name."""
+    """A model's parameters and the buffers that are saved with them, tied ones once under their first name.
+
+    Raises:
+        CheckpointError: the model is divided among processes.
+    """
+    if (name := divided(model.anatomy.root)) is not None:
+        raise CheckpointError(
+            f"{name} of {model.name} is divided among processes (FSDP, ZeRO-3 or tensor parallelism), none of which "
+            "has all of it: give the folder that the model is saved to, or load it with device_map='auto'"
+        )
     return {
         name: Stored(name, tensor.dtype, tuple(tensor.shape), None, 0, tensor.numel() * tensor.element_size())
         for name, tensor in named(model).items()
