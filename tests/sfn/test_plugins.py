@@ -3,6 +3,7 @@
 import hashlib
 import json
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -116,6 +117,28 @@ def test_what_a_training_made_is_saved_from_the_model_in_memory(tmp_path):
     assert same(ck.load(A, plugin=plugin), state(model))
 
 
+def test_layers_and_heads_may_be_numpys_numbers(tmp_path):
+    asked = [{"layers": np.arange(2)}, {"layers": np.int64(1)}, {"heads": np.argwhere(np.eye(3, 4))}]
+    for number, each in enumerate(asked):
+        save_plugin(B, tmp_path / f"{number}.safetensors", ["o_proj"], base=A, progress=False, **each)
+    said = [told(tmp_path / f"{number}.safetensors") for number in range(3)]
+    assert [each["layers"] for each in said] == [[0, 1], [1], None]
+    assert said[2]["heads"] == [[0, 0], [1, 1], [2, 2]]
+
+
+def test_a_plug_in_that_is_in_already_is_told_so(plugin):
+    model = ck.load(A, plugin=plugin)
+    before = state(model)
+    match = (
+        rf"deductor-130k-base with o\.safetensors: {O.format(0)} is not that of '{A}', but what .*: it is in already"
+    )
+    with pytest.raises(PluginError, match=match), attached(model, plugin):
+        pass
+    with attached(model, plugin, any_base=True):
+        assert same(model, before)
+    assert same(model, before)
+
+
 def test_another_base_is_refused_by_the_first_tensor_that_differs(plugin):
     match = rf"made for another base than .*: {O.format(0)} is not that of '{A}'.*any_base=True"
     other = ck.load(B)
@@ -158,7 +181,30 @@ def test_damage_is_refused_by_name(plugin, tmp_path):
     save_file({"a": torch.zeros(1)}, other)
     fewer = lambda tensors: {each: tensors[each] for each in tensors if each != name}  # noqa: E731
     more = lambda tensors: tensors | {"more": torch.zeros(1)}  # noqa: E731
+    parts = told(plugin)["parts"]
+    odd = [[parts[0] | change, *parts[1:]] for change in ({"dtype": "float3"}, {"shape": 4}, {"replaces": []})]
+    less = [{each: part[each] for each in part if each != "sha256"} for part in parts]
+    nan = load_file(plugin)[name].index_put((torch.tensor(0),), torch.tensor(float("nan")))
+    told_of_nan = [
+        part | {"sha256": hashlib.sha256(nan.numpy().tobytes()).hexdigest()} if part["name"] == name else part
+        for part in parts
+    ]
     spoilt = [
+        *(
+            (
+                spoiled(plugin, tmp_path / f"{number}.safetensors", parts=each),
+                "damaged: what it says of itself cannot be",
+            )
+            for number, each in enumerate([*odd, less])
+        ),
+        (
+            spoiled(plugin, tmp_path / "base.safetensors", base="deductor-130k-base"),
+            "damaged: what it says of itself cannot be",
+        ),
+        (
+            spoiled(plugin, tmp_path / "nan.safetensors", lambda tensors: tensors | {name: nan}, parts=told_of_nan),
+            rf"{name} of .*nan\.safetensors",
+        ),
         (spoiled(plugin, tmp_path / "flip.safetensors", flipped), rf"damaged: {name} is not what was written"),
         (cut, "cut short or no safetensors file"),
         (other, "is a safetensors file, but no plug-in"),

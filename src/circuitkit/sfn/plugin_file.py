@@ -25,6 +25,7 @@ KINDS = {torch.float64: "F64", torch.float32: "F32", torch.bfloat16: "BF16", tor
 
 _KEY = "circuitkit.plugin"
 _SAID = ("architecture", "modules", "layers", "heads", "biases", "base", "parts")
+_SAID_OF_PART = ("parameter", "shape", "replaces", "sha256")
 _WORD = 8
 """Bytes in which the format tells the length of its header, and by which what follows is aligned."""
 
@@ -59,7 +60,11 @@ def told(plugin: str | Path) -> dict[str, Any]:
             )
         _ = [found[name] for name in _SAID]
         wanted = {each["name"] for each in found["parts"]}
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        _ = [KINDS[getattr(torch, each["dtype"])] for each in found["parts"]]
+        _ = [tuple(each["shape"]) + tuple(each["replaces"].items()) for each in found["parts"]]
+        _ = [each[name] for each in found["parts"] for name in _SAID_OF_PART]
+        _ = (found["base"]["name"], tuple(found["modules"]))
+    except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
         raise PluginError(f"{plugin} is damaged: what it says of itself cannot be read ({error})") from error
     if wanted != names:
         odd = sorted(wanted ^ names)[0]

@@ -6,7 +6,7 @@ is told apart, and of its own bytes, by which damage is.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -155,7 +155,7 @@ class _Asked:
     def of(cls, modules: str | Sequence[str], layers: Any, heads: Any, biases: bool) -> _Asked:
         return cls(
             (modules,) if isinstance(modules, str) else tuple(modules),
-            None if layers is None else (layers,) if isinstance(layers, int) else tuple(layers),
+            None if layers is None else tuple(layers) if isinstance(layers, Iterable) else (layers,),
             None if heads is None else tuple((layer, head) for layer, head in heads),
             biases,
         )
@@ -164,7 +164,10 @@ class _Asked:
         return select(parts, self.modules, self.layers, self.heads, biases=self.biases, name=name)
 
     def told(self) -> dict[str, Any]:
-        return {"modules": self.modules, "layers": self.layers, "heads": self.heads, "biases": self.biases}
+        # NumPy's numbers are none of JSON's.
+        layers = None if self.layers is None else [int(each) for each in self.layers]
+        heads = None if self.heads is None else [(int(layer), int(head)) for layer, head in self.heads]
+        return {"modules": self.modules, "layers": layers, "heads": heads, "biases": self.biases}
 
 
 def _name(part: Part) -> str:
@@ -268,23 +271,35 @@ def _values(model: Model, plugin: Path, any_base: bool, progress: bool) -> Itera
             for name, part in named.items():
                 if part.tensor == parameter:
                     before, value = part.take(old), file.get_tensor(name)
+                    _check_value(plugin, name, value, described[name]["sha256"])
+                    fitted = _of_dtype(plugin, name, value, old.dtype)
                     if not any_base:
-                        _check_base(plugin, model, described[name], before, said["base"]["name"])
-                    if sha256(value) != described[name]["sha256"]:
-                        raise PluginError(f"{plugin} is damaged: {name} is not what was written; copy or make it again")
-                    part.put(old, _of_dtype(plugin, name, value, old.dtype))
+                        _check_base(plugin, model, described[name], before, fitted, said["base"]["name"])
+                    part.put(old, fitted)
                     bar.update(value.nbytes)
             return old
 
         yield list(parts), new
 
 
-def _check_base(plugin: Path, model: Model, described: Mapping[str, Any], before: Tensor, base: str) -> None:
+def _check_value(plugin: Path, name: str, value: Tensor, written: str) -> None:
+    if sha256(value) != written:
+        raise PluginError(f"{plugin} is damaged: {name} is not what was written; copy or make it again")
+    try:
+        check_finite(f"{name} of {plugin}", value)
+    except SfnError as error:
+        raise PluginError(str(error)) from error
+
+
+def _check_base(
+    plugin: Path, model: Model, described: Mapping[str, Any], before: Tensor, after: Tensor, base: str
+) -> None:
     wanted = described["replaces"].get(plain(before.dtype))
     if sha256(before) != wanted:
+        there = ", but what the plug-in puts there: it is in already, or this is the trained model"
         raise PluginError(
-            f"{plugin} was made for another base than {model.name}: {described['parameter']} is not that of {base!r}. "
-            f"Load that one, or say any_base=True"
+            f"{plugin} was made for another base than {model.name}: {described['parameter']} is not that of {base!r}"
+            f"{there if torch.equal(before, after) else ''}. Load that one, or say any_base=True"
         )
 
 
