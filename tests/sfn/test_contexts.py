@@ -187,6 +187,24 @@ def test_an_error_within_undoes_it_and_is_the_error_without(model, twin):
     assert not changed(model, before)
 
 
+def test_a_context_that_is_dropped_is_undone(model, twin):
+    before = state(model)
+    context = grafted(model, twin, "all")
+    context.__enter__()
+    assert changed(model, before)
+    del context
+    gc.collect()
+    assert not changed(model, before)
+
+
+def test_a_model_grafted_into_itself_is_as_it_was(model):
+    before = state(model)
+    for asked in ({"modules": "all"}, {"modules": ["mlp"], "alpha": 0.3}):
+        with grafted(model, model, **asked):
+            assert not changed(model, before)
+    assert not changed(model, before)
+
+
 def test_odd_numbers_come_back_bit_for_bit(model, twin):
     weight = model.hf.model.layers[0].self_attn.o_proj.weight
     odd = torch.tensor([0x7FC00001, -0x400000, -0x80000000, 1], dtype=torch.int32).view(torch.float32)
@@ -280,6 +298,10 @@ def test_a_model_that_is_converted_within_is_told(model, twin):
     match = r"model\.norm\.weight of .* is another tensor than when the context began"
     with pytest.raises(LiveError, match=match), grafted(model, twin, ["norm"]):
         model.hf.model.norm.weight = torch.nn.Parameter(torch.ones(64))
+    with pytest.raises(LiveError, match=match) as caught, grafted(model, twin, ["norm"]):
+        model.hf.model.norm.weight = torch.nn.Parameter(torch.ones(64))
+        raise KeyError("mine")
+    assert isinstance(caught.value.__cause__, KeyError)
     with grafted(model, twin, ["o_proj"]):
         model.hf.bfloat16()
     plain = ck.load(A).hf.bfloat16().model.layers[0].self_attn.o_proj.weight
@@ -368,7 +390,8 @@ def test_a_layer_is_removed_beneath_an_adapter_only_where_the_adapter_adds_nothi
     from peft import LoraConfig, get_peft_model
 
     config = LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False, task_type="CAUSAL_LM")
-    with destroyed(get_peft_model(model.hf, config), layers=[1], how="remove") as removed:
+    peft = ck.Model(get_peft_model(model.hf, config), model.tokenizer)
+    with destroyed(peft, layers=[1], how="remove") as removed:
         ends = removed.run(TEXT, capture=["resid_pre[layer=1]", "resid_post[layer=1]"]).cache.values()
         assert torch.equal(*ends)
     peft = adapted(ck.load(A))

@@ -10,6 +10,7 @@ it: the tensor is left alone where they cover it too, and at their end gets back
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -78,10 +79,13 @@ def replaced(model: Model, parts: Sequence[Part], new: Callable[[str, Tensor], T
                 else:
                     lost |= {} if homes.has(name, home) else {name: None}
         for name, why in lost.items():
-            raise LiveError(
+            other = LiveError(
                 f"{name} of {model.name} is another tensor than when the context began, and its numbers could not be "
                 "given back: convert, resize or quantise a model outside of the context"
-            ) from why
+            )
+            # What the context ended with is told too.
+            other.__cause__ = why or sys.exception()
+            raise other
 
 
 def replace(model: Model, parts: Sequence[Part], new: Callable[[str, Tensor], Tensor]) -> None:
