@@ -16,6 +16,8 @@ from circuitkit.sfn.parts import Part
 
 HELD = 1 << 24
 """A change of up to so many numbers is kept in memory (64 MiB of float32), and its files are read once."""
+PIECE = 1 << 18
+"""Numbers of a change at a time: so few stay in a processor's cache from their reading to their products."""
 
 
 def changes_rank(a: Checkpoint, b: Checkpoint, parts: tuple[Part, Part], norm: float) -> float:
@@ -31,21 +33,42 @@ def changes_rank(a: Checkpoint, b: Checkpoint, parts: tuple[Part, Part], norm: f
 
     if parts[0].numel > HELD:
         return float(parts[0].numel / largest_squared(blocks, shape[1]))
-    held = torch.cat(list(blocks()))
-    held = held if shape[0] >= shape[1] else held.T.contiguous()
+    # Blocks' vectors are as long as the smaller side.
+    turned = shape[0] < shape[1]
+    held = torch.empty(shape[::-1] if turned else shape, dtype=_wide(a, b, parts))
+    first = 0
+    for block in blocks():
+        (held.T if turned else held)[first : first + len(block)] = block
+        first += len(block)
     return float(parts[0].numel / largest_squared(lambda: iter([held]), held.shape[1]))
 
 
+def _wide(a: Checkpoint, b: Checkpoint, parts: tuple[Part, Part]) -> torch.dtype:
+    stored = {each.tensors[part.tensor].dtype for each, part in zip((a, b), parts, strict=True)}
+    return torch.float64 if torch.float64 in stored else torch.float32
+
+
 def _changes(a: Checkpoint, b: Checkpoint, parts: tuple[Part, Part]) -> Iterator[Float[Tensor, "row column"]]:
-    """The change in blocks of rows, in float32, or float64 where either is stored so."""
+    """The change in blocks of rows, in float32, or float64 where either is stored so; each holds until the next."""
     stored = [each.tensors[part.tensor] for each, part in zip((a, b), parts, strict=True)]
-    wide = torch.float64 if torch.float64 in {each.dtype for each in stored} else torch.float32
+    wide = _wide(a, b, parts)
     if layout(parts[0]) != layout(parts[1]):
-        whole = [part.take(each.read(part.tensor)).to(wide) for each, part in zip((a, b), parts, strict=True)]
-        yield whole[1] - whole[0]
+        old, new = (part.take(each.read(part.tensor)) for each, part in zip((a, b), parts, strict=True))
+        yield from _pieces(old, new, wide)
         return
     rows = max(1, BLOCK // max(1, *(each.row_nbytes for each in stored)))
     sides = [each.blocks(kept.name, rows * max(1, kept.row_nbytes)) for each, kept in zip((a, b), stored, strict=True)]
     for (at, old), (_, new) in zip(*sides, strict=True):
         if (inside := parts[0].within(at)) is not None:
-            yield inside[0].take(new).to(wide) - inside[0].take(old).to(wide)
+            yield from _pieces(inside[0].take(old), inside[0].take(new), wide)
+
+
+def _pieces(old: Tensor, new: Tensor, wide: torch.dtype) -> Iterator[Float[Tensor, "row column"]]:
+    """The difference of two blocks, a few rows at a time in the same memory, as new memory costs more than the rest."""
+    rows, columns = old.shape
+    step = min(rows, max(1, PIECE // max(1, columns)))
+    one, other = (torch.empty(step, columns, dtype=wide) for _ in range(2))
+    for start in range(0, rows, step):
+        at = slice(start, min(start + step, rows))
+        count = at.stop - start
+        yield other[:count].copy_(new[at]).sub_(one[:count].copy_(old[at]))
