@@ -64,7 +64,7 @@ def test_changes_that_are_bimodal_relative_to_their_weights_are_found(seed, form
     said, found = verdict(a, truly_bimodal(rng, a), formula=formula)
     assert said.verdict == "bimodal" and found.depth > 0.9 and found.coefficient > 5 / 9
     assert "both sides of zero" in said.because
-    # What they are relative to is each weight: dealt out anew, or taken by themselves, they have one mode.
+    # What they are relative to is each weight: shuffled, or taken by themselves, they have one mode.
     assert found.dip_shuffled < 0.1 * found.dip and found.p_change > 0.05
 
 

@@ -197,7 +197,7 @@ def test_histograms_stand_over_their_controls(twins, scale):
     panels = axes.figure.axes
     assert [each.get_title() for each in panels] == list(TRIO) and axes.get_ylabel() == "layer 1"
     assert {line.get_label() for line in axes.lines if not line.get_label().startswith("_")} == {
-        "the same changes dealt out anew",
+        "the same changes, shuffled among the weights",
         "Gaussian changes, rounded",
     }
     verdict = twins.frame[(twins.frame["module"] == "q_proj") & (twins.frame["layer"] == 1)]["verdict"].item()

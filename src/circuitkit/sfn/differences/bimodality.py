@@ -3,7 +3,7 @@
 The paper saw two humps in the histograms of o_proj and tested none. Dividing by a weight can make humps by itself, so
 a sample of a module's weights and changes is measured beside controls that keep all but one thing the same:
 
-- changes dealt out anew among the weights: what the weights' sizes and the changes' sizes make by themselves. Changes
+- changes shuffled among the weights: what the weights' sizes and the changes' sizes make by themselves. Changes
   that are all about as large, as a few steps of Adam are, leave a hole at zero under any weights;
 - changes drawn from a Gaussian, of the same size once rounded to the number format: what rounding makes;
 - weights under a tenth of the module's root mean square left out: what small weights make;
@@ -64,7 +64,7 @@ class Bimodality:
         dip, p: Hartigan's dip of the ratios, and how often an even spread has one as large.
         coefficient: of bimodality (SAS), over 5/9 where a distribution is flat or has modes at its ends.
         depth: of the hollow at zero, at the module's own scale (`relative_change.hollow`).
-        dip_shuffled, p_shuffled: the mean dip of changes dealt out anew, and its chance.
+        dip_shuffled, p_shuffled: the mean dip of changes shuffled among the weights, and its chance.
         dip_rounding, p_rounding: those of Gaussian changes that are rounded.
         dip_large, p_large: those without small weights.
         dip_change, p_change: those of the changes themselves.

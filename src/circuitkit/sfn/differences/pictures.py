@@ -170,7 +170,7 @@ def _own(found: Found, group: pd.DataFrame, module: str, layer: int) -> ChangeSh
 
 def _controls(shuffled: Sequence[Heights], rounding: Sequence[Heights]) -> dict[str, Heights]:
     """The controls of a module, by what the legend calls them; none where no modes were looked for."""
-    named = {"the same changes dealt out anew": shuffled, "Gaussian changes, rounded": rounding}
+    named = {"the same changes, shuffled among the weights": shuffled, "Gaussian changes, rounded": rounding}
     return {name: np.asarray(np.mean(each, axis=0)) for name, each in named.items() if each}
 
 

@@ -74,7 +74,7 @@ def judged(found: Bimodality, p_corrected: float) -> Judgement:
 def _controls(found: Bimodality) -> tuple[tuple[Verdict, bool, str], ...]:
     by_sizes = found.dip_shuffled >= MADE * found.dip
     alike = found.variation < ALIKE
-    dealt = f"the same changes dealt out anew among the weights give {found.dip_shuffled:.4f}"
+    shuffled = f"the same changes shuffled among the weights give {found.dip_shuffled:.4f}"
     return (
         (
             "rounding",
@@ -91,8 +91,12 @@ def _controls(found: Bimodality) -> tuple[tuple[Verdict, bool, str], ...]:
         (
             "sign-like",
             by_sizes and alike,
-            f"{dealt}: the changes are sign-like, all about as large (their magnitudes vary by {found.variation:.0%} "
-            "of their mean, a Gaussian's by 76%)",
+            f"{shuffled}: the changes are sign-like, all about as large (their magnitudes vary by "
+            f"{found.variation:.0%} of their mean, a Gaussian's by 76%)",
         ),
-        ("sizes alone", by_sizes, f"{dealt}: it takes no more than the sizes of weights and changes"),
+        (
+            "sizes alone",
+            by_sizes,
+            f"{shuffled}: it takes the sizes of weights and changes, and not which goes with which",
+        ),
     )
