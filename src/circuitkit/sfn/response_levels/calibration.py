@@ -14,6 +14,7 @@ from circuitkit.evaluation import Decoding, evaluate
 from circuitkit.sfn.response_levels.answers import Answer
 from circuitkit.sfn.response_levels.errors import LevelError
 from circuitkit.sfn.response_levels.evidence import Evidence, Reading, measure, readings
+from circuitkit.sfn.response_levels.grammar import frames, well_formed
 from circuitkit.sfn.response_levels.likelihood import Reference
 from circuitkit.sfn.response_levels.wording import common_words, ways_of_arguing
 from circuitkit.tasks.task import Item, Judgement, Task
@@ -24,6 +25,10 @@ NONSENSE_AT = 1 / 3
 OFF_TASK_AT = 0.5
 """How far from answers to other questions to answers to the own one a response is on the task."""
 MOST_REPEATED = 0.6
+BROKEN_AT = 0.5
+"""The share in well-formed sentences up to which a response is nonsense."""
+FRAMED = 0.9
+"""The share of an intact model's own text in known frames from which on frames tell what a sentence is."""
 _SHORT = 4
 
 
@@ -42,6 +47,9 @@ class Calibration:
         own_sentences, other_sentences: the median shares of sentences that speak of the question.
         repeated: the share of repetition that 19 of 20 of its answers stay below.
         common: words that tell nothing, as half of all questions or answers have them.
+        arguing: words of its answers that no question has.
+        frames: the frames of sentences in prompts and its answers.
+        framed: the mean share of its answers, in words, in frames that the prompts or other answers have.
 
     Raises:
         LevelError: fluent text is no likelier than scrambled text, or answers depend on their questions no more than on
@@ -60,6 +68,9 @@ class Calibration:
     other_sentences: float
     repeated: float
     common: tuple[str, ...] = ()
+    arguing: tuple[str, ...] = ()
+    frames: tuple[str, ...] = ()
+    framed: float = 0.0
 
     def __post_init__(self) -> None:
         if not self.fluent > self.scrambled:
@@ -83,13 +94,23 @@ class Calibration:
         """The share of repetition from which on a response is nonsense, more where intact answers repeat themselves."""
         return max(MOST_REPEATED, self.repeated)
 
+    @property
+    def tells_sentences(self) -> bool:
+        """Whether frames tell what a sentence is: the reference's own answers, nearly all, are made of known ones."""
+        return self.framed >= FRAMED
+
+    @property
+    def keeps_to_questions(self) -> bool:
+        """Whether the sentences of its own answers speak of what their questions do, and of others' do not."""
+        return self.own_sentences > max(0.5, self.other_sentences)
+
     def on_task(self, evidence: Evidence) -> float:
         """From 0, as an answer to another question, to 1, as one to the own.
 
         By the share of its sentences that speak of the question, where the reference's own answers keep to theirs (more
         than half of their sentences, and more than of others'); else by dependence and words together.
         """
-        if self.own_sentences > max(0.5, self.other_sentences) and not np.isnan(evidence.sentences):
+        if self.keeps_to_questions and not np.isnan(evidence.sentences):
             return _scaled(evidence.sentences, self.own_sentences, self.other_sentences)
         known = [_scaled(evidence.dependence, self.own_dependence, self.other_dependence)]
         if self.own_overlap > self.other_overlap:
@@ -105,7 +126,7 @@ class Calibration:
     def from_json(cls, told: Mapping[str, Any]) -> Calibration:
         """Of JSON."""
         plain: dict[str, Any] = {name: float("nan") if value is None else value for name, value in told.items()}
-        return cls(**plain | {"common": tuple(told["common"])})
+        return cls(**plain | {name: tuple(told.get(name, ())) for name in ("common", "arguing", "frames")})
 
 
 def calibrate(
@@ -121,7 +142,11 @@ def calibrate(
     chosen = drawn.sample(prompts, min(N_PROMPTS, len(prompts)))
     own = _answered(reference, chosen, seed, progress)
     common = common_words([*(each.question for each in prompts), *others]) | common_words([each.text for each in own])
-    common |= ways_of_arguing([each.text for each in own], [*(each.question for each in prompts), *others])
+    arguing = ways_of_arguing([each.text for each in own], [*(each.question for each in prompts), *others])
+    common |= arguing
+    known = frames([*(each.prompt for each in answers), *others], [each.text for each in own], arguing)
+    shares = [well_formed(each.text, each.ended, known, arguing) for each in own]
+    framed = [each for each in shares if each is not None]
     good = readings(own, [*others, *(each.question for each in prompts)], seed)
     swapped = [_swapped(each) for each in good]
     scrambled = [replace(each, answer=_scrambled(reference, each.answer, drawn)) for each in good]
@@ -144,6 +169,9 @@ def calibrate(
         _median([each.sentences for each in other]),
         float(np.quantile([each.repeated for each in own_found], 0.95)),
         tuple(sorted(common)),
+        tuple(sorted(arguing)),
+        tuple(sorted(known)),
+        float(np.mean(framed)) if framed else 0.0,
     )
 
 

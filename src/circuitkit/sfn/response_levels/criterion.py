@@ -6,7 +6,7 @@ import re
 from typing import Literal
 
 from circuitkit.sfn.response_levels.answers import Answer
-from circuitkit.sfn.response_levels.calibration import OFF_TASK_AT, Calibration
+from circuitkit.sfn.response_levels.calibration import BROKEN_AT, OFF_TASK_AT, Calibration
 from circuitkit.sfn.response_levels.evidence import Evidence
 
 Level = Literal["I", "II", "III", "IV"]
@@ -22,7 +22,8 @@ def level_of(answer: Answer, found: Evidence, calibration: Calibration) -> tuple
     """
     if (nonsense := _nonsense(answer, found, calibration)) is not None:
         return "I", nonsense
-    if answer.right:
+    by_sentences = calibration.keeps_to_questions and found.sentences == found.sentences
+    if answer.right and not (by_sentences and not calibration.on_task(found) > OFF_TASK_AT):
         return "IV", "the judge finds it right"
     if found.overlap != found.overlap and answer.said:
         return "III", "a bare answer that the judge can read, and not right"
@@ -38,6 +39,9 @@ def _nonsense(answer: Answer, found: Evidence, calibration: Calibration) -> str 
         return "there is no word in it"
     if found.repeated >= calibration.most_repeated:
         return f"{100 * found.repeated:.0f} % of it says again what it has said"
+    if calibration.tells_sentences and found.well_formed == found.well_formed:
+        told = f"{100 * found.well_formed:.0f} % of its words stand in well-formed sentences"
+        return told if found.well_formed <= BROKEN_AT else None
     if found.fluency < calibration.least_fluency:
         return f"fluency {found.fluency:.2f}, below {calibration.least_fluency:.2f}"
     return None

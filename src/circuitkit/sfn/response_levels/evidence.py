@@ -37,6 +37,8 @@ class Evidence:
         overlap: the share of telling words that stand in the own question; NaN where there are none.
         sentences: the share of its sentences that speak of what the question does: of whose telling words three of four
             or more stand in it; NaN where none has any.
+        well_formed: the share of it, in words, that stands in sentences whose frames the prompts or the reference's own
+            answers have; NaN where it has no telling word.
     """
 
     n_tokens: int
@@ -47,6 +49,7 @@ class Evidence:
     dependence: float
     overlap: float
     sentences: float
+    well_formed: float = NAN
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tqdm import tqdm
@@ -13,7 +14,8 @@ from circuitkit.sfn.response_levels.answers import Judge, answers_of
 from circuitkit.sfn.response_levels.calibration import Calibration, calibrate
 from circuitkit.sfn.response_levels.criterion import level_of
 from circuitkit.sfn.response_levels.errors import LevelError
-from circuitkit.sfn.response_levels.evidence import measure, readings
+from circuitkit.sfn.response_levels.evidence import NAN, measure, readings
+from circuitkit.sfn.response_levels.grammar import well_formed
 from circuitkit.sfn.response_levels.likelihood import Reference
 from circuitkit.sfn.response_levels.outcome import Graded, Levels
 
@@ -64,6 +66,11 @@ def levels(
     n_rows = sum(1 + len(each.others) for each in asked)
     with tqdm(total=n_rows, desc="levels", unit="row", disable=not progress, delay=1.0) as bar:
         found = measure(scorer, asked, frozenset(borders.common), bar.update)
+    known, arguing = frozenset(borders.frames), frozenset(borders.arguing)
+    shares = [well_formed(each.text, each.ended, known, arguing) for each in read]
+    found = [
+        replace(each, well_formed=NAN if share is None else share) for each, share in zip(found, shares, strict=True)
+    ]
     graded = [
         Graded(answer, evidence, *level_of(answer, evidence, borders), on_task=borders.on_task(evidence))
         for answer, evidence in zip(read, found, strict=True)
