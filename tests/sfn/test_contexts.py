@@ -22,6 +22,7 @@ from circuitkit.sfn.grafting import MergeError
 from circuitkit.sfn.homes import LiveError
 from circuitkit.sfn.merging import merge
 from circuitkit.sfn.passing import PassingError
+from circuitkit.sfn.progress import bytes_bar
 from sfn import toys
 
 A, B = "deductor-130k-base", "deductor-130k-reason"
@@ -143,6 +144,23 @@ def test_b_may_be_a_name_a_folder_or_a_model_and_of_a_folder_only_what_is_chosen
             found.append(state(graft))
     assert all(toys.equal(found[0].items(), each.items()) for each in found)
     assert read == {f"model.layers.{layer}.self_attn.o_proj.weight" for layer in range(3)}
+
+
+def test_a_bar_counts_the_bytes_that_are_written_and_is_closed_within(model, monkeypatch):
+    bars = []
+
+    def watched(*told):
+        bars.append(bytes_bar(*told))
+        return bars[-1]
+
+    monkeypatch.setattr("circuitkit.sfn.contexts.bytes_bar", watched)
+    for context in (grafted(model, B, ["o_proj"]), destroyed(model, ["o_proj"], progress=False)):
+        with context:
+            assert bars[-1].total == 3 * 64 * 64 * 4
+            # Closed, as a bar is that counts no more.
+            assert bars[-1].disable
+    # One that is not wanted counts nothing.
+    assert [bar.n for bar in bars] == [3 * 64 * 64 * 4, 0]
 
 
 def test_a_hugging_face_model_is_wrapped(model, twin):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -17,7 +17,9 @@ from circuitkit.sfn.homes import LiveError
 from circuitkit.sfn.in_place import replaced
 from circuitkit.sfn.merge_plan import Plan
 from circuitkit.sfn.merging import Donor, Source
+from circuitkit.sfn.parts import Part
 from circuitkit.sfn.passing import check_adapters
+from circuitkit.sfn.progress import bytes_bar
 from circuitkit.sfn.selection import Vocabulary
 from circuitkit.sfn.writing import Edit
 
@@ -35,6 +37,7 @@ def grafted(
     donors: Sequence[Donor | tuple[Source, float]] | None = None,
     base: Source | None = None,
     vocabulary: Vocabulary = "refuse",
+    progress: bool = True,
 ) -> Iterator[Model]:
     """Graft modules of B into a model in memory while the context lasts; at the end it is its own again, bit for bit.
 
@@ -48,6 +51,7 @@ def grafted(
         model: A: a `ck.Model`, or a Hugging Face causal LM or PEFT model, which is wrapped. An adapter stays on it.
         b: where modules are taken from: a `ck.Model`, an embedded name, a folder or a hub id.
         modules, layers, heads, alpha, biases, donors, base, vocabulary: as of `ck.sfn.merge`.
+        progress: show a bar, where it takes more than a second.
 
     Raises:
         SfnError: see `ck.sfn.merge`.
@@ -67,7 +71,7 @@ def grafted(
     edits = asked.plan.edits
     _check_tied(asked.plan)
     parts = [part for graft in edits.values() for part, _ in graft.pieces]
-    with replaced(model, parts, _whole(edits)):
+    with _edited(model, asked.plan.into, parts, edits, "grafting into", progress):
         yield model
 
 
@@ -82,6 +86,7 @@ def destroyed(
     sigma: float = SIGMA,
     biases: bool = True,
     seed: int = 0,
+    progress: bool = True,
 ) -> Iterator[Model]:
     """Destroy modules, heads or layers of a model in memory while the context lasts; at the end they are whole again.
 
@@ -91,6 +96,7 @@ def destroyed(
     Args:
         model: a `ck.Model`, or a Hugging Face causal LM or PEFT model, which is wrapped. An adapter stays on it.
         modules, layers, how, heads, sigma, biases, seed: as of `ck.sfn.destroy`.
+        progress: show a bar, where it takes more than a second.
 
     Raises:
         SfnError: see `ck.sfn.destroy`; to remove a layer of which an adapter holds the last weights is refused too.
@@ -109,16 +115,29 @@ def destroyed(
     edits = destruction.edits(whole, parts, how, sigma=sigma, seed=seed)
     if how == "remove":
         check_adapters(model, [part.parameter for part in parts])
-    with replaced(model, parts, _whole(edits)):
+    with _edited(model, whole, parts, edits, "destroying", progress):
         yield model
 
 
-def _whole(edits: Mapping[str, Edit]) -> Callable[[str, Tensor], Tensor]:
+@contextmanager
+def _edited(
+    model: Model, whole: Checkpoint, parts: Sequence[Part], edits: Mapping[str, Edit], doing: str, progress: bool
+) -> Iterator[None]:
+    total = sum(whole.tensors[name].nbytes for name in {part.tensor for part in parts})
+    with ExitStack() as stack:
+        with bytes_bar(total, f"{doing} {model.name}", progress) as bar:
+            stack.enter_context(replaced(model, parts, _whole(edits, bar.update)))
+        yield
+
+
+def _whole(edits: Mapping[str, Edit], done: Callable[[int], object]) -> Callable[[str, Tensor], Tensor]:
     """What edits of checkpoints, which take some rows of a tensor at a time, make of all of it."""
 
     def new(name: str, old: Tensor) -> Tensor:
         table = old.reshape(-1, old.shape[-1]) if old.ndim > 1 else old.reshape(-1)
-        return edits[name].rows(slice(0, len(table)), table).reshape(old.shape)
+        found = edits[name].rows(slice(0, len(table)), table).reshape(old.shape)
+        done(old.nbytes)
+        return found
 
     return new
 
