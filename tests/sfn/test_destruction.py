@@ -2,8 +2,10 @@
 
 import math
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -76,14 +78,14 @@ def test_what_zeroing_each_module_means(tmp_path):
 
 
 def test_the_statistics_of_a_written_checkpoint(tmp_path):
-    # Each check errs once in 10^6 on a checkpoint that is as it should be.
+    # Each check errs once in 10^6 on a checkpoint that is as it should be, and finds a sigma that is 2 % off.
     error, source = 1e-6, "deductor-130k"
     before = Checkpoint.open(source)
-    names = [part.tensor for part in before.parts if "up_proj" in part.roles]
+    names = [part.tensor for part in before.parts if part.roles in {("gate_proj",), ("up_proj",), ("down_proj",)}]
     old = torch.cat([before.read(name).flatten() for name in names]).double()
     new = {}
     for how in ("reinit", "noise", "permute"):
-        out = ck.sfn.destroy(source, ["up_proj"], None, how, tmp_path / how, seed=7, progress=False)
+        out = ck.sfn.destroy(source, ["mlp"], None, how, tmp_path / how, seed=7, progress=False)
         after = tensors(out.folder)
         new[how] = {name: after[name].double() for name in names}
         told = out.frame.set_index("tensor")
@@ -93,6 +95,8 @@ def test_the_statistics_of_a_written_checkpoint(tmp_path):
     drawn = torch.cat([each.flatten() for each in new["reinit"].values()]).numpy()
     low, high = stats.chi2.ppf([error / 2, 1 - error / 2], drawn.size)
     assert low < (drawn**2).sum() / 0.02**2 < high
+    for wrong in (0.02 * 0.98, 0.02 * 1.02):
+        assert not low < (drawn**2).sum() / wrong**2 < high
     assert abs(drawn.mean()) < stats.norm.isf(error / 2) * 0.02 / math.sqrt(drawn.size)
     assert stats.kstest(drawn, stats.norm(scale=0.02).cdf).pvalue > error
     for name in names:
@@ -215,6 +219,17 @@ def test_a_dry_run_tells_and_writes_nothing(folders, tmp_path):
         ({"layers": range(5, 30)}, SelectionError, "layer 5 does not exist"),
         ({"heads": [(0, 4)]}, SelectionError, "head 4 does not exist"),
         ({"layers": []}, SelectionError, "leaves nothing of deductor-130k"),
+        (
+            {"layers": [1], "heads": [(0, 3)]},
+            SelectionError,
+            r"layers \[1\] and of heads \[\(0, 3\)\] leaves nothing",
+        ),
+        ({"layers": "1"}, SelectionError, "layers are whole numbers, such as 0 or -1, not '1'"),
+        ({"layers": [1.5]}, SelectionError, "layers are whole numbers, such as 0 or -1, not 1.5"),
+        ({"heads": [(0, 1.5)]}, SelectionError, "heads are pairs of layer and head"),
+        ({"how": "reinit", "sigma": "0.02"}, SfnError, "sigma is a standard deviation above 0, not '0.02'"),
+        ({"how": "remove", "modules": (), "layers": 1.0}, SelectionError, "layers are whole numbers"),
+        ({"how": "remove", "modules": "all", "layers": [0]}, DestructionError, "neither modules nor heads"),
         ({"heads": []}, SelectionError, "no heads are named"),
         ({"modules": ["mlp"], "heads": [(0, 0)]}, SelectionError, "has no heads: with heads, name attention"),
         ({"how": "reinit", "sigma": 0.0}, SfnError, "sigma is a standard deviation above 0, not 0.0"),
@@ -233,6 +248,37 @@ def test_what_cannot_be_destroyed_is_refused_by_name(tmp_path, settings, error, 
     with pytest.raises(error, match=reason):
         ck.sfn.destroy("deductor-130k", **given)
     assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("layers", [-1, np.int64(2), np.array([2, -1]), range(2, 3), iter([2, 2])])
+@pytest.mark.parametrize("how", ["zero", "remove"])
+def test_layers_are_said_in_many_ways(layers, how):
+    layers = iter([2, 2]) if isinstance(layers, Iterator) else layers
+    modules = () if how == "remove" else ["o_proj", "down_proj"]
+    done = ck.sfn.destroy("deductor-130k", modules, layers, how, dry_run=True)
+    assert set(done.frame["layer"]) == {2} and len(done.parts) == 2
+
+
+def test_a_head_that_is_named_twice_is_destroyed_once():
+    done = ck.sfn.destroy("deductor-130k", ["o_proj"], None, "permute", heads=[(0, -1), (0, 3), (-3, 3)], dry_run=True)
+    assert done.frame["head"].tolist() == [3]
+
+
+def test_a_bias_of_o_proj_is_no_head_s(folders):
+    done = ck.sfn.destroy(folders("gpt2"), ["o_proj"], heads=[(0, 1)], dry_run=True)
+    assert done.frame["tensor"].tolist() == ["transformer.h.0.attn.c_proj.weight"]
+    with pytest.raises(SelectionError, match="leaves nothing"):
+        ck.sfn.destroy(folders("gpt2"), ["*attn.c_proj.bias"], heads=[(0, 1)], dry_run=True)
+
+
+def test_a_table_that_is_no_weight_is_refused(folders, tmp_path):
+    source = tmp_path / "source"
+    shutil.copytree(folders("gemma2"), source, ignore=shutil.ignore_patterns("*.safetensors"))
+    table = loaded(folders("gemma2")).hf.model.rotary_emb.inv_freq
+    held = {**tensors(folders("gemma2")), "model.rotary_emb.inv_freq": table.clone()}
+    save_file(held, source / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(SelectionError, match=r"inv_freq of .* is no weight: masks and tables are not destroyed"):
+        ck.sfn.destroy(source, ["*inv_freq"], out=tmp_path / "out")
 
 
 def test_nan_and_places_that_are_taken_are_refused_and_nothing_is_left(folders, tmp_path):

@@ -58,6 +58,21 @@ def test_a_piece_of_the_draws_is_the_draws_there(first, count, kind):
     assert np.array_equal(draw(first, first + count), draw(0, 4 * CHUNK + 7)[first : first + count])
 
 
+@settings(max_examples=40, deadline=None)
+@given(
+    columns=st.sampled_from([1, 3, 4096, CHUNK // 3, CHUNK + 5]),
+    first=st.integers(0, 40),
+    count=st.integers(1, 9),
+    dtype=st.sampled_from([np.int16, np.int32, np.int64]),
+)
+def test_a_row_is_shuffled_alike_whatever_rows_come_with_it(columns, first, count, dtype):
+    rows, draws = np.arange(columns).astype(dtype)[None].repeat(first + count, 0), Draws(3, ("a",))
+    whole = draws.shuffled(rows, 0)
+    assert whole.dtype == dtype and np.array_equal(draws.shuffled(rows[first:], first), whole[first:])
+    assert np.array_equal(whole, draws.shuffled(rows.astype(np.int64), 0).astype(dtype)), "orders are of no dtype"
+    assert np.array_equal(np.sort(whole, 1), np.sort(rows, 1))
+
+
 @pytest.mark.parametrize("kind", ["normal", "uniform"])
 def test_draws_do_not_repeat_themselves(kind):
     # A correlation of this size comes up once in 10^6 between numbers that have nothing to do with one another.
@@ -103,6 +118,10 @@ def test_reinit_has_the_mean_and_the_sigma_that_were_asked_for(sigma):
     assert abs(new.mean()) < stats.norm.isf(error / 2) * sigma / math.sqrt(count)
     low, high = stats.chi2.ppf([error / 2, 1 - error / 2], count)
     assert low < (new**2).sum() / sigma**2 < high
+    # A sigma that is 2 % off would be found.
+    assert (
+        not low < (new**2).sum() / (1.02 * sigma) ** 2 < high and not low < (new**2).sum() / (0.98 * sigma) ** 2 < high
+    )
     assert stats.kstest(new, stats.norm(scale=sigma).cdf).pvalue > error
     # Neighbours along rows and columns have nothing to do with each other.
     table = new.reshape(1000, 300) / sigma

@@ -16,7 +16,7 @@ from circuitkit.sfn.manifest import Manifest
 from circuitkit.sfn.parts import Part
 from circuitkit.sfn.passing import removal
 from circuitkit.sfn.ruins import Ruin
-from circuitkit.sfn.selection import select
+from circuitkit.sfn.selection import numbered, select
 from circuitkit.sfn.writing import check_place, write
 
 if TYPE_CHECKING:
@@ -142,10 +142,10 @@ def destroy(
         "how": how,
         "modules": [modules] if isinstance(modules, str) else list(modules),
         "layers": sorted({part.layer for part in parts if part.layer is not None}),
-        "heads": None if heads is None else [list(each) for each in heads],
-        "sigma": sigma if how == "reinit" else None,
+        "heads": None if heads is None else [[int(number) for number in each] for each in heads],
+        "sigma": float(sigma) if how == "reinit" else None,
         "biases": biases,
-        "seed": seed,
+        "seed": int(seed),
     }
     manifest = write(checkpoint, planned, place, told=told, progress=progress)
     return Destroyed(place, manifest, parts, plan, summary)
@@ -167,22 +167,17 @@ def chosen(
     """
     if how not in get_args(How):
         raise DestructionError(f"how is {', '.join(get_args(How)[:-1])} or {get_args(How)[-1]}, not {how!r}")
-    within = (layers,) if isinstance(layers, int) else layers if layers is None else tuple(layers)
     if how != "remove":
         if not modules:
             raise DestructionError(f"name what of {a.name} is to be destroyed: modules=[…], such as ['o_proj']")
-        return _parameters(a, select(a.parts, modules, within, heads, biases=biases, name=a.name))
+        return _parameters(a, select(a.parts, modules, layers, heads, biases=biases, name=a.name))
+    within = numbered(() if layers is None else layers, a.skeleton.n_layers, a.name)
     if modules or heads is not None or not biases or not within:
         raise DestructionError(
             "how='remove' takes whole layers, with the biases of what they add: give layers=[…], and neither modules "
             "nor heads nor biases=False"
         )
-    count = a.skeleton.n_layers
-    for layer in within:
-        if not -count <= layer < count:
-            raise SelectionError(f"layer {layer} does not exist: {a.name} has layers 0 to {count - 1}")
-    named = removal(a.skeleton, [layer % count for layer in within])
-    taken = {name for names in named.values() for name in names}
+    taken = {name for names in removal(a.skeleton, within).values() for name in names}
     return tuple(part for part in a.parts if part.parameter in taken)
 
 
@@ -205,15 +200,22 @@ def edits(a: Checkpoint, parts: Sequence[Part], how: How, *, sigma: float = SIGM
         for tensor in (part.tensor, *part.copies):
             of_tensor.setdefault(tensor, []).append(part)
     saying: dict[str, Any] = {"how": how}
-    saying |= {} if how in ("zero", "remove") else {"seed": seed}
-    saying |= {"sigma": sigma} if how == "reinit" else {}
+    saying |= {} if how in ("zero", "remove") else {"seed": int(seed)}
+    saying |= {"sigma": float(sigma)} if how == "reinit" else {}
     return {tensor: Ruin(a, tensor, of_it, filling, saying) for tensor, of_it in of_tensor.items()}
 
 
 def _parameters(a: Checkpoint, parts: Sequence[Part]) -> tuple[Part, ...]:
-    """Those parts that are weights, and not the masks and tables that some checkpoints store too."""
+    """Those parts that are weights, and not the masks and tables that some checkpoints store too.
+
+    Raises:
+        SelectionError: none is.
+    """
     buffers = {name for name, _ in a.skeleton.anatomy.root.named_buffers()}
-    return tuple(part for part in parts if part.parameter not in buffers)
+    found = tuple(part for part in parts if part.parameter not in buffers)
+    if not found:
+        raise SelectionError(f"{parts[0].tensor} of {a.name} is no weight: masks and tables are not destroyed")
+    return found
 
 
 def _summary(a: Checkpoint, parts: Sequence[Part], how: How) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, Int64
+from jaxtyping import Float32, Shaped
 from numpy.typing import NDArray
 
 CHUNK = 1 << 16
@@ -48,18 +48,30 @@ class Draws:
         for start in range(0, count, CHUNK):
             yield self.normal(start, min(start + CHUNK, count))
 
-    def order(self, row: int, count: int) -> Int64[np.ndarray, " element"]:
-        """A random order of the `count` elements of a row."""
-        return self._generator(row).permutation(count)
+    def shuffled(self, rows: Shaped[np.ndarray, "row column"], first: int) -> Shaped[np.ndarray, "row column"]:
+        """Rows, each in a random order of its own, which hangs on the row's number and on how many columns there are.
+
+        Args:
+            rows: some rows of a weight.
+            first: the number of the first of them.
+        """
+        together = max(1, CHUNK // max(1, rows.shape[1]))
+        moved = np.empty_like(rows)
+        for chunk, low, high in _stretches(first, first + len(rows), together):
+            # Rows before these draw their orders too: from one generator, later ones hang on earlier ones.
+            held = np.zeros((high, rows.shape[1]), dtype=rows.dtype)
+            at = slice(chunk * together + low - first, chunk * together + high - first)
+            held[low:] = rows[at]
+            moved[at] = self._generator(chunk).permuted(held, axis=1)[low:]
+        return moved
 
     def _along(
         self, start: int, stop: int, draw: Callable[[np.random.Generator], NDArray[np.float32]]
     ) -> NDArray[np.float32]:
         found = np.empty(stop - start, dtype=np.float32)
-        for chunk in range(start // CHUNK, -(-stop // CHUNK)):
-            first = chunk * CHUNK
-            low, high = max(start, first), min(stop, first + CHUNK)
-            found[low - start : high - start] = draw(self._generator(chunk))[low - first : high - first]
+        for chunk, low, high in _stretches(start, stop, CHUNK):
+            first = chunk * CHUNK - start
+            found[first + low : first + high] = draw(self._generator(chunk))[low:high]
         return found
 
     def _generator(self, number: int) -> np.random.Generator:
@@ -69,3 +81,14 @@ class Draws:
     def _entropy(self) -> Any:
         said = "\0".join([str(self.seed), *map(repr, self.key)]).encode()
         return int.from_bytes(hashlib.sha256(said).digest()[:16], "little")
+
+
+def _stretches(start: int, stop: int, length: int) -> Iterator[tuple[int, int, int]]:
+    """The chunks of a length that a stretch lies in: the number of each, and where in it the stretch begins and ends.
+
+    >>> list(_stretches(3, 9, 4))
+    [(0, 3, 4), (1, 0, 4), (2, 0, 1)]
+    """
+    for chunk in range(start // length, -(-stop // length)):
+        first = chunk * length
+        yield chunk, max(start, first) - first, min(stop, first + length) - first

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Protocol
 
 import numpy as np
@@ -18,7 +19,7 @@ from jaxtyping import Shaped
 from numpy.typing import NDArray
 from torch import Tensor
 
-from circuitkit.sfn.draws import Draws
+from circuitkit.sfn.draws import CHUNK, Draws
 from circuitkit.sfn.errors import SfnError
 from circuitkit.sfn.initialisation import Law
 
@@ -120,8 +121,10 @@ class Reinitialised:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.sigma) and self.sigma > 0):
-            raise FillingError(f"sigma is a standard deviation above 0, not {self.sigma}; how='zero' puts zeros there")
+        if not (isinstance(self.sigma, Real) and math.isfinite(self.sigma) and self.sigma > 0):
+            raise FillingError(
+                f"sigma is a standard deviation above 0, not {self.sigma!r}; how='zero' puts zeros there"
+            )
         _check_seed(self.seed)
 
     def begin(self, place: Place, blocks: Blocks) -> Rows:
@@ -218,17 +221,16 @@ class Noise:
         drawn = math.fsum(
             float(np.square(chunk, dtype=np.float64).sum()) for chunk in draws.chunks(place.shape[0] * place.columns)
         )
-        factor = math.sqrt(squares / drawn) if drawn else 0.0
+        factor = np.float32(math.sqrt(squares / drawn) if drawn else 0.0)
 
         def rows(at: slice, old: Tensor) -> Tensor:
-            numbers = draws.normal(at.start * place.columns, at.stop * place.columns)
-            return _rounded(place, (factor * numbers.astype(np.float64)).astype(np.float32))
+            return _rounded(place, factor * draws.normal(at.start * place.columns, at.stop * place.columns))
 
         return rows
 
 
 def _check_seed(seed: int) -> None:
-    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+    if isinstance(seed, bool) or not isinstance(seed, Integral) or seed < 0:
         raise FillingError(f"a seed is a whole number, 0 or more, not {seed!r}")
 
 
@@ -245,8 +247,11 @@ def _rounded(place: Place, numbers: NDArray[np.float32]) -> Tensor:
 
 def _squares(block: Tensor) -> list[float]:
     """The sum of squares of each row."""
-    exact = np.ascontiguousarray(block.detach().double().cpu().reshape(len(block), -1).numpy())
-    found: list[float] = np.square(exact).sum(1).tolist()
+    found: list[float] = []
+    # A few rows at a time stay in a core's cache.
+    for rows in torch.split(block.detach().reshape(len(block), -1), max(1, CHUNK // math.prod(block.shape[1:]))):
+        exact = rows.cpu().double().numpy()
+        found += np.einsum("rc,rc->r", exact, exact).tolist()
     return found
 
 
@@ -255,7 +260,4 @@ def _shuffled(draws: Draws, block: Shaped[Tensor, "row column"], first: int) -> 
     # Numbers of the same width stand for the weights, since numpy has no bfloat16; they are only moved.
     bits = {2: torch.int16, 4: torch.int32, 8: torch.int64}[block.dtype.itemsize]
     held = block.detach().cpu().contiguous().view(bits).numpy()
-    moved = np.empty_like(held)
-    for row, entries in enumerate(held):
-        moved[row] = entries[draws.order(first + row, len(entries))]
-    return torch.from_numpy(moved).view(block.dtype)
+    return torch.from_numpy(draws.shuffled(held, first)).view(block.dtype)

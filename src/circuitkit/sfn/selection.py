@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from operator import index
 from typing import TYPE_CHECKING, Literal
 
 from circuitkit.model.roles import GROUPS, ROLES
@@ -63,13 +64,43 @@ def select(
     if not wanted:
         return ()
     found = _of_modules(parts, wanted, biases=biases, name=name)
-    if layers is not None:
-        found = _in_layers(parts, found, wanted, (layers,) if isinstance(layers, int) else tuple(layers), name)
-    if heads is not None:
-        found = _of_heads(parts, found, tuple(heads), name)
+    within = None if layers is None else numbered(layers, _layers(parts), name)
+    if within is not None:
+        found = _in_layers(found, wanted, within)
+    of = None if heads is None else tuple(heads)
+    if of is not None:
+        found = _of_heads(parts, found, of, name)
     if not found:
-        raise SelectionError(f"{', '.join(wanted)} in layers {layers} leaves nothing of {name}")
+        told = "" if within is None else f" in layers {list(within)}"
+        told += "" if of is None else f" and of heads {list(of)}"
+        raise SelectionError(f"{', '.join(wanted)}{told} leaves nothing of {name}")
     return found
+
+
+def numbered(layers: int | Iterable[int], count: int, name: str) -> tuple[int, ...]:
+    """Layers by their numbers from 0, each once, in the order in which they are named.
+
+    Args:
+        layers: one or several, negative ones from the end.
+        count: how many there are.
+        name: of the checkpoint, for messages.
+
+    Raises:
+        SelectionError: there is no such layer.
+
+    >>> numbered([-1, 0, 2], 3, "toy")
+    (2, 0)
+    """
+    found: dict[int, None] = {}
+    for each in layers if isinstance(layers, Iterable) and not isinstance(layers, str) else [layers]:
+        try:
+            layer = index(each)
+        except TypeError as error:
+            raise SelectionError(f"layers are whole numbers, such as 0 or -1, not {each!r}") from error
+        if not -count <= layer < count:
+            raise SelectionError(f"layer {layer} does not exist: {name} has layers 0 to {count - 1}")
+        found[layer % count] = None
+    return tuple(found)
 
 
 def pair(
@@ -198,16 +229,9 @@ def _check_alone(part: Part, roles: set[str], name: str) -> None:
         )
 
 
-def _in_layers(
-    parts: Sequence[Part], found: Sequence[Part], wanted: Sequence[str], layers: Sequence[int], name: str
-) -> tuple[Part, ...]:
-    count = _layers(parts)
-    for layer in layers:
-        if not -count <= layer < count:
-            raise SelectionError(f"layer {layer} does not exist: {name} has layers 0 to {count - 1}")
-    inside = {layer % count for layer in layers}
+def _in_layers(found: Sequence[Part], wanted: Sequence[str], layers: Sequence[int]) -> tuple[Part, ...]:
     outside = _OUTSIDE & set(wanted)
-    return tuple(part for part in found if part.layer in inside or (part.layer is None and outside & set(part.roles)))
+    return tuple(part for part in found if part.layer in layers or (part.layer is None and outside & set(part.roles)))
 
 
 def _of_heads(
@@ -232,7 +256,7 @@ def _of_heads(
             "choose it, or leave these heads out"
         )
     _check_one_count(chosen, name)
-    return tuple(_head(part, head, name) for part in chosen for head in wanted[part.layer])
+    return tuple(each for part in chosen for each in _heads_of(part, wanted[part.layer], name))
 
 
 def _heads_by_layer(
@@ -242,12 +266,11 @@ def _heads_by_layer(
     wanted: dict[int | None, dict[int, None]] = {}
     for each in heads:
         try:
-            layer, head = (int(number) for number in each)
+            layer, head = (index(number) for number in each)
         except (TypeError, ValueError) as error:
             raise SelectionError(f"heads are pairs of layer and head, such as (3, 0), not {each!r}") from error
-        if not -count <= layer < count:
-            raise SelectionError(f"layer {layer} does not exist: {name} has layers 0 to {count - 1}")
-        wanted.setdefault(layer % count, {})[head] = None
+        (at,) = numbered(layer, count, name)
+        wanted.setdefault(at, {})[head] = None
     if not wanted:
         raise SelectionError("no heads are named: leave heads out, to take all of them")
     return {layer: tuple(each) for layer, each in wanted.items()}
@@ -264,13 +287,17 @@ def _check_one_count(chosen: Sequence[Part], name: str) -> None:
             )
 
 
-def _head(part: Part, head: int, name: str) -> Part:
+def _heads_of(part: Part, heads: Sequence[int], name: str) -> Iterator[Part]:
+    """The share of each head, once, however often it is named: 3 and -1 may be the same."""
     assert part.heads is not None
-    if not -part.heads <= head < part.heads:
-        raise SelectionError(
-            f"head {head} does not exist: {part.label} of layer {part.layer} of {name} has heads 0 to {part.heads - 1}"
-        )
-    return part.head(head)
+    for head in heads:
+        if not -part.heads <= head < part.heads:
+            raise SelectionError(
+                f"head {head} does not exist: {part.label} of layer {part.layer} of {name} has heads 0 to "
+                f"{part.heads - 1}"
+            )
+    for head in dict.fromkeys(head % part.heads for head in heads):
+        yield part.head(head)
 
 
 def _layers(parts: Sequence[Part]) -> int:
