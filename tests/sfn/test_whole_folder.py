@@ -150,6 +150,21 @@ def test_a_killed_ones_rest_is_removed_by_the_next_and_a_living_ones_is_not(tmp_
     assert inside(tmp_path) == ["out"]
 
 
+def test_what_another_user_is_writing_in_a_shared_folder_does_not_stand_in_the_way(tmp_path, monkeypatch):
+    theirs, real = tmp_path / ".theirs.circuitkit-lock", os.open
+    theirs.touch()
+
+    def guarded(path, *more):
+        if path == theirs:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return real(path, *more)
+
+    monkeypatch.setattr(os, "open", guarded)
+    with whole_folder(tmp_path / "out", 1):
+        pass
+    assert inside(tmp_path) == [theirs.name, "out"]
+
+
 def test_a_lock_whose_file_was_removed_meanwhile_is_taken_anew(tmp_path, monkeypatch):
     real, taken = fcntl.flock, []
 

@@ -96,9 +96,11 @@ def sweep_up(parent: Path) -> None:
     for suffix in (_WRITING, _LOCK):
         for path in parent.glob(f".*{suffix}"):
             name = path.name.removesuffix(suffix)
-            if lock := _Lock.taken(parent / f"{name}{_LOCK}"):
-                _remove(parent / f"{name}{_WRITING}")
-                lock.release()
+            # Another user's, in a folder that is shared, is for that user to remove.
+            with suppress(PermissionError):
+                if lock := _Lock.taken(parent / f"{name}{_LOCK}"):
+                    _remove(parent / f"{name}{_WRITING}")
+                    lock.release()
 
 
 class _Lock:
