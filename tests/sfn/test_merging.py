@@ -396,6 +396,14 @@ def test_alpha_zero_is_a(pairs, tmp_path):
     assert (merged.frame["sha256_before"] == merged.frame["sha256_after"]).all() and not merged.frame["changed"].any()
 
 
+def test_alpha_zero_unties_nothing(tmp_path):
+    a = toys.written("llama", tmp_path / "a", tied=True, seed=1)
+    b = toys.written("llama", tmp_path / "b", tied=False, seed=2)
+    merge(a, b, "all", tmp_path / "out", alpha=0, progress=False)
+    assert bits(weights(tmp_path / "out"), weights(a))
+    assert (tmp_path / "out" / "config.json").read_bytes() == (a / "config.json").read_bytes()
+
+
 def test_task_arithmetic_over_donors_and_a_base(tmp_path):
     a, b, c, base = (toys.written("llama", tmp_path / name, seed=seed) for seed, name in enumerate("abcd"))
     donors = [ck.sfn.Donor(b, 0.75), (c, -0.5)]

@@ -90,8 +90,10 @@ def planned(
     extra: dict[str, Extra] = {}
     left_out: list[str] = []
     untied = False
+    # A weight of zero brings nothing, no unembedding either.
+    bringing = [each for weight, each in theirs if weight]
     for part in chosen:
-        name = _unembedding(part, [*(each for _, each in theirs), *([origin] if origin else [])])
+        name = _unembedding(part, [*bringing, origin] if bringing and origin else bringing)
         first, second = (part.roles, part.roles) if name is None else (("embed",), _UNTIED)
         if not (donations := tuple(_donations(part, first, theirs, origin))):
             left_out.append(part.parameter)
