@@ -38,20 +38,26 @@ def evaluation(some: list[dict[str, Any]]) -> Evaluation:
     return Evaluation("labelled", some[0]["mode"], tuple(items), tuple(judges), tuple(responses), "several", 0)
 
 
-def graded(reference: ck.Model, path: Path) -> tuple[list[ck.sfn.Levels], Agreement]:
-    """The levels of all labelled responses, questions for a proof and for a decision apart, and their agreement."""
-    given = {row["key"]: row["level"] for row in rows(path)}
+def graded(
+    reference: ck.Model, path: Path = HELD_OUT, some: list[dict[str, Any]] | None = None
+) -> tuple[list[ck.sfn.Levels], Agreement]:
+    """The levels of labelled responses (all, or some), proofs and decisions apart, and how well they agree."""
+    chosen = rows(path) if some is None else some
+    given = {row["key"]: row["level"] for row in chosen}
     found = []
     for mode in ("proof", "direct"):
-        found.append(ck.sfn.levels(evaluation([row for row in rows(path) if row["mode"] == mode]), reference))
+        found.append(
+            ck.sfn.levels(evaluation([row for row in chosen if row["mode"] == mode]), reference, progress=False)
+        )
     agreements = [each.agreement({g.answer.key: given[g.answer.key] for g in each.graded}) for each in found]
     together = Agreement(*(sum((getattr(each, name) for each in agreements), ()) for name in ("levels", "labels")))
     return found, together
 
 
 if __name__ == "__main__":
+    reference = ck.load(sys.argv[1])
     for file in (TUNED_ON, HELD_OUT):
-        levels, agreement = graded(ck.load(sys.argv[1]), file)
+        levels, agreement = graded(reference, file)
         print(f"{file.name}: {agreement}\n{agreement.confusion}")
         by_hand = {row["key"]: row["level"] for row in rows(file)}
         for each in (one for part in levels for one in part.graded):

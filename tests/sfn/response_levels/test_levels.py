@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
 from pathlib import Path
@@ -10,10 +11,12 @@ import numpy as np
 import pytest
 import torch
 from tests.sfn.response_levels import labelled
+from transformers import GPT2Config, GPT2LMHeadModel
 
 import circuitkit as ck
 from circuitkit.evaluation import Evaluation
 from circuitkit.sfn.response_levels.agreement import Agreement
+from circuitkit.sfn.response_levels.criterion import level_of
 from circuitkit.sfn.response_levels.likelihood import Reference, Row
 from circuitkit.sfn.response_levels.repetition import said_before
 from circuitkit.tasks import prontoqa
@@ -178,3 +181,82 @@ def test_a_file_that_is_cut_short_is_refused(found: ck.sfn.Levels, tmp_path: Pat
     path.write_text(path.read_text()[:200])
     with pytest.raises(ck.sfn.LevelError, match="cut short"):
         ck.sfn.Levels.load(path)
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_padded_rows_score_as_each_row_alone_with_absolute_positions(reference: ck.Model, side: str) -> None:
+    torch.manual_seed(0)
+    size = len(reference.tokenizer)
+    config = GPT2Config(
+        vocab_size=size, n_positions=64, n_embd=16, n_layer=2, n_head=2, bos_token_id=None, eos_token_id=None
+    )
+    config.pad_token_id = reference.tokenizer.pad_token_id
+    tokenizer = copy.deepcopy(reference.tokenizer)
+    tokenizer.padding_side = side
+    model = ck.Model(GPT2LMHeadModel(config).eval(), tokenizer, name="random GPT-2")
+    scorer = Reference(model)
+    prompts = ["Q: Fae is shy.\nA:", "Q: Rex is a wumpus. Every wumpus is loud. Prove: Rex is loud.\nA:"]
+    texts = [" Fae is shy. Fae is shy. Fae is shy.", " Rex is loud."]
+    rows = [Row(scorer.prompt(p), scorer.response(t)) for p, t in zip(prompts, texts, strict=True)]
+    for row, scored in zip(rows, scorer.score(rows, lambda n: None), strict=True):
+        with torch.no_grad():
+            logits = model.hf(torch.tensor([[*row.prompt, *row.response]])).logits[0].log_softmax(-1)
+        start = len(row.prompt) - 1
+        alone = [float(logits[start + at, token]) for at, token in enumerate(row.response)]
+        np.testing.assert_allclose(scored, alone, atol=1e-5)
+
+
+def test_where_frames_tell_nothing_likelihood_does(found: ck.sfn.Levels) -> None:
+    borders = dataclasses.replace(found.calibration, framed=0.5)
+    one = found.graded[0]
+    unlikely = dataclasses.replace(one.evidence, fluency=borders.least_fluency - 0.01, repeated=0.0)
+    likely = dataclasses.replace(one.evidence, fluency=borders.least_fluency + 0.01, repeated=0.0, well_formed=0.0)
+    assert level_of(one.answer, unlikely, borders)[0] == "I"
+    assert level_of(one.answer, likely, borders)[0] == "IV"
+    assert level_of(one.answer, likely, dataclasses.replace(borders, framed=0.95))[0] == "I"
+
+
+def test_where_answers_keep_to_no_words_dependence_tells_what_is_on_the_task(found: ck.sfn.Levels) -> None:
+    nan = float("nan")
+    borders = dataclasses.replace(found.calibration, own_sentences=nan, other_sentences=nan, own_overlap=nan)
+    evidence = dataclasses.replace(found.graded[0].evidence, sentences=0.0, overlap=0.0)
+    own = dataclasses.replace(evidence, dependence=borders.own_dependence)
+    other = dataclasses.replace(evidence, dependence=borders.other_dependence)
+    assert (borders.on_task(own), borders.on_task(other)) == pytest.approx((1.0, 0.0))
+    answer = dataclasses.replace(found.graded[0].answer, right=False)
+    assert [level_of(answer, each, borders)[0] for each in (own, other)] == ["III", "II"]
+
+
+def test_plain_prompts_are_read_whole_as_questions(own: Evaluation, reference: ck.Model) -> None:
+    pairs = [(each.prompt, each.text) for each in own.responses]
+    levels = ck.sfn.levels(
+        [*pairs, ("Q: Max is loud.\nA:", " is is a Rex or or a. not not a")], reference, progress=False
+    )
+    assert levels.graded[0].answer.question == pairs[0][0].strip()
+    assert levels.frame["level"].iloc[-1] == "I"
+
+
+def test_an_answer_that_speaks_of_others_is_off_the_task_even_where_a_judge_finds_it_right(
+    own: Evaluation, found: ck.sfn.Levels, reference: ck.Model
+) -> None:
+    texts = [each.text for each in own.responses]
+    swapped = with_texts(own, [*texts[1:], texts[0]], right=True)
+    levels = ck.sfn.levels(swapped, reference, calibration=found.calibration, progress=False)
+    assert (levels.frame["level"] == "II").sum() >= 5
+
+
+def test_the_criterion_agrees_with_the_hand_on_a_part(reference: ck.Model) -> None:
+    # Few questions for a decision make no calibration: all of those, and every third of the others.
+    part = [row for at, row in enumerate(labelled.rows()) if row["mode"] == "direct" or at % 3 == 0]
+    found = labelled.graded(reference, some=part)[1]
+    assert found.n > 34
+    assert found.share >= 0.9
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["deductor-130k-reason", "deductor-400k-reason", "deductor-1m-reason"])
+def test_the_criterion_agrees_with_the_hand_on_all_fresh_responses(name: str) -> None:
+    found = labelled.graded(ck.load(name))[1]
+    assert found.n == 100
+    assert found.share >= 0.93
+    assert found.kappa >= 0.88

@@ -11,10 +11,15 @@ from circuitkit.sfn.response_levels.wording import words
 _SENTENCE = re.compile(r"[^\n]*?[.!?;](?=\s|$)|[^\n]+")
 _TOKEN = re.compile(r"\w+|[^\w\s]")
 _CLOSED = frozenset(
-    "a an the this that these those every everything each all any some no none and or but nor if then else than as so "
-    "because since therefore thus hence not is are was were be been being am do does did has have had can could will "
-    "would shall should may might must of in on at to from by with for into over under about between i you he she it "
-    "we they him her them his its our their who whom which what where when why how there here true false yes".split()
+    words(
+        """
+        a an the this that these those every everything each all any some no none and or but nor if then else than
+        as so because since therefore thus hence not is are was were be been being am do does did has have had can
+        could will would shall should may might must of in on at to from by with for into over under about between i
+        you he she it we they him her them his its our their who whom which what where when why how there here true
+        false yes
+        """
+    )
 )
 """English words that no one invents: articles, quantifiers, conjunctions, auxiliaries, prepositions, pronouns."""
 
@@ -45,7 +50,7 @@ def frame(sentence: str, arguing: Collection[str] = ()) -> str:
 
 def _form(token: str, arguing: Collection[str]) -> str:
     small = token.lower()
-    if not token[0].isalpha() or small in _CLOSED or words(token)[0] in arguing:
+    if not token[0].isalpha() or words(token)[0] in _CLOSED or words(token)[0] in arguing:
         return small
     return ("X" if token[0].isupper() else "x") + ("s" if words(token)[0] != small else "")
 
