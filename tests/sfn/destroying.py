@@ -9,8 +9,8 @@ from transformers import AutoModelForCausalLM
 import architectures
 import circuitkit as ck
 from circuitkit.sfn import Checkpoint
-from circuitkit.sfn.destruction import chosen, edits
-from circuitkit.sfn.manifest import Manifest
+from circuitkit.sfn.destructions.destruction import chosen, edits
+from circuitkit.sfn.written.manifest import Manifest
 
 WAYS = ("zero", "reinit", "init", "permute", "noise")
 TOKENS = architectures.prompts().input_ids

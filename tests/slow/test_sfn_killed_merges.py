@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 from transformers import AutoModelForCausalLM
 
-from circuitkit.sfn import Checkpoint, WritingError, copying, merge, whole_folder, writing
-from circuitkit.sfn.manifest import Manifest
+from circuitkit.sfn import Checkpoint, WritingError, merge
+from circuitkit.sfn.written import copying, whole_folder, writing
+from circuitkit.sfn.written.manifest import Manifest
 from sfn import toys
 
 pytestmark = pytest.mark.slow

@@ -69,7 +69,7 @@ def load(
         given = {"device_map": device_map, "dtype": dtype, "revision": revision, "clean_runs": clean_runs}
         model = load(name, **given, **settings)
         # Plug-ins know models, and models know no more of them than this.
-        from circuitkit.sfn.plugins import attach
+        from circuitkit.sfn.live.plugins import attach
 
         attach(model, plugin, any_base=any_base)
         return model

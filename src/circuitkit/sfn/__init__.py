@@ -11,27 +11,27 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from circuitkit.sfn.checkpoint import Checkpoint
-    from circuitkit.sfn.contexts import destroyed, grafted
-    from circuitkit.sfn.destruction import Destroyed, DestructionError, destroy
+    from circuitkit.sfn.destructions.destruction import Destroyed, DestructionError, destroy
     from circuitkit.sfn.differences.comparison import delta
     from circuitkit.sfn.differences.outcome import Delta
     from circuitkit.sfn.errors import CheckpointError, PairError, SelectionError, SfnError
-    from circuitkit.sfn.freezing import FreezeError, Frozen, freeze
-    from circuitkit.sfn.grafting import MergeError
-    from circuitkit.sfn.homes import LiveError
-    from circuitkit.sfn.manifest import Manifest, ManifestError
-    from circuitkit.sfn.merging import Donor, Merged, merge
-    from circuitkit.sfn.movement import Moved, MovedError, moved
-    from circuitkit.sfn.parts import Part, live_parts
-    from circuitkit.sfn.plugin_file import PluginError
-    from circuitkit.sfn.plugins import attached, save_plugin
+    from circuitkit.sfn.live.contexts import destroyed, grafted
+    from circuitkit.sfn.live.freezing import FreezeError, Frozen, freeze
+    from circuitkit.sfn.live.homes import LiveError
+    from circuitkit.sfn.live.movement import Moved, MovedError, moved
+    from circuitkit.sfn.live.plugin_file import PluginError
+    from circuitkit.sfn.live.plugins import attached, save_plugin
+    from circuitkit.sfn.merges.grafting import MergeError
+    from circuitkit.sfn.merges.merging import Donor, Merged, merge
     from circuitkit.sfn.response_levels.calibration import Calibration
     from circuitkit.sfn.response_levels.errors import LevelError
     from circuitkit.sfn.response_levels.grading import levels
     from circuitkit.sfn.response_levels.outcome import Levels
-    from circuitkit.sfn.selection import Paired, pair, select
-    from circuitkit.sfn.whole_folder import WritingError
+    from circuitkit.sfn.streams.checkpoint import Checkpoint
+    from circuitkit.sfn.streams.parts import Part, live_parts
+    from circuitkit.sfn.streams.selection import Paired, pair, select
+    from circuitkit.sfn.written.manifest import Manifest, ManifestError
+    from circuitkit.sfn.written.whole_folder import WritingError
 
 __all__ = [
     "Calibration",
@@ -77,25 +77,25 @@ __all__ = [
 _HOMES = {
     "Delta": "differences.outcome",
     "delta": "differences.comparison",
-    "Checkpoint": "checkpoint",
-    **dict.fromkeys(("Destroyed", "DestructionError", "destroy"), "destruction"),
+    "Checkpoint": "streams.checkpoint",
+    **dict.fromkeys(("Destroyed", "DestructionError", "destroy"), "destructions.destruction"),
     **dict.fromkeys(("CheckpointError", "PairError", "SelectionError", "SfnError"), "errors"),
-    **dict.fromkeys(("destroyed", "grafted"), "contexts"),
-    **dict.fromkeys(("FreezeError", "Frozen", "freeze"), "freezing"),
+    **dict.fromkeys(("destroyed", "grafted"), "live.contexts"),
+    **dict.fromkeys(("FreezeError", "Frozen", "freeze"), "live.freezing"),
     "Calibration": "response_levels.calibration",
     "LevelError": "response_levels.errors",
     "levels": "response_levels.grading",
     "Levels": "response_levels.outcome",
-    "LiveError": "homes",
-    "PluginError": "plugin_file",
-    **dict.fromkeys(("attached", "save_plugin"), "plugins"),
-    "MergeError": "grafting",
-    "WritingError": "whole_folder",
-    **dict.fromkeys(("Manifest", "ManifestError"), "manifest"),
-    **dict.fromkeys(("Donor", "Merged", "merge"), "merging"),
-    **dict.fromkeys(("Moved", "MovedError", "moved"), "movement"),
-    **dict.fromkeys(("Part", "live_parts"), "parts"),
-    **dict.fromkeys(("Paired", "pair", "select"), "selection"),
+    "LiveError": "live.homes",
+    "PluginError": "live.plugin_file",
+    **dict.fromkeys(("attached", "save_plugin"), "live.plugins"),
+    "MergeError": "merges.grafting",
+    "WritingError": "written.whole_folder",
+    **dict.fromkeys(("Manifest", "ManifestError"), "written.manifest"),
+    **dict.fromkeys(("Donor", "Merged", "merge"), "merges.merging"),
+    **dict.fromkeys(("Moved", "MovedError", "moved"), "live.movement"),
+    **dict.fromkeys(("Part", "live_parts"), "streams.parts"),
+    **dict.fromkeys(("Paired", "pair", "select"), "streams.selection"),
 }
 
 

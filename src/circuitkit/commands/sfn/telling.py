@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pandas as pd
 
-    from circuitkit.sfn.destruction import Destroyed
+    from circuitkit.sfn.destructions.destruction import Destroyed
     from circuitkit.sfn.differences.outcome import Delta, Kind
-    from circuitkit.sfn.merging import Merged
+    from circuitkit.sfn.merges.merging import Merged
 
 _SHOWN = 16
 _COLUMNS = (

@@ -11,7 +11,6 @@ import pandas as pd
 
 from circuitkit.model.roles import ROLES
 from circuitkit.records import provenance
-from circuitkit.sfn.checkpoint import Checkpoint
 from circuitkit.sfn.differences.looking import Look, Seen, heads_of, sampled
 from circuitkit.sfn.differences.outcome import Delta
 from circuitkit.sfn.differences.passing_by import Abreast, Pair, passed_by
@@ -29,11 +28,12 @@ from circuitkit.sfn.differences.tables import (
     trajectory_rows,
 )
 from circuitkit.sfn.errors import PairError, SelectionError
-from circuitkit.sfn.selection import Vocabulary, pair, select
+from circuitkit.sfn.streams.checkpoint import Checkpoint
+from circuitkit.sfn.streams.selection import Vocabulary, pair, select
 
 if TYPE_CHECKING:
     from circuitkit.model import Model
-    from circuitkit.sfn.parts import Part
+    from circuitkit.sfn.streams.parts import Part
 
 
 def delta(

@@ -12,7 +12,7 @@ from torch import Tensor
 from circuitkit.sfn.differences.relative_change import BINS, Formula, counted
 from circuitkit.sfn.differences.sums import Heads, Sums, summed
 from circuitkit.sfn.differences.widening import widened
-from circuitkit.sfn.parts import Part
+from circuitkit.sfn.streams.parts import Part
 
 SAMPLE = 8192
 """So many entries of a part are kept for what needs them one by one."""

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
-from circuitkit.sfn.blocks import BLOCK, check_finite
-from circuitkit.sfn.checkpoint import Checkpoint
 from circuitkit.sfn.differences.looking import Look, Seen, looked_at, nothing
-from circuitkit.sfn.parts import Part
 from circuitkit.sfn.progress import bytes_bar
+from circuitkit.sfn.streams.blocks import BLOCK, check_finite
+from circuitkit.sfn.streams.checkpoint import Checkpoint
+from circuitkit.sfn.streams.parts import Part
 
 Pair = tuple[int, int]
 """Which two of the checkpoints are held against each other: from the first to the second."""

@@ -8,11 +8,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from circuitkit.sfn.blocks import BLOCK
-from circuitkit.sfn.checkpoint import Checkpoint
 from circuitkit.sfn.differences.passing_by import layout
 from circuitkit.sfn.differences.ranks import largest_squared
-from circuitkit.sfn.parts import Part
+from circuitkit.sfn.streams.blocks import BLOCK
+from circuitkit.sfn.streams.checkpoint import Checkpoint
+from circuitkit.sfn.streams.parts import Part
 
 HELD = 1 << 24
 """A change of up to so many numbers is kept in memory (64 MiB of float32), and its files are read once."""

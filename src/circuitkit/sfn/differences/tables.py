@@ -17,7 +17,7 @@ from circuitkit.sfn.differences.precision import coarser, coarsest
 from circuitkit.sfn.differences.relative_change import Formula, Histogram
 from circuitkit.sfn.differences.sums import CHANGE, MEASURES, Norms, Sums, norms
 from circuitkit.sfn.differences.verdicts import judged
-from circuitkit.sfn.parts import Part
+from circuitkit.sfn.streams.parts import Part
 
 OUTSIDE = -1
 """The layer of what lies in none, and the expert of what is none's."""

@@ -1,0 +1,1 @@
+"""What a merge puts in place of a checkpoint's weights."""
