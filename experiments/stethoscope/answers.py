@@ -68,6 +68,11 @@ class Answers:
         return np.concatenate(self.right)
 
     @property
+    def by_seed(self) -> Floats:
+        """The share of right answers with each seed."""
+        return np.array([part.mean() for part in self.right])
+
+    @property
     def accuracy(self) -> float:
         """The share of right answers."""
         return float(self.all.mean())
@@ -85,11 +90,9 @@ class Answers:
             low, high = statistics.wilson(int(by_item.sum()), len(by_item))
         else:
             low, high = (float(end) for end in statistics.bootstrap_mean(by_item, seed=0))
-        means = np.array([part.mean() for part in self.right])
-        if random and len(means) > 1:
-            reach = float(stats.t.ppf(0.975, len(means) - 1) * means.std(ddof=1) / np.sqrt(len(means)))
-            low, high = min(low, max(0.0, self.accuracy - reach)), max(high, min(1.0, self.accuracy + reach))
-        return statistics.Interval(low, high)
+        if random:
+            low, high = _over_seeds(low, high, self.by_seed)
+        return statistics.Interval(max(0.0, low), min(1.0, high))
 
     def level_shares(self) -> dict[str, float]:
         """The share of answers of each level."""
@@ -117,18 +120,30 @@ class Margin(NamedTuple):
     n: int
 
 
-def effect(before: Answers, after: Answers) -> statistics.Difference:
+def _over_seeds(low: float, high: float, each: Floats) -> tuple[float, float]:
+    """An interval, or Student's over the seeds' own values on either side where that reaches further."""
+    if len(each) < 2:
+        return low, high
+    reach = float(stats.t.ppf(0.975, len(each) - 1) * each.std(ddof=1) / np.sqrt(len(each)))
+    return min(low, float(each.mean()) - reach), max(high, float(each.mean()) + reach)
+
+
+def effect(before: Answers, after: Answers, *, random: bool = False) -> statistics.Difference:
     """The difference of two accuracies on the same questions, with a 95 % interval.
 
     The interval is the paired bootstrap's over questions; where no answer differs, Newcombe's, which is not paired:
-    that none of these differ does not mean that no other would.
+    that none of these differ does not mean that no other would. Where each seed has random weights of its own
+    (`random`), it is Student's over seeds, if that is wider.
     """
     one, other = before.all, after.all
     if (one == other).all():
         hits, n = int(one.sum()), len(one)
         low, high = confint_proportions_2indep(hits, n, hits, n, method="newcomb", compare="diff")
         return statistics.Difference(0.0, float(low), float(high))
-    return statistics.paired_bootstrap(one, other, seed=0, groups=list(before.items))
+    found = statistics.paired_bootstrap(one, other, seed=0, groups=list(before.items))
+    if not random:
+        return found
+    return statistics.Difference(found.value, *_over_seeds(found.low, found.high, after.by_seed - before.by_seed))
 
 
 def fluency_change(before: Answers, after: Answers) -> statistics.Difference:
@@ -136,11 +151,14 @@ def fluency_change(before: Answers, after: Answers) -> statistics.Difference:
     return statistics.paired_bootstrap(before.fluency, after.fluency, seed=0)
 
 
-def margin(before: Answers, after: Answers, controls: Sequence[Answers], sign: int, draws: int = 2000) -> Margin:
+def margin(
+    before: Answers, after: Answers, controls: Sequence[Answers], sign: int, draws: int = 2000, *, random: bool = False
+) -> Margin:
     """How much more a change does than its controls do, all on the same questions.
 
     The interval is Owen's pigeonhole bootstrap: questions and controls are both drawn, since other questions and other
-    controls might have been asked. `sign` is 1 where a rise of accuracy counts, −1 where a fall does.
+    controls might have been asked; where each seed has random weights of its own (`random`), it is Student's over
+    seeds, if that is wider. `sign` is 1 where a rise of accuracy counts, −1 where a fall does.
 
     Raises:
         ValueError: there is no control, or questions differ.
@@ -156,10 +174,12 @@ def margin(before: Answers, after: Answers, controls: Sequence[Answers], sign: i
     questions /= questions.sum(1, keepdims=True)
     chosen = rng.multinomial(len(table), np.full(len(table), 1 / len(table)), size=draws) / len(table)
     drawn = questions @ after.all - np.einsum("dn,dn->d", chosen @ table, questions)
-    low, high = np.quantile(drawn, [0.025, 0.975])
+    low, high = (float(end) for end in np.quantile(drawn, [0.025, 0.975]))
+    if random:
+        low, high = _over_seeds(low, high, after.by_seed - np.mean([each.by_seed for each in controls], axis=0))
     as_much = int((sign * effects >= sign * observed - 1e-9).sum())
     ends = np.quantile(effects, [0.025, 0.975])
     return Margin(
-        float(effects.mean()), float(ends[0]), float(ends[1]), observed - float(effects.mean()), float(low),
-        float(high), (1 + as_much) / (1 + len(table)), len(table),
+        float(effects.mean()), float(ends[0]), float(ends[1]), observed - float(effects.mean()), low, high,
+        (1 + as_much) / (1 + len(table)), len(table),
     )  # fmt: skip

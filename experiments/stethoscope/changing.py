@@ -14,9 +14,9 @@ from torch import Tensor
 
 import circuitkit as ck
 from circuitkit.sfn import live_parts
-from circuitkit.sfn.in_place import replaced
+from circuitkit.sfn.live.in_place import replaced
 from circuitkit.studies import Pretrained
-from stethoscope.modules import Control, Modules, Rows, drawn, parameters
+from stethoscope.modules import Control, Modules, Rows, drawn, matrices, parameters
 
 How = Literal["zero", "reinit", "noise", "remove"]
 RANDOM: tuple[How, ...] = ("reinit", "noise")
@@ -58,7 +58,7 @@ def _loaded(weights: Weights) -> ck.Model:
 
 @dataclass(frozen=True)
 class Graft:
-    """Modules, or a control of them, with another model's weights."""
+    """Modules without their biases, or a control of them, with another model's weights."""
 
     which: Modules | Control
     giver: Weights
@@ -79,7 +79,7 @@ class Graft:
 
 @dataclass(frozen=True)
 class Destruction:
-    """Modules, or a control of them, with nothing or chance in the place of their weights.
+    """Modules without their biases, or a control of them, with nothing or chance in the place of their weights.
 
     Attributes:
         which: whole layers where `how` is "remove".
@@ -110,7 +110,7 @@ Change = Graft | Destruction
 
 @contextmanager
 def _grafted(model: ck.Model, giver: ck.Model, modules: Modules) -> Iterator[int]:
-    with ck.sfn.grafted(model, giver, modules.roles, layers=modules.layers):
+    with ck.sfn.grafted(model, giver, modules.roles, layers=modules.layers, biases=False):
         yield _count(model, modules)
 
 
@@ -119,13 +119,13 @@ def _destroyed(model: ck.Model, modules: Modules, how: How, sigma: float, seed: 
     settings = {"sigma": sigma} if how == "reinit" else {}
     # A layer that passes its input through is asked for as a layer.
     named = () if how == "remove" else modules.roles
-    with ck.sfn.destroyed(model, named, modules.layers, how, seed=seed, **settings):
+    with ck.sfn.destroyed(model, named, modules.layers, how, seed=seed, biases=how == "remove", **settings):
         yield _count(model, modules)
 
 
 def _count(model: ck.Model, modules: Modules) -> int:
     own = [part for part in live_parts(model) if modules.layers is None or part.layer in modules.layers]
-    return sum(part.numel for part in own if "all" in modules.roles or set(part.roles) & set(modules.roles))
+    return sum(part.numel for part in (own if "all" in modules.roles else matrices(own, modules.roles)))
 
 
 @contextmanager

@@ -14,9 +14,11 @@ from stethoscope.study import INTACT
 HOW_SURE = (
     "Shares have 95 % intervals (Wilson's over questions; where weights are drawn or trained anew with each seed, "
     "Student's over seeds if that is wider), effects those of a paired bootstrap over questions, margins over controls "
-    "those of a bootstrap that draws questions and controls.",
+    "those of a bootstrap that draws questions and controls; these two, too, Student's where seeds draw weights.",
     "p is the share of controls (each of as many parameters, layer by layer) that do at least as much in the same "
     "direction, the set itself counted in; it is corrected over the sets of a pair and direction after Holm.",
+    "Controls are made of the same few other modules, so that p tells how a set stands among these, in this pair, and "
+    "not how rare such a module is: of seven modules that differ one does most, and any of them might by chance.",
 )
 
 

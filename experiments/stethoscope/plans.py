@@ -198,11 +198,13 @@ def but(
     loading: Mapping[str, str] | None = None,
 ) -> Plan:
     """A plan with what the command line says otherwise."""
+    if controls is not None and controls < 1:
+        raise SystemExit(f"--controls {controls} leaves nothing to hold modules against: give one at least")
 
     def with_controls(pair: Pair) -> Pair:
         if controls is None:
             return pair
-        fewer = controls // 5
+        fewer = max(1, controls // 5)
         return replace(pair, controls=controls, others=fewer, rows=fewer, destroyed=min(pair.destroyed, controls))
 
     freezing = tuple(

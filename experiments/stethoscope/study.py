@@ -14,7 +14,7 @@ import circuitkit as ck
 from circuitkit import studies
 from circuitkit.model import roles
 from circuitkit.model.roles import RoleError
-from circuitkit.sfn import Delta, Part, live_parts
+from circuitkit.sfn import Delta, Part
 from circuitkit.studies import Pretrained
 from stethoscope.cells import answered, trained
 from stethoscope.changing import Change, Destruction, Graft, Weights
@@ -74,7 +74,7 @@ class Study:
     def parts(self, name: str) -> tuple[Part, ...]:
         """The parts of a model's weights."""
         if name not in self._parts:
-            self._parts[name] = live_parts(ck.load(name))
+            self._parts[name] = ck.sfn.Checkpoint.open(name).parts
         return self._parts[name]
 
     def sets(self, name: str) -> list[Modules]:
@@ -100,7 +100,7 @@ class Study:
         return self.running.rows(cell for each in self.plan.freezing for cell in self._trainings(each))
 
     def _trainings(self, freezing: Freezing) -> Iterable[Planned]:
-        model = ck.load(freezing.base)
+        model = ck.sfn.Checkpoint.open(freezing.base).skeleton
         parts = self.parts(freezing.base)
         wanted: list[tuple[str, str, tuple[str, ...] | None]] = [("none", "set", ()), ("all", "set", None)]
         wanted += [

@@ -59,7 +59,7 @@ def trainings_table(rows: pd.DataFrame) -> pd.DataFrame:
         for name, part in own[own["kind"] == "set"].groupby("set", sort=False):
             row = _row(str(name), "set", always, Answers.of(part), True)
             if name == "o_proj" and drawn:
-                row |= _margins(always, Answers.of(part), {"slices": drawn}, 1)
+                row |= _margins(always, Answers.of(part), {"slices": drawn}, 1, True)
             told = {"base": base, "trainable": int(part["trainable"].iloc[0]), "total": int(part["total"].iloc[0])}
             rates = ", ".join(f"{rate:g}" for rate in part["rate"])
             found.append({**told, **row, "rates": rates, "validation_loss": part["validation_loss"].mean()})
@@ -91,19 +91,20 @@ def _held(part: pd.DataFrame, intact: Answers, sign: int, *, random: bool) -> li
     for (name, kind), own in part[part["kind"].isin(["set", "end"])].groupby(["set", "kind"], sort=False):
         answers = Answers.of(own)
         # Twins of the study's own making are trained anew with each seed.
-        row = _row(name, kind, intact, answers, random or len(own) > 1) | {"parameters": int(own["replaced"].iloc[0])}
+        anew = random or len(own) > 1
+        row = _row(name, kind, intact, answers, anew) | {"parameters": int(own["replaced"].iloc[0])}
         drawn = {
             control: [Answers.of(each) for _, each in rows.groupby("number", sort=False)]
             for control in ("slices", "rows")
             if len(rows := part[(part["set"] == name) & (part["kind"] == control)])
         }
-        found.append(row | _margins(intact, answers, drawn, sign))
+        found.append(row | _margins(intact, answers, drawn, sign, anew))
     return found
 
 
 def _row(name: str, kind: str, before: Answers, after: Answers, random: bool) -> dict[str, Any]:
     low, high = after.interval(random=random)
-    changed, fluent = effect(before, after), fluency_change(before, after)
+    changed, fluent = effect(before, after, random=random), fluency_change(before, after)
     return {
         "set": name,
         "kind": kind,
@@ -126,10 +127,12 @@ def _row(name: str, kind: str, before: Answers, after: Answers, random: bool) ->
     }
 
 
-def _margins(before: Answers, after: Answers, drawn: Mapping[str, Sequence[Answers]], sign: int) -> dict[str, Any]:
+def _margins(
+    before: Answers, after: Answers, drawn: Mapping[str, Sequence[Answers]], sign: int, random: bool
+) -> dict[str, Any]:
     row: dict[str, Any] = {}
     if slices := drawn.get("slices"):
-        found = margin(before, after, slices, sign)
+        found = margin(before, after, slices, sign, random=random)
         row |= {
             "controls": found.n,
             "control_effect": found.mean,
@@ -142,7 +145,7 @@ def _margins(before: Answers, after: Answers, drawn: Mapping[str, Sequence[Answe
             **_fluency_beside(before, after, slices),
         }
     if rows := drawn.get("rows"):
-        found = margin(before, after, rows, sign)
+        found = margin(before, after, rows, sign, random=random)
         row |= {"rows_effect": found.mean, "rows_margin": found.value, "p_rows": found.p}
     return row
 

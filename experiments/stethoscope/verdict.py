@@ -9,7 +9,7 @@ import pandas as pd
 from stethoscope.study import EVERY, INTACT
 from stethoscope.tables import SIGNS
 
-Status = Literal["more", "not more", "less", "nothing to see"]
+Status = Literal["more", "not more", "less", "too few controls", "nothing to see"]
 Answer = Literal["yes", "in part", "no", "cannot be told"]
 LEVEL = 0.05
 MODULE = "o_proj"
@@ -20,8 +20,9 @@ class Evidence(NamedTuple):
 
     Attributes:
         status: whether it does more than as many parameters of other modules ("more": its margin's interval lies beyond
-            0 and p, corrected over the sets, is below 0.05), not more, or surely less; "nothing to see" where not even
-            all projections together do anything.
+            0 and p, corrected over the sets, is below 0.05), not more, or surely less; "too few controls" where none
+            does as much and p cannot be small enough all the same; "nothing to see" where not even all projections
+            together do anything.
         said: in a sentence.
     """
 
@@ -49,7 +50,10 @@ def of_merges(table: pd.DataFrame, pair: str, direction: str, module: str = MODU
     )
     if "p_rows" in row and pd.notna(row["p_rows"]):
         said += f" (random rows of all projections do {100 * row['rows_effect']:+.0f}, p = {row['p_rows']:.2g})"
-    return Evidence(_status(row, sign), f"{said}.")
+    status = _status(row, sign)
+    if status == "too few controls":
+        said += "; none of them does as much, and they are too few to tell"
+    return Evidence(status, f"{said}.")
 
 
 def of_training(table: pd.DataFrame, base: str, module: str = MODULE) -> Evidence | None:
@@ -96,14 +100,15 @@ def answer(into: Evidence, back: Evidence) -> Answer:
         return "yes"
     if any(more):
         return "in part"
-    return "cannot be told" if {into.status, back.status} == {"nothing to see"} else "no"
+    found = {into.status, back.status}
+    return "cannot be told" if "too few controls" in found or found == {"nothing to see"} else "no"
 
 
 MEANING: dict[Answer, str] = {
     "yes": "grafts of it do more than grafts of as many parameters of other modules, both ways",
     "in part": "grafts of it do more than those of as many other parameters one way alone",
-    "no": "neither way do grafts of it do more than those of as many parameters of other modules",
-    "cannot be told": "no graft of this pair changes the accuracy surely",
+    "no": "neither way do grafts of it do surely more than those of as many parameters of other modules",
+    "cannot be told": "grafts of this pair do not change the accuracy surely, or controls are too few",
 }
 
 
@@ -114,11 +119,11 @@ def labour(table: pd.DataFrame, pair: str, direction: str, module: str = MODULE)
     others = "; ".join(
         f"{name} {each['fluency_change']:+.2f}" for name, each in own[own["kind"] == "set"].iterrows() if name != module
     )
-    kept = "more than" if row["p_fluency"] < LEVEL else "no more than"
+    kept = "keeps fluency more than" if row["p_fluency"] < LEVEL else "is not shown to keep fluency more than"
     return (
         f"Fluency with {module} grafted {direction}: {row['fluency_change']:+.2f} nats a token "
         f"({row['fluency_low']:+.2f} to {row['fluency_high']:+.2f}); controls {row['control_fluency_change']:+.2f}. It "
-        f"keeps fluency {kept} other modules of its size do (p = {row['p_fluency']:.2g}); {others}."
+        f"{kept} other modules of its size do (p = {row['p_fluency']:.2g}, not corrected); {others}."
     )
 
 
@@ -126,19 +131,25 @@ def singled_out(table: pd.DataFrame, pair: str, direction: str) -> str:
     """Which sets do surely more than as many parameters elsewhere."""
     own = table[(table["pair"] == pair) & (table["direction"] == direction) & (table["kind"] == "set")]
     sign = SIGNS[direction]
-    found = own[[_status(row, sign) == "more" for _, row in own.iterrows()]].sort_values("margin", ascending=sign < 0)
+    status = pd.Series([_status(row, sign) for _, row in own.iterrows()], index=own.index)
+    found = own[status == "more"].sort_values("margin", ascending=sign < 0)
+    open_ = ", ".join(own.loc[status == "too few controls", "set"])
     most = own.loc[(sign * own["effect"]).idxmax()]
     told = "; ".join(f"{row['set']} ({_points(row, 'margin')} points beyond them)" for row in found.to_dict("records"))
     done = "gain" if sign > 0 else "loss"
     return (
         f"{direction[0].upper()}{direction[1:]}, sets that do surely more than as many parameters elsewhere (Holm): "
-        f"{told or 'none'}. The largest {done} is that of {most['set']} ({_points(most, 'effect')} points)."
+        f"{told or 'none'}{f' (too few controls to tell: {open_})' if open_ else ''}. "
+        f"The largest {done} is that of {most['set']} ({_points(most, 'effect')} points)."
     )
 
 
 def _status(row: pd.Series, sign: int) -> Status:
-    if sign * _nearer(row, "margin", sign) > 0 and row["p_corrected"] < LEVEL:
-        return "more"
+    if sign * _nearer(row, "margin", sign) > 0:
+        if row["p_corrected"] < LEVEL:
+            return "more"
+        if row["p"] * (1 + row["controls"]) < 1.5:
+            return "too few controls"
     return "less" if sign * _nearer(row, "margin", -sign) < 0 else "not more"
 
 

@@ -170,6 +170,20 @@ def test_a_control_is_destroyed_row_by_row_and_given_back(base, parts, how):
         assert float(seen[0].std()) == pytest.approx(0.5, rel=0.1)
 
 
+@pytest.mark.parametrize("role", ["q_proj", "mlp"])
+def test_modules_lose_as_many_parameters_as_their_controls_and_keep_their_biases(role, tmp_path):
+    a, b = (str(written("qwen2", tmp_path / str(seed), seed=seed)) for seed in (0, 1))
+    model = ck.load(a)
+    parts, modules = live_parts(model), next(each for each in every_set(live_parts(model)) if each.name == role)
+    biases = [part.tensor for part in parts if part.bias]
+    before = {name: model.hf.get_parameter(name).detach().clone() for name in biases}
+    assert any(role in part.roles for part in parts if part.bias) == (role == "q_proj")
+    for change in (Graft(modules, Weights.of(b, {})), Destruction(modules, "reinit")):
+        with change.on(model, 0) as replaced:
+            assert replaced == sum(sizes(parts, modules.roles).values())
+            assert all(torch.equal(model.hf.get_parameter(name), before[name]) for name in biases)
+
+
 def test_a_whole_layer_passes_its_input_through(base):
     with Destruction(Modules("layer", ("all",), (1,)), "remove").on(base, 0):
         found = base.run("Every wumpus is shy.", capture=["resid_pre[layer=1]", "resid_post[layer=1]"])
@@ -351,6 +365,29 @@ def test_a_module_that_is_needed_but_does_not_suffice_carries_it_in_part():
     assert [each.status == "more" for each in found] == [False, True] and verdict.answer(*found) == "in part"
 
 
+def test_a_module_that_beats_controls_too_few_for_any_p_is_not_said_to_carry_nothing():
+    rows = planted({"o_proj": 40, "q_proj": 2}, {"o_proj": 4, "q_proj": 50}, controls=9)
+    table = tables.merges_table(rows)
+    found = [verdict.of_merges(table, "twins", direction) for direction in plans.DIRECTIONS]
+    assert {each.status for each in found} == {"too few controls"} and verdict.answer(*found) == "cannot be told"
+    assert "they are too few to tell" in found[0].said
+    assert "(too few controls to tell: o_proj)" in verdict.singled_out(table, "twins", "into A")
+
+
+def test_seeds_that_train_anew_make_effects_and_margins_wider():
+    before = Answers.of(pd.DataFrame([cell(30)]))
+    apart = replace(before, right=(np.ones(20), np.zeros(20), np.ones(20)))
+    controls_ = [Answers.of(pd.DataFrame([cell(hits)])) for hits in (29, 30, 31)]
+    assert apart.accuracy > before.accuracy
+    for found in (effect, lambda *given, **how: margin(*given, controls_, 1, **how)):
+        sure, drawn_anew = found(before, apart), found(before, apart, random=True)
+        assert drawn_anew.value == sure.value and sure.low > -0.1
+        # Student's over 50, -50 and 50 points.
+        reach = 4.303 * np.std([0.5, -0.5, 0.5], ddof=1) / np.sqrt(3)
+        assert drawn_anew.low == pytest.approx(1 / 6 - reach, abs=0.01)
+        assert drawn_anew.high == pytest.approx(1 / 6 + reach, abs=0.01)
+
+
 def test_where_not_even_all_projections_do_anything_nothing_is_told():
     rows = planted({"o_proj": 2, "q_proj": 2}, {"o_proj": 50, "q_proj": 50})
     still = rows["set"] == "all projections"
@@ -429,6 +466,21 @@ def test_what_does_not_go_together_is_refused(asked, told, tmp_path):
     with pytest.raises(SystemExit, match=told):
         who_reasons.main(out=tmp_path / "out", **asked)
     assert not (tmp_path / "out").exists()
+
+
+def test_every_set_has_a_control_and_none_at_all_are_refused():
+    pair = plans.but(plans.SMALL, (0, 1, 2), 3, None).pairs[0]
+    assert (pair.controls, pair.others, pair.rows) == (3, 1, 1)
+    with pytest.raises(SystemExit, match="--controls 0 leaves nothing"):
+        plans.but(plans.SMALL, (0, 1, 2), 0, None)
+
+
+def test_a_model_is_planned_for_without_its_weights_in_memory(tmp_path, monkeypatch):
+    folder = str(written("qwen2", tmp_path / "model"))
+    whole = Study(plans.Plan((), Deductions()), Running(tmp_path))
+    expected = sizes(live_parts(ck.load(folder)), PROJECTIONS)
+    monkeypatch.setattr(ck, "load", lambda *_args, **_settings: pytest.fail("weights were loaded"))
+    assert sizes(whole.parts(folder), PROJECTIONS) == expected
 
 
 def test_too_few_seeds_are_refused(tmp_path):
