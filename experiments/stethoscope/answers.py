@@ -125,7 +125,7 @@ def _over_seeds(low: float, high: float, each: Floats) -> tuple[float, float]:
     if len(each) < 2:
         return low, high
     reach = float(stats.t.ppf(0.975, len(each) - 1) * each.std(ddof=1) / np.sqrt(len(each)))
-    return min(low, float(each.mean()) - reach), max(high, float(each.mean()) + reach)
+    return max(-1.0, min(low, float(each.mean()) - reach)), min(1.0, max(high, float(each.mean()) + reach))
 
 
 def effect(before: Answers, after: Answers, *, random: bool = False) -> statistics.Difference:

@@ -92,6 +92,8 @@ def test_what_is_said_in_words_is_so(merges):
     moved = into.xs("o_proj", level="set")["moved"]
     assert "10 to 13 % of the squared change" in flat and moved.min() > 0.095 and moved.max() < 0.135
     trained = measured("trainings").set_index("set").loc["o_proj"]
+    ends = tuple(round(100 * trained[f"margin_{end}"]) for end in ("low", "high"))
+    assert ends == (1, 22) and "beyond their mean (1 to 22)" in flat
     assert trained["p"] == 0.3 and round(100 * trained["margin"]) == 11 and "5 of 19 sets do as well (p = 0.30)" in flat
 
 
