@@ -376,16 +376,15 @@ def test_a_module_that_beats_controls_too_few_for_any_p_is_not_said_to_carry_not
 
 def test_seeds_that_train_anew_make_effects_and_margins_wider():
     before = Answers.of(pd.DataFrame([cell(30)]))
-    apart = replace(before, right=(np.ones(20), np.zeros(20), np.ones(20)))
+    apart = replace(before, right=tuple((np.arange(20) < hits).astype(float) for hits in (12, 8, 15)))
     controls_ = [Answers.of(pd.DataFrame([cell(hits)])) for hits in (29, 30, 31)]
-    assert apart.accuracy > before.accuracy
     for found in (effect, lambda *given, **how: margin(*given, controls_, 1, **how)):
         sure, drawn_anew = found(before, apart), found(before, apart, random=True)
         assert drawn_anew.value == sure.value and sure.low > -0.1
-        # Student's over 50, -50 and 50 points.
-        reach = 4.303 * np.std([0.5, -0.5, 0.5], ddof=1) / np.sqrt(3)
-        assert drawn_anew.low == pytest.approx(1 / 6 - reach, abs=0.01)
-        assert drawn_anew.high == pytest.approx(1 / 6 + reach, abs=0.01)
+        # Student's over 10, -10 and 25 points.
+        reach = 4.303 * np.std([0.1, -0.1, 0.25], ddof=1) / np.sqrt(3)
+        assert drawn_anew.low == pytest.approx(1 / 12 - reach, abs=0.01)
+        assert drawn_anew.high == pytest.approx(1 / 12 + reach, abs=0.01)
 
 
 def test_where_not_even_all_projections_do_anything_nothing_is_told():
