@@ -20,16 +20,16 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 REASON, BASE = "deductor-130k-reason", "deductor-130k-base"
 
 
-def differing(module: str, folder: Path) -> str:
+def differing(module: str, folder: Path, reason: str = REASON, base: str = BASE) -> str:
     """The reasoning twin with the base's weights in one module, written as a model folder."""
-    return str(ck.sfn.merge(REASON, BASE, [module], folder, progress=False).folder)
+    return str(ck.sfn.merge(reason, base, [module], folder, progress=False).folder)
 
 
-# Of 199 draws p can be 1/200, which survives the correction over nine sets; finding that there is nothing takes fewer.
-@pytest.mark.parametrize(("module", "answer", "draws"), [("o_proj", "yes", 199), ("k_proj", "no", 9)])
+# Of 180 draws p can be 1/181, which survives the correction over nine sets; finding that there is nothing takes fewer.
+@pytest.mark.parametrize(("module", "answer", "draws"), [("o_proj", "yes", 180), ("k_proj", "no", 9)])
 def test_the_one_module_that_differs_is_the_one_that_is_found(module, answer, draws, tmp_path):
-    pair = Pair("known", differing(module, tmp_path / "a"), (REASON,), controls=draws, others=2, rows=2)
-    plan = Plan((pair,), Deductions(n=3, texts=12))
+    pair = Pair("known", differing(module, tmp_path / "a"), (REASON,), controls=draws, others=1, rows=1)
+    plan = Plan((pair,), Deductions(n=1, texts=4))
     rows = Study(plan, Running(tmp_path / "out", progress=False)).merges([pair])
     table = tables.merges_table(rows)
     own = table.set_index(["direction", "set"])
@@ -44,13 +44,13 @@ def test_the_one_module_that_differs_is_the_one_that_is_found(module, answer, dr
     evidence = [verdict.of_merges(table, "known", direction) for direction in DIRECTIONS]
     assert verdict.answer(*evidence) == answer
     if answer == "yes":
-        assert own.loc[("into A", module), "p_corrected"] == pytest.approx(9 / 200)
+        assert own.loc[("into A", module), "p_corrected"] == pytest.approx(9 / 181)
 
 
 TINY = replace(
     SMALL,
     pairs=(Pair("tiny", "deductor-20k-base", ("deductor-20k-reason",), controls=2, others=1, rows=1, destroyed=1),),
-    asked=Deductions(n=2, texts=8, max_new_tokens=24),
+    asked=Deductions(n=1, texts=4, max_new_tokens=24),
     freezing=(
         replace(
             SMALL.freezing[0],
@@ -64,6 +64,7 @@ TINY = replace(
         ),
     ),
     hows=("noise", "remove"),
+    each_layer=False,
 )
 
 
@@ -81,7 +82,7 @@ def test_a_tiny_study_runs_from_end_to_end_and_goes_on_where_it_was(tmp_path, mo
     shares = merges[[f"level {level}" for level in ("I", "II", "III", "IV")]].sum(axis=1)
     assert shares.tolist() == pytest.approx([1.0] * len(merges))
     assert set(destroyed["how"]) == {"none", "noise", "remove"}
-    assert destroyed.loc[destroyed["how"] == "noise", "n"].eq(3 * 4 * 2).all()
+    assert destroyed.loc[destroyed["how"] == "noise", "n"].eq(3 * 4).all()
     said = (tmp_path / "report.md").read_text(encoding="utf-8")
     assert said.count("does o_proj carry the reasoning?") == 2 and "How sure that is" in said
     assert "tiny" in json.loads((tmp_path / "provenance.json").read_text(encoding="utf-8"))["plan"]
@@ -97,7 +98,8 @@ def test_a_tiny_study_runs_from_end_to_end_and_goes_on_where_it_was(tmp_path, mo
 
 
 def test_a_pair_of_folders_is_studied_by_the_command_line(tmp_path):
-    a = differing("o_proj", tmp_path / "a")
+    small = ("deductor-5k-reason", "deductor-5k-base")
+    a = differing("o_proj", tmp_path / "a", *small)
     who_reasons.app(
         [
             "--out",
@@ -105,7 +107,7 @@ def test_a_pair_of_folders_is_studied_by_the_command_line(tmp_path):
             "--a",
             a,
             "--b",
-            REASON,
+            small[0],
             "--questions",
             "1",
             "--controls",
@@ -115,4 +117,4 @@ def test_a_pair_of_folders_is_studied_by_the_command_line(tmp_path):
         result_action="return_value",
     )
     merges = pd.read_csv(tmp_path / "out" / "merges.csv")
-    assert set(merges["pair"]) == {f"a and {REASON}"} and not (tmp_path / "out" / "trainings.csv").exists()
+    assert set(merges["pair"]) == {f"a and {small[0]}"} and not (tmp_path / "out" / "trainings.csv").exists()
