@@ -62,6 +62,41 @@ def test_delta_of_several_checkpoints_is_a_trajectory(
     assert not (tmp_path / "histograms.png").exists() and not (tmp_path / "heads.csv").exists()
 
 
+def test_several_checkpoints_are_told_by_step_and_by_name(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [A, A, B, "--modules", "o_proj", "norm", "--histogram", "none", "--no-modes", "--no-heads"]
+    assert run("delta", *words, "--out", tmp_path) == 0
+    said = capsys.readouterr().out.splitlines()
+    norms = ck.sfn.delta(A, B, ["o_proj", "norm"], bimodality=False, stable_rank=False, progress=False).by_module()
+    (at,) = [number for number, line in enumerate(said) if line == f"norm of B − {A} over all layers, by step:"]
+    assert said[at + 1].split() == ["checkpoint", "o_proj", "norm"]
+    assert said[at + 3].split() == ["1", A, "0", "0"]
+    assert said[at + 4].split() == ["2", B, *(f"{norm:.4g}" for norm in norms["norm"])]
+    assert said[at + 5] == f"the last of 2 checkpoints, {B}:"
+
+
+def test_a_comparison_takes_the_place_of_an_earlier_one(run: Run, tmp_path: Path) -> None:
+    bare = ["--histogram", "none", "--no-modes"]
+    assert run("delta", A, A, B, "--modules", "o_proj", *bare, "--out", tmp_path) == 0
+    (tmp_path / "notes.csv").write_text("mine")
+    assert (tmp_path / "heads.png").exists() and (tmp_path / "trajectory.csv").exists()
+    assert run("delta", A, B, "--modules", "embed", "lm_head", *bare, "--no-heads", "--out", tmp_path) == 0
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {"delta.safetensors", "modules.csv", "provenance.json", "notes.csv"}
+
+
+def test_no_comparison_is_made_for_a_place_that_is_a_file(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "file"
+    file.write_text("mine")
+    monkeypatch.setattr(ck.sfn, "delta", None)
+    for out in (file, file / "inside"):
+        assert run("delta", A, B, "--out", out) == 2
+        assert f"{file} is a file" in capsys.readouterr().err and file.read_text() == "mine"
+
+
 def test_merge_writes_what_the_api_writes_and_no_source(
     run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str], bytes_before: dict[Path, bytes]
 ) -> None:

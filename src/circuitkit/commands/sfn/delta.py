@@ -57,13 +57,15 @@ def delta(
     seed
         Of samples and controls.
     out
-        Folder for the result (safetensors), its tables (CSV), figures (PNG) and provenance (JSON).
+        Folder for the result (safetensors), its tables (CSV), figures (PNG) and provenance (JSON); those of an earlier
+        comparison in it are replaced.
     """
     if len(checkpoints) < 2:
         raise ValueError("name two checkpoints, A and then B, such as deductor-130k-base deductor-130k-reason")
     from circuitkit import sfn
-    from circuitkit.commands.sfn.telling import tell_delta, write_delta
+    from circuitkit.commands.sfn.telling import check_folder, tell_delta, write_delta
 
+    check_folder(out)
     first, *others = checkpoints
     found = sfn.delta(
         first,

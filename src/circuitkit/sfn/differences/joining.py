@@ -84,10 +84,11 @@ def pivoted(rows: pd.DataFrame, of: str, modules: Sequence[str] | None) -> pd.Da
 
 
 def over_layers(rows: pd.DataFrame) -> pd.DataFrame:
-    """A row a module, over all its layers."""
+    """A row a module, over all its layers, in the order of the roles; what has none comes last."""
     measures = ("norm", "norm_a", "norm_b", "relative", "rms", "cosine", "cosine_with_a", "combined")
     found = []
-    for module, group in rows.groupby("module", sort=False):
+    groups = sorted(rows.groupby("module", sort=False), key=lambda each: _place(str(each[0])))
+    for module, group in groups:
         row = {"module": module, "weights": len(group), "elements": int(group["elements"].sum())}
         row |= {of: joined(group, of) for of in measures}
         if "verdict" in group:
@@ -95,3 +96,8 @@ def over_layers(rows: pd.DataFrame) -> pd.DataFrame:
             row |= {verdict: int(counted.get(verdict, 0)) for verdict in VERDICTS}
         found.append(row)
     return pd.DataFrame(found)
+
+
+def _place(module: str) -> int:
+    """Where the first of a module's roles stands among all."""
+    return _ORDER.get(module.split("+")[0], len(_ORDER))
