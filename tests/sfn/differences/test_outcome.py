@@ -1,7 +1,7 @@
 """A comparison's tables, trajectories, file and figures."""
 
+import dataclasses
 import io
-import re
 import warnings
 
 import numpy as np
@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 import circuitkit as ck
+from circuitkit.model.roles import ROLES
 from circuitkit.sfn import Checkpoint, Delta, SelectionError
 from sfn import toys
 
@@ -100,12 +101,25 @@ def test_what_is_no_comparison_is_refused(twins, tmp_path):
 
 
 def test_it_says_what_moved_most(twins):
-    row = twins.frame[twins.frame["layer"] >= 0].sort_values("relative").iloc[-1]
-    assert re.fullmatch(
-        rf"Delta\('deductor-20k-base' to 'deductor-20k': {len(twins.frame)} modules; {row['module']} of layer "
-        rf"{row['layer']} moved most, by .* of its norm\)",
-        repr(twins),
+    row = twins.frame.sort_values("relative").iloc[-1]
+    where = f" of layer {row['layer']}" if row["layer"] >= 0 else ""
+    said = (
+        f"Delta('deductor-20k-base' to 'deductor-20k': {len(twins.frame)} modules; {row['module']}{where} moved most, "
+        f"by {row['relative']:.2g} of its norm)"
     )
+    assert repr(twins) == said
+
+
+def test_what_moved_most_may_lie_outside_of_the_layers(twins):
+    frame = twins.frame.copy()
+    outside = frame.index[frame["module"].str.contains("embed")][0]
+    frame.loc[outside, "relative"] = 99.0
+    said = repr(dataclasses.replace(twins, frame=frame))
+    assert f"{frame.loc[outside, 'module']} moved most, by 99 of its norm" in said and "-1" not in said
+
+
+def test_modules_come_in_the_order_of_the_roles(twins):
+    assert twins.by_module()["module"].tolist() == [*ROLES[:7], "embed+lm_head", "norm"]
 
 
 def test_histograms_count_every_weight(twins):

@@ -178,11 +178,11 @@ class Delta:
 
     def __repr__(self) -> str:
         rows = self._rows()
-        inside = rows[rows["layer"] >= 0] if bool((rows["layer"] >= 0).any()) else rows
-        ranked = inside.dropna(subset=["relative"]).sort_values("relative", ascending=False)
+        ranked = rows.dropna(subset=["relative"]).sort_values("relative", ascending=False)
         most = "nothing that it could be relative to"
         if len(ranked):
             first = ranked.iloc[0]
-            most = f"{first['module']} of layer {first['layer']} moved most, by {first['relative']:.2g} of its norm"
+            where = f" of layer {first['layer']}" if first["layer"] >= 0 else ""
+            most = f"{first['module']}{where} moved most, by {first['relative']:.2g} of its norm"
         others = f" after {len(self.checkpoints) - 1} others" if len(self.checkpoints) > 1 else ""
         return f"Delta({self.a!r} to {self.checkpoints[-1]!r}{others}: {len(rows)} modules; {most})"
