@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 
 def bytes_bar(total: int, what: str, progress: bool) -> tqdm[Any]:
-    """A bar for work on so many bytes, shown if it is wanted and the work takes more than a second.
+    """A bar for work on so many bytes, shown if it is wanted and the work takes more than two seconds.
 
     Args:
         total: bytes.
@@ -18,5 +18,5 @@ def bytes_bar(total: int, what: str, progress: bool) -> tqdm[Any]:
     >>> with bytes_bar(8, "reading", progress=False) as bar:
     ...     bar.update(8)
     """
-    bar: tqdm[Any] = tqdm(total=total, desc=what, unit="B", unit_scale=True, disable=not progress, delay=1.0)
+    bar: tqdm[Any] = tqdm(total=total, desc=what, unit="B", unit_scale=True, disable=not progress, delay=2.0)
     return bar
