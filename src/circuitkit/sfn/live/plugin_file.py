@@ -34,6 +34,25 @@ class PluginError(SfnError):
     """A plug-in that is damaged, or that does not fit the model that it is put into."""
 
 
+def check_file(out: str | Path) -> Path:
+    """Refuse a place for a plug-in that is taken, that cannot be, or whose name is no plug-in's.
+
+    Raises:
+        PluginError: it is so.
+
+    >>> check_file("not/there.safetensors").name
+    'there.safetensors'
+    """
+    out = Path(out)
+    if out.suffix != ".safetensors":
+        raise PluginError(f"{out}: a plug-in is one .safetensors file")
+    if out.exists() or out.is_symlink():
+        raise PluginError(f"{out} is there already, and nothing is overwritten: name another file, or remove it")
+    if not (there := next(place for place in out.absolute().parents if place.exists())).is_dir():
+        raise PluginError(f"{out} cannot be written: {there} is a file")
+    return out
+
+
 def told(plugin: str | Path) -> dict[str, Any]:
     """What a plug-in says of itself: its format, modules, layers, heads, base, and of each part what it replaces.
 

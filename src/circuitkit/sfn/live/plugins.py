@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import safe_open
@@ -20,7 +20,7 @@ from circuitkit.model import Model
 from circuitkit.records import provenance
 from circuitkit.sfn.errors import SfnError
 from circuitkit.sfn.live import in_place
-from circuitkit.sfn.live.plugin_file import FORMAT, KINDS, PluginError, plain, sha256, told, write
+from circuitkit.sfn.live.plugin_file import FORMAT, KINDS, PluginError, check_file, plain, sha256, told, write
 from circuitkit.sfn.merges.blending import rounded
 from circuitkit.sfn.merges.grafting import Share
 from circuitkit.sfn.merges.merging import Asking, Source, asked_for
@@ -29,6 +29,9 @@ from circuitkit.sfn.streams.blocks import check_finite
 from circuitkit.sfn.streams.checkpoint import Checkpoint
 from circuitkit.sfn.streams.parts import Part
 from circuitkit.sfn.streams.selection import select
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Heads = Sequence[tuple[int, int]]
 
@@ -58,7 +61,7 @@ def save_plugin(
 
     Raises:
         SelectionError: there are no such modules, layers or heads, or they are not to be had alone.
-        PluginError: the two models are the same in all of it, or the file cannot be written.
+        PluginError: the file is there already or cannot be written, or the two models are the same in all of it.
         SfnError: the models do not fit one another, or a weight is NaN or infinite.
 
     Source: the conjecture of Shao & Wu 2025 (arXiv 2505.20993) that `o_proj` carries reasoning like a plug-in.
@@ -69,14 +72,9 @@ def save_plugin(
     ...     ck.load("deductor-130k-base", plugin=file).name
     'deductor-130k-base with o.safetensors'
     """
-    out = Path(out)
-    if out.suffix != ".safetensors":
-        raise PluginError(f"{out}: a plug-in is one .safetensors file")
+    out = check_file(out)
     asked = _Asked.of(modules, layers, heads, biases)
-    asking = asked_for(
-        base, trained, asked.modules, layers=asked.layers, heads=asked.heads, alpha=1.0, biases=biases, donors=None,
-        base=None, vocabulary="refuse",
-    )  # fmt: skip
+    asking = asked.asking(trained, base)
     of_base, ((of_trained, _),) = asking.into, asking.given
     pairs = _pairs(asking)
     with bytes_bar(sum(each.nbytes for each in pairs), f"saving {out.name}", progress) as bar:
@@ -98,6 +96,32 @@ def save_plugin(
         }
         write(out, said, (each.value() for each in pairs), bar)
     return out
+
+
+def planned(
+    trained: Source,
+    out: str | Path,
+    modules: str | Sequence[str],
+    *,
+    base: Source,
+    layers: int | Sequence[int] | None = None,
+    heads: Heads | None = None,
+    biases: bool = False,
+) -> pd.DataFrame:
+    """What `save_plugin` would write, a row a tensor: `tensor`, `dtype`, `shape`, `elements`, `bytes`; reads headers.
+
+    Raises:
+        SelectionError, PluginError, SfnError: see `save_plugin`.
+
+    >>> plan = planned("deductor-130k", "not/there.safetensors", ["o_proj"], base="deductor-130k-base")
+    >>> len(plan), int(plan["bytes"].sum())
+    (3, 49152)
+    """
+    import pandas as pd
+
+    check_file(out)
+    pairs = _pairs(_Asked.of(modules, layers, heads, biases).asking(trained, base))
+    return pd.DataFrame([each.planned() for each in pairs], columns=["tensor", "dtype", "shape", "elements", "bytes"])
 
 
 @contextmanager
@@ -160,6 +184,13 @@ class _Asked:
             biases,
         )
 
+    def asking(self, trained: Source, base: Source) -> Asking:
+        """The merge that puts these of a trained model into its base."""
+        return asked_for(
+            base, trained, self.modules, layers=self.layers, heads=self.heads, alpha=1.0, biases=self.biases,
+            donors=None, base=None, vocabulary="refuse",
+        )  # fmt: skip
+
     def parts(self, parts: Sequence[Part], name: str) -> tuple[Part, ...]:
         return select(parts, self.modules, self.layers, self.heads, biases=self.biases, name=name)
 
@@ -195,6 +226,17 @@ class _Pair:
     def itemsize(self) -> int:
         """Bytes of a trained number."""
         return self.trained.checkpoint.tensors[self.trained.part.tensor].dtype.itemsize
+
+    def planned(self) -> dict[str, Any]:
+        """A row of what would be saved."""
+        part, stored = self.base.part, self.trained.checkpoint.tensors[self.trained.part.tensor]
+        return {
+            "tensor": _name(part),
+            "dtype": plain(stored.dtype),
+            "shape": tuple(part.shape),
+            "elements": part.numel,
+            "bytes": part.numel * self.itemsize,
+        }
 
     def value(self) -> Tensor:
         """The trained numbers."""
