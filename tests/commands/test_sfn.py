@@ -154,6 +154,42 @@ def test_a_plugin_is_written_and_every_command_takes_it(
     assert "another base" in capsys.readouterr().err
 
 
+def test_a_plugin_is_planned_and_never_overwritten(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["merge", A, B, "--modules", "o_proj", "--plugin"]
+    file = tmp_path / "o.safetensors"
+    assert run(*words, file, "--dry-run") == 0
+    planned = capsys.readouterr().out
+    assert not list(tmp_path.iterdir()) and "nothing is written" in planned
+    assert run(*words, file) == 0
+    saved = load_file(file)
+    nbytes = sum(tensor.nbytes for tensor in saved.values())
+    assert all(name in planned for name in saved)
+    assert f"{file} would hold {len(saved)} tensors, {nbytes:,} bytes of weights" in planned
+    before = file.read_bytes()
+    capsys.readouterr()
+    for more in ([], ["--dry-run"]):
+        assert run(*words, file, *more) == 2
+        assert "is there already" in capsys.readouterr().err and file.read_bytes() == before
+        assert run(*words, tmp_path / "o.bin", *more) == 2
+        assert "one .safetensors file" in capsys.readouterr().err
+        assert run(*words, file / "o.safetensors", *more) == 2
+        assert f"{file} is a file" in capsys.readouterr().err
+
+
+def test_a_dry_run_says_how_many_bytes_change_and_are_written(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = weights(sources()[0].parent)
+    whole = sum(tensor.nbytes for tensor in before.values())
+    changed = sum(tensor.nbytes for name, tensor in before.items() if "o_proj" in name)
+    said = f"{changed:,} bytes would change, of {whole:,} of weights that would be written"
+    for words in (["merge", A, B], ["destroy", A]):
+        assert run(*words, "--modules", "o_proj", "--dry-run") == 0
+        assert said in capsys.readouterr().out
+
+
 def test_destroy_writes_what_the_api_writes(
     run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str], bytes_before: dict[Path, bytes]
 ) -> None:

@@ -9,7 +9,7 @@ from cyclopts import Group, Parameter
 
 from circuitkit.commands.options import Words, assigned
 from circuitkit.commands.sfn.options import What
-from circuitkit.commands.sfn.telling import tell_changes
+from circuitkit.commands.sfn.telling import tell_changes, tell_plugin
 
 _HOW = Group("How much", sort_key=1)
 _WHERE_TO = Group("Where to", sort_key=2)
@@ -70,6 +70,7 @@ def merge(
         Print what would change, and write nothing.
     """
     from circuitkit import sfn
+    from circuitkit.sfn.live.plugins import planned
 
     chosen = (what or What()).chosen()
     _check(b, donor, alpha)
@@ -77,7 +78,10 @@ def merge(
         _check_plugin(b, base, out, alpha, vocabulary)
     elif out is None and not dry_run:
         raise ValueError("give --out FOLDER for a checkpoint, --plugin FILE for a plug-in, or --dry-run")
-    if plugin is not None and not dry_run:
+    if plugin is not None and dry_run:
+        tell_plugin(planned(str(b), plugin, base=a, biases=biases, **chosen), plugin)
+        return
+    if plugin is not None:
         written = sfn.save_plugin(str(b), plugin, base=a, biases=biases, **chosen)
         print(f"{written} has {', '.join(chosen['modules'])} of {b}, {written.stat().st_size:,} bytes, for {a}")
         return

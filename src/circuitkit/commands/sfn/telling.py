@@ -21,12 +21,15 @@ _COLUMNS = (
     "expert",
     "head",
     "elements",
+    "chosen",
+    "bytes",
     "changed",
     "norm_before",
     "norm_change",
     "cosine",
     "rounded",
 )
+_DRY = "nothing is written: this was a dry run"
 _LEFT_OUT = ("norm_b", "cosine_with_a", "combined")
 
 
@@ -36,9 +39,17 @@ def tell_changes(done: Merged | Destroyed) -> None:
     if len(done.frame):
         print(_shown(done.frame))
     if done.folder is None:
-        print("nothing is written: this was a dry run")
+        print(f"{done.bytes_changed:,} bytes would change, of {done.bytes_written:,} of weights that would be written")
+        print(_DRY)
     else:
         print(f"written to {done.folder}/; its manifest.json has every changed tensor with hashes and norms")
+
+
+def tell_plugin(plan: pd.DataFrame, file: Path) -> None:
+    """Print what a plug-in would hold, tensor by tensor."""
+    print(_shown(plan))
+    print(f"{file} would hold {len(plan)} tensor{'s' * (len(plan) != 1)}, {plan['bytes'].sum():,} bytes of weights")
+    print(_DRY)
 
 
 def _shown(frame: pd.DataFrame) -> str:

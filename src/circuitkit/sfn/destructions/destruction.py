@@ -43,6 +43,8 @@ class Destroyed:
         parts: what was destroyed, part by part.
         plan: a row for each of these: tensor, module, layer, expert, head, shape, and how.
         summary: what is destroyed, in a line.
+        bytes_changed: of weights, that are destroyed.
+        bytes_written: of all weights of the folder.
     """
 
     folder: Path | None
@@ -50,6 +52,8 @@ class Destroyed:
     parts: tuple[Part, ...]
     plan: pd.DataFrame
     summary: str
+    bytes_changed: int
+    bytes_written: int
 
     def __repr__(self) -> str:
         where = "nothing is written (dry run)" if self.folder is None else f"written to {self.folder}"
@@ -135,8 +139,9 @@ def destroy(
     planned = edits(checkpoint, parts, how, sigma=sigma, seed=seed)
     place = None if out is None else check_place(out, [checkpoint])
     plan, summary = _plan(checkpoint, parts, how), _summary(checkpoint, parts, how)
+    sizes = _bytes_changed(checkpoint, parts), checkpoint.nbytes
     if dry_run or place is None:
-        return Destroyed(None, None, parts, plan, summary)
+        return Destroyed(None, None, parts, plan, summary, *sizes)
     told = {
         "kind": "destroy",
         "how": how,
@@ -148,7 +153,7 @@ def destroy(
         "seed": int(seed),
     }
     manifest = write(checkpoint, planned, place, told=told, progress=progress)
-    return Destroyed(place, manifest, parts, plan, summary)
+    return Destroyed(place, manifest, parts, plan, summary, *sizes)
 
 
 def chosen(
@@ -216,6 +221,11 @@ def _parameters(a: Checkpoint, parts: Sequence[Part]) -> tuple[Part, ...]:
     if not found:
         raise SelectionError(f"{parts[0].tensor} of {a.name} is no weight: masks and tables are not destroyed")
     return found
+
+
+def _bytes_changed(a: Checkpoint, parts: Sequence[Part]) -> int:
+    """Of the parts, and of the copies that are stored of them."""
+    return sum(part.numel * a.tensors[name].dtype.itemsize for part in parts for name in (part.tensor, *part.copies))
 
 
 def _summary(a: Checkpoint, parts: Sequence[Part], how: How) -> str:

@@ -48,6 +48,16 @@ class Plan:
         columns = ["tensor", "roles", "layer", "dtype", "shape", "elements", "chosen", "bytes"]
         return pd.DataFrame(rows, columns=None if rows else columns)
 
+    @property
+    def bytes_changed(self) -> int:
+        """Of what is put in."""
+        return int(self.frame["bytes"].sum())
+
+    @property
+    def bytes_written(self) -> int:
+        """Of all weights of the merged checkpoint."""
+        return self.into.nbytes + sum(self.into.tensors[each.like].nbytes for each in self.extra.values())
+
     def _row(self, name: str, graft: Graft) -> dict[str, Any]:
         stored = self.into.tensors[self.extra[name].like if name in self.extra else name]
         told = graft.told()

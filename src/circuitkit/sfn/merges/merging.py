@@ -48,12 +48,16 @@ class Merged:
         manifest: what is written beside the weights; None of a dry run.
         folder: where it is; None of a dry run.
         summary: what is put into what, in a line.
+        bytes_changed: of weights, that are put in.
+        bytes_written: of all weights of the folder.
     """
 
     frame: pd.DataFrame
     manifest: Manifest | None
     folder: Path | None
     summary: str
+    bytes_changed: int
+    bytes_written: int
 
     def __repr__(self) -> str:
         where = "nothing is written (dry run)" if self.folder is None else f"written to {self.folder}"
@@ -120,9 +124,9 @@ def merge(
     if out is not None:
         check_place(out, (into, *sources))
     asked, heads = asking.modules, asking.heads
-    summary = _summary(into, asked, given, plan)
+    summary, sizes = _summary(into, asked, given, plan), (plan.bytes_changed, plan.bytes_written)
     if dry_run or out is None:
-        return Merged(plan.frame, None, None, summary)
+        return Merged(plan.frame, None, None, summary, *sizes)
     told = {
         "kind": "merge",
         "modules": list(asked),
@@ -139,7 +143,7 @@ def merge(
         into, plan.edits, out, told=told, extra=plan.extra, config_changes=plan.config_changes, sources=sources,
         progress=progress,
     )  # fmt: skip
-    return Merged(manifest.frame, manifest, Path(out), summary)
+    return Merged(manifest.frame, manifest, Path(out), summary, *sizes)
 
 
 @dataclass(frozen=True)
