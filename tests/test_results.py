@@ -3,6 +3,8 @@
 import dataclasses
 import io
 import json
+import os
+import stat
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 from scipy import stats
 
+from circuitkit import saving
 from circuitkit.results import Baseline, Result, data_hash, provenance, whole_file
 
 N = 12
@@ -249,6 +252,18 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path)
         half_written()
     assert Result.load(path) == old
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o077])
+def test_a_file_is_readable_as_any_that_is_opened_there(tmp_path: Path, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        saving.save(tmp_path / "kept.safetensors", "toy", {"a": torch.ones(2)}, {})
+        (tmp_path / "plain").touch()
+    finally:
+        os.umask(before)
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
+    assert modes == dict.fromkeys(("kept.safetensors", "plain"), 0o666 & ~umask)
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,10 @@ def whole_file(path: Path) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
         beside = Path(folder) / path.name
         yield beside
+        # Some libraries write files that their owner alone can read; a new file says what the umask and the folder give.
+        plain = Path(folder) / f"{path.name}.plain"
+        plain.touch()
+        beside.chmod(plain.stat().st_mode)
         with beside.open("rb") as written:
             os.fsync(written.fileno())
         beside.replace(path)
