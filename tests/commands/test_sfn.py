@@ -1,6 +1,9 @@
 """`circuitkit sfn`: each gadget does what the API does, tells it, and tells mistakes in one line."""
 
+import inspect
 import json
+import re
+import shlex
 from pathlib import Path
 
 import pandas as pd
@@ -10,6 +13,8 @@ from matplotlib import image
 from safetensors.torch import load_file
 
 import circuitkit as ck
+from circuitkit import cli
+from circuitkit.commands.sfn import sfn
 from shell import Run, status
 
 VERB = "sfn"
@@ -270,6 +275,12 @@ MERGE, DESTROY = ("merge", A, B), ("destroy", B)
         ([*DESTROY, "--modules", "o_proj", "--how", "remove", "--layers", "0", "--out", "OUT"], "whole layers"),
         ([*DESTROY, "--how", "remove", "--out", "OUT"], "layers"),
         ([*DESTROY, "--modules", "o_proj", "--how", "burn", "--out", "OUT"], "burn"),
+        (["delta", A, B, "--revision", "main"], f"'{A}' is not on the hub and has no revision 'main'"),
+        (["delta", A, B, "--revision-b", "v2"], f"'{B}' is not on the hub and has no revision 'v2'"),
+        ([*MERGE, "--modules", "o_proj", "--dry-run", "--revision", "v2"], f"'{A}' is not on the hub and has no"),
+        ([*MERGE, "--modules", "o_proj", "--dry-run", "--revision-b", "v2"], f"'{B}' is not on the hub and has no"),
+        (["merge", A, "--modules", "o_proj", "--donor", f"{B}=1", "--revision-b", "v2", "--dry-run"], "of a donor at"),
+        ([*DESTROY, "--modules", "o_proj", "--dry-run", "--revision", "v2"], f"'{B}' is not on the hub and has no"),
         (["freeze", A], "say what is trained"),
         (["freeze", A, "--train", "router"], "router"),
         (["freeze", A, "--train", "embed"], "lm_head"),
@@ -292,3 +303,35 @@ def test_mistakes_are_told_in_one_line(
     said = capsys.readouterr().err.strip().splitlines()[-1]
     assert said.startswith("circuitkit: ") and why in said, said
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("words", [["delta", A, B], ["merge", A, B], ["merge", A, "--donor", f"{B}=1"], ["destroy", A]])
+def test_remote_code_is_run_where_it_is_trusted(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    trusted = []
+    opening = ck.sfn.Checkpoint.open
+
+    def seen(source: str, **how: bool) -> ck.sfn.Checkpoint:
+        if isinstance(source, str):
+            trusted.append(how["trust_remote_code"])
+        return opening(source, **how)
+
+    monkeypatch.setattr(ck.sfn.Checkpoint, "open", seen)
+    bare = ["--no-modes", "--out", tmp_path] if words[0] == "delta" else ["--dry-run"]
+    for more in ([], ["--trust-remote-code"]):
+        assert run(*words, "--modules", "o_proj", *bare, *more) == 0
+    number = len(words[1:]) - ("--donor" in words)
+    assert trusted == [False] * number + [True] * number
+
+
+@pytest.mark.parametrize("verb", ["", "delta", "merge", "freeze", "destroy"])
+def test_examples_of_help_fit_a_line_and_are_understood(verb: str) -> None:
+    written = sfn.help_epilogue if not verb else sfn[verb].default_command.__doc__
+    assert not verb or not sfn[verb].help_epilogue
+    examples = re.findall(r"```\n(.*?)```", inspect.cleandoc(str(written)), flags=re.DOTALL)
+    lines = [line for each in examples for line in each.splitlines()]
+    assert lines and max(map(len, lines)) < 76
+    for command in re.sub(r"\\\n\s*", "", "\n".join(lines)).splitlines():
+        called, bound, _ = cli.app.parse_args(shlex.split(command)[1:], exit_on_error=False, print_error=False)
+        assert callable(called) and bound.arguments

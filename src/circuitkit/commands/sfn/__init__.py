@@ -17,11 +17,12 @@ A checkpoint is an embedded model (deductor-130k-base), a folder with safetensor
 trained from it. Checkpoints pass by in blocks, so that memory does not grow with them, and no source is written to.
 
 ```
-circuitkit sfn delta deductor-130k-base deductor-130k-reason --histogram code --out delta
-circuitkit sfn merge deductor-130k-base deductor-130k-reason --modules o_proj --dry-run
-circuitkit sfn merge deductor-130k-base deductor-130k-reason --modules o_proj --out grafted
+circuitkit sfn delta deductor-130k-base deductor-130k-reason --out delta
+circuitkit sfn merge deductor-130k-base deductor-130k-reason \\
+    --modules o_proj --out grafted
 circuitkit sfn freeze deductor-130k-base --train o_proj embed lm_head norm
-circuitkit sfn destroy deductor-130k-reason --modules q_proj --layers 1-2 --how zero --out without-q
+circuitkit sfn destroy deductor-130k-reason --modules q_proj --layers 1-2 \\
+    --how zero --out without-q
 circuitkit eval grafted --task prontoqa/implication_elimination/2 --shots 0
 ```
 """
@@ -32,4 +33,4 @@ sfn = App(
     help_epilogue=_EXAMPLES,
 )
 for _gadget in (delta, merge, freeze, destroy):
-    sfn.command(_gadget)
+    sfn.command(_gadget, help_epilogue="")

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from cyclopts import Group, Parameter
 
 from circuitkit.commands.options import Words
-from circuitkit.commands.sfn.options import WHERE, layers_of
+from circuitkit.commands.sfn.options import WHERE, FromHub, RevisionOfB, layers_of
 
 _MEASURES = Group("What is measured", sort_key=1)
 
@@ -24,14 +24,19 @@ def delta(
     stable_rank: Annotated[bool, Parameter(group=_MEASURES, negative="")] = False,
     seed: Annotated[int, Parameter(group=_MEASURES)] = 0,
     out: Path = Path("delta"),
+    hub: FromHub | None = None,
+    revision_b: RevisionOfB = None,
 ) -> None:
     """Measure how far each module of B is from A's, layer by layer and head by head.
 
     ```
     circuitkit sfn delta deductor-130k-base deductor-130k-reason
-    circuitkit sfn delta deductor-130k-base deductor-130k-reason --modules attention --layers 1-2 --histogram code
-    circuitkit sfn delta deductor-130k-base deductor-130k-step600 deductor-130k-step1500 deductor-130k-reason
-    circuitkit sfn delta Qwen/Qwen2.5-Math-1.5B deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B --vocabulary leave-out
+    circuitkit sfn delta deductor-130k-base deductor-130k-reason \\
+        --modules attention --layers 1-2 --histogram code
+    circuitkit sfn delta deductor-130k-base deductor-130k-step600 \\
+        deductor-130k-step1500 deductor-130k-reason
+    circuitkit sfn delta Qwen/Qwen2.5-Math-1.5B \\
+        deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B --vocabulary leave-out
     ```
 
     Parameters
@@ -59,6 +64,8 @@ def delta(
     out
         Folder for the result (safetensors), its tables (CSV), figures (PNG) and provenance (JSON); those of an earlier
         comparison in it are replaced.
+    revision_b
+        Branch, tag or commit of B on the hub, of each B if there are several.
     """
     if len(checkpoints) < 2:
         raise ValueError("name two checkpoints, A and then B, such as deductor-130k-base deductor-130k-reason")
@@ -66,6 +73,7 @@ def delta(
     from circuitkit.commands.sfn.telling import check_folder, tell_delta, write_delta
 
     check_folder(out)
+    hub = hub or FromHub()
     first, *others = checkpoints
     found = sfn.delta(
         first,
@@ -77,6 +85,9 @@ def delta(
         bimodality=modes,
         stable_rank=stable_rank,
         vocabulary=vocabulary,
+        revision_a=hub.revision,
+        revision_b=revision_b,
+        trust_remote_code=hub.trust_remote_code,
         seed=seed,
     )
     write_delta(found, out)

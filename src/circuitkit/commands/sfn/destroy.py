@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
 
-from circuitkit.commands.sfn.options import What
+from circuitkit.commands.sfn.options import FromHub, What
 from circuitkit.commands.sfn.telling import tell_changes
 
 _HOW = Group("How", sort_key=1)
@@ -23,14 +23,18 @@ def destroy(
     seed: Annotated[int, Parameter(group=_HOW)] = 0,
     out: Path | None = None,
     dry_run: Annotated[bool, Parameter(negative="")] = False,
+    hub: FromHub | None = None,
 ) -> None:
     """Write a checkpoint that is A without what some modules have learnt.
 
     ```
-    circuitkit sfn destroy deductor-130k-reason --modules q_proj --layers 1-2 --how zero --dry-run
-    circuitkit sfn destroy deductor-130k-reason --modules o_proj --how reinit --sigma 0.02 --seed 1 --out drawn
-    circuitkit sfn destroy deductor-130k-reason --modules attention --heads 1.2 --how noise --out noisy
-    circuitkit sfn destroy deductor-130k-reason --layers 1 --how remove --out without-layer-1
+    circuitkit sfn destroy deductor-130k-reason --modules q_proj --dry-run
+    circuitkit sfn destroy deductor-130k-reason --modules o_proj \\
+        --how reinit --sigma 0.02 --seed 1 --out drawn
+    circuitkit sfn destroy deductor-130k-reason --modules attention \\
+        --heads 1.2 --how noise --out noisy
+    circuitkit sfn destroy deductor-130k-reason --layers 1 --how remove \\
+        --out without-layer-1
     ```
 
     Parameters
@@ -61,7 +65,7 @@ def destroy(
     if sigma is not None and how != "reinit":
         raise ValueError(f"--sigma is of --how reinit, and --how is {how}")
     drawn: dict[str, Any] = {} if sigma is None else {"sigma": sigma}
-    done = sfn.destroy(
-        a, how=how, out=out, biases=biases, seed=seed, dry_run=dry_run, **given.chosen(whole=how == "remove"), **drawn
-    )
+    chosen = given.chosen(whole=how == "remove")
+    opened = (hub or FromHub()).opened(a)
+    done = sfn.destroy(opened, how=how, out=out, biases=biases, seed=seed, dry_run=dry_run, **chosen, **drawn)
     tell_changes(done)

@@ -37,10 +37,12 @@ def freeze(
 
     ```
     circuitkit sfn freeze deductor-130k-base --train o_proj embed lm_head norm
-    circuitkit sfn freeze deductor-130k-base --train o_proj embed lm_head norm \\
-        --task prontoqa/implication_elimination/2 --shots 0 --validation 0.1 --learning-rate 1e-3 --max-steps 100 \\
-        --out trained
-    circuitkit sfn freeze deductor-130k-base --train o_proj embed lm_head norm --against trained/model
+    circuitkit sfn freeze deductor-130k-base --out trained \\
+        --train o_proj embed lm_head norm \\
+        --task prontoqa/implication_elimination/2 --shots 0 --validation 0.1 \\
+        --learning-rate 1e-3 --max-steps 100
+    circuitkit sfn freeze deductor-130k-base --against trained/model \\
+        --train o_proj embed lm_head norm
     ```
 
     Parameters

@@ -5,14 +5,19 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Group, Parameter
 
 from circuitkit.commands.ablate.options import pairs_of_numbers
+from circuitkit.commands.loading import LOADING
 from circuitkit.commands.options import Words
 
+if TYPE_CHECKING:
+    from circuitkit.sfn import Checkpoint
+
 WHERE = Group("Which weights", sort_key=0)
+RevisionOfB = Annotated[str | None, Parameter(group=LOADING)]
 
 
 @Parameter(name="*")
@@ -48,6 +53,28 @@ class What:
         if self.layers is not None and self.heads is not None:
             raise ValueError("--heads says which layers it is about (3.5 is head 5 of layer 3): leave --layers out")
         return {"modules": self.modules or [], "layers": layers_of(self.layers), "heads": heads_of(self.heads)}
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class FromHub:
+    """How A is opened."""
+
+    revision: Annotated[str | None, Parameter(group=LOADING)] = None
+    """Branch, tag or commit of A on the hub."""
+
+    trust_remote_code: Annotated[bool, Parameter(group=LOADING, negative="")] = False
+    """Run model code that comes with the weights, of every checkpoint that is named."""
+
+    def opened(self, name: str) -> Checkpoint:
+        """A, of which headers alone are read."""
+        return self.another(name, self.revision)
+
+    def another(self, name: str, revision: str | None = None) -> Checkpoint:
+        """Another checkpoint, at a revision of its own."""
+        from circuitkit.sfn import Checkpoint
+
+        return Checkpoint.open(name, revision=revision, trust_remote_code=self.trust_remote_code)
 
 
 def layers_of(words: Sequence[str] | None) -> list[int] | None:
