@@ -116,7 +116,7 @@ def test_random_weights_give_nothing(tmp_path):
     assert (tmp_path / "findings.txt").read_text().count("Nothing was found") == 1
 
 
-@pytest.mark.parametrize("name", ["deductor-130k", "deductor-1m"])
+@pytest.mark.parametrize("name", ["deductor-130k", pytest.param("deductor-1m", marks=pytest.mark.slow)])
 def test_the_strongest_heads_of_a_trained_model_replicate(name, tmp_path):
     model = ck.load(name)
     findings = demonstrate(model, lambda seed: deductions.pairs(model.tokenizer, 48, seed), tmp_path, progress=False)

@@ -25,7 +25,8 @@ MAPS = {
 }
 
 
-@pytest.mark.parametrize("name", ["llama", pytest.param("gpt2", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["llama", "gpt2"])
 def test_two_devices_equal_one(name):
     whole = ck.Model(architectures.build(name)[0])
     drawn, other = (architectures.prompts("left_padded", seed=seed) for seed in (0, 3))

@@ -12,6 +12,7 @@ from circuitkit.model import LoadError
 from parallel.starting import compare
 
 
+@pytest.mark.slow
 def test_a_divided_llama_equals_a_whole_one(tmp_path):
     first, second = compare([architectures.folder("llama", tmp_path)], tmp_path, processes=2)["llama"]
     assert first == second
