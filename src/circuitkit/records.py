@@ -39,7 +39,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
         beside = Path(folder) / path.name
         yield beside
-        # Some libraries write files that their owner alone can read; a new file says what the umask and the folder give.
+        # Some libraries write files that their owner alone can read; a new one has what the umask and the folder give.
         plain = Path(folder) / f"{path.name}.plain"
         plain.touch()
         beside.chmod(plain.stat().st_mode)

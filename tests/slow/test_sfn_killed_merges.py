@@ -87,8 +87,8 @@ MOMENTS: dict[str, tuple[Any, str, int, bool]] = {
     "before the lock": (whole_folder, "_make_parents", 1, False),
     "while the lock is taken": (whole_folder.fcntl, "flock", 1, False),
     "before the hidden folder": (Path, "mkdir", 1, False),
-    "before the first shard": (os, "ftruncate", 1, False),
-    "between shards": (os, "ftruncate", 3, False),
+    "before the first shard": (Path, "open", 1, False),
+    "between shards": (writing, "file_of", 3, False),
     "at the first edit": (writing.Tally, "add", 1, False),
     "among edits": (writing.Tally, "add", 7, False),
     "while writing": (os, "pwrite", 10, False),
@@ -99,6 +99,7 @@ MOMENTS: dict[str, tuple[Any, str, int, bool]] = {
     "before the manifest": (Manifest, "save", 1, False),
     "before the disk is waited for": (whole_folder, "_on_disk", 1, False),
     "while the disk is waited for": (os, "fsync", 4, False),
+    "while the disk is waited for again": (os, "fsync", 7, False),
     "before it is in place": (Path, "rename", 1, False),
     # The last folder that the disk is waited for is the one that it lies in.
     "once it is in place": (os, "fsync", -1, True),
@@ -109,8 +110,8 @@ MOMENTS: dict[str, tuple[Any, str, int, bool]] = {
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_a_kill_leaves_nothing_or_everything_and_the_next_clears_up(pair, tmp_path, moment):
     of, name, number, there = MOMENTS[moment]
-    # Each file and the manifest, the folder itself, and then the one above.
-    number = number if number > 0 else len(list(pair[0].folder.iterdir())) + 3
+    # Four shards, each file, the manifest and the README, the folder itself, and then the one above.
+    number = number if number > 0 else 4 + len(list(pair[0].folder.iterdir())) + 4
     _, status = os.waitpid(forked(pair, tmp_path / "out", at_call(of, name, number)), 0)
     assert os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL, "it was not killed"
     assert check(pair, tmp_path / "out") == there

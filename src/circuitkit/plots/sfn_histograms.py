@@ -62,7 +62,9 @@ def relative_changes(shapes: Sequence[ChangeShape], *, title: str, unit: str) ->
             axes.set_title(column, fontsize=9)
         if j == 0:
             axes.set_ylabel(row, fontsize=8)
-    figure.suptitle(f"{title}\n{unit}", fontsize=10)
+    figure.suptitle(title, fontsize=10)
+    figure.supxlabel(unit, fontsize=8)
+    figure.supylabel("weights, of the largest bin", fontsize=8)
     first: Axes = grid[0, 0]
     found = {note.get_label(): note for axes in grid.flat for note in (*axes.collections, *axes.lines)}
     drawn = [note for label, note in found.items() if not str(label).startswith("_")]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Float
@@ -16,6 +16,9 @@ _LOOKS = (
 )
 """Okabe and Ito's colours, and marks, so that lines are told apart without colour."""
 
+_ROOM = 80
+"""Letters that fit under the axis side by side."""
+
 
 def module_trajectory(
     curves: Mapping[str, Float[np.ndarray, " step"]],
@@ -24,9 +27,12 @@ def module_trajectory(
     title: str,
     unit: str,
     step_name: str = "step",
+    names: Sequence[str] = (),
     axes: Axes | None = None,
 ) -> Axes:
     """Draw a line a module, from nothing at the start through each checkpoint.
+
+    Checkpoints are written beside their steps where `names` has them and they are short.
 
     Raises ValueError where a curve has not one value a step, or there are more than ten.
 
@@ -46,6 +52,10 @@ def module_trajectory(
     axes.set_ylim(bottom=min(0.0, *(float(np.nanmin(values, initial=0.0)) for values in curves.values())))
     axes.set_title(title, fontsize=10)
     axes.set(xlabel=step_name, ylabel=unit)
+    shown = [f"{step:g}" for step in steps]
+    if names and max(map(len, names)) * len(names) <= _ROOM:
+        shown = [f"{step}\n{name}" for step, name in zip(shown, names, strict=True)]
+    axes.set_xticks(steps, shown)
     axes.spines[["top", "right"]].set_visible(False)
     explain(axes, lines, alone=alone)
     return axes

@@ -52,6 +52,19 @@ def test_shards_precision_and_models_in_memory_make_no_difference(base: Path, tm
     assert int(moved(narrow, wide, ["o_proj"], progress=False).frame["changed"].sum()) == 1
 
 
+def test_what_a_model_does_not_compute_with_may_be_missing(base: Path, tmp_path: Path) -> None:
+    after = written("llama", tmp_path / "b")
+    table = "model.layers.0.self_attn.rotary_emb.inv_freq"
+    restored(base, lambda tensors: tensors | {table: torch.ones(4)})
+    frame = moved(base, after, ["o_proj"], progress=False).frame
+    assert table not in set(frame["parameter"]) and len(frame) and int(frame["changed"].sum()) == 0
+    bare = {"bimodality": False, "stable_rank": False, "progress": False}
+    both = ck.sfn.delta(after, after, "all", **bare).frame["name"]
+    assert ck.sfn.delta(base, after, "all", **bare).frame["name"].tolist() == both.tolist()
+    # Where both store it, it is compared.
+    assert table in set(moved(base, base, ["o_proj"], progress=False).frame["parameter"])
+
+
 def test_shares_of_a_fused_tensor_are_told_apart(tmp_path: Path) -> None:
     before = written("gpt2", tmp_path / "a")
     name = next(name for name in ck.sfn.Checkpoint.open(before).tensors if name.endswith("h.0.attn.c_attn.weight"))

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from circuitkit.sfn import Checkpoint, CheckpointError, WritingError, merge
+from circuitkit.sfn.written import shards
 from circuitkit.sfn.written import writing as writer
 from circuitkit.sfn.written.manifest import Manifest, ManifestError
 from circuitkit.sfn.written.writing import Extra, write
@@ -44,6 +45,7 @@ def base(tmp_path_factory):
 def small_blocks(monkeypatch):
     real = Checkpoint.blocks
     monkeypatch.setattr(Checkpoint, "blocks", lambda self, name, nbytes=0: real(self, name, 1000))
+    monkeypatch.setattr(writer, "BLOCK", 1000)
 
 
 def tensors(folder):
@@ -115,32 +117,44 @@ def test_an_edit_that_is_none_leaves_nothing(base, tmp_path, change, told):
     assert left(tmp_path) == []
 
 
-def test_an_error_of_one_thread_ends_the_others_and_is_the_one_that_is_raised(base, tmp_path, small_blocks):
-    waiting = threading.Event()
+def raising(error):
+    def raise_it(*_, **__):
+        raise error
 
-    def fail(old):
-        waiting.wait(10)
-        raise RuntimeError("a bug in an edit")
-
-    def wait(old):
-        waiting.set()
-        return old
-
-    edits = {name: Watched(fail if name == O_PROJ else wait) for name in base.tensors}
-    with pytest.raises(RuntimeError, match="a bug in an edit"):
-        write(base, edits, tmp_path / "out", told={"kind": "test"}, progress=False)
-    assert left(tmp_path) == [] and not working()
+    return raise_it
 
 
-@pytest.mark.parametrize("name", ["wait", "write_small_files"])
-def test_interrupting_leaves_nothing(base, tmp_path, monkeypatch, name):
-    def interrupted(*_, **__):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(writer, name, interrupted)
-    with pytest.raises(KeyboardInterrupt):
+# What writes, what looks over, what waits for the disk, and what comes behind them.
+@pytest.mark.parametrize("at", ["write_at", "copied", "check_finite", "sync", "write_small_files", "Tally.add"])
+@pytest.mark.parametrize("error", [RuntimeError("a bug"), KeyboardInterrupt(), OSError(errno.EIO, "a broken disk")])
+def test_an_error_of_any_thread_ends_all_and_leaves_nothing(base, tmp_path, monkeypatch, small_blocks, at, error):
+    monkeypatch.setattr(f"circuitkit.sfn.written.writing.{at}", raising(error))
+    kind = WritingError if isinstance(error, OSError) else type(error)
+    with pytest.raises(kind, match=str(error) if kind is RuntimeError else None):
         write(base, {O_PROJ: Watched()}, tmp_path / "out", told={"kind": "test"}, progress=False)
     assert left(tmp_path) == [] and not working()
+
+
+def test_files_are_written_front_to_back_one_after_the_other(base, tmp_path, monkeypatch, small_blocks):
+    written, copy, put = [], writer.copied, writer.write_at
+
+    def noted_copy(source, target, begin, to, count):
+        written.append((os.fstat(target).st_ino, to, count))
+        return copy(source, target, begin, to, count)
+
+    def noted_put(target, data, to):
+        written.append((os.fstat(target).st_ino, to, len(data)))
+        put(target, data, to)
+
+    for name, noted in (("copied", noted_copy), ("write_at", noted_put)):
+        monkeypatch.setattr(writer, name, noted)
+    write(base, {O_PROJ: Watched()}, tmp_path / "out", told={"kind": "test"}, progress=False)
+    ends: dict[int, int] = {}
+    for file, to, count in written:
+        assert to == ends.get(file, 0)
+        ends[file] = to + count
+    files = {path.stat().st_ino: path.stat().st_size for path in (tmp_path / "out").glob("*.safetensors")}
+    assert ends == files and list(ends) == list(dict.fromkeys(file for file, _, _ in written))
 
 
 def test_a_disk_that_is_too_small_or_fills_up(small_disk, monkeypatch):
@@ -164,19 +178,61 @@ def test_a_limit_on_files_is_told_apart(base, tmp_path, monkeypatch):
     def limited(*_):
         raise OSError(errno.EFBIG, "File too large")
 
-    monkeypatch.setattr(os, "ftruncate", limited)
+    monkeypatch.setattr(os, "pwrite", limited)
     with pytest.raises(WritingError, match="files may not be so large"):
         write(base, {}, tmp_path / "out", told={"kind": "test"}, progress=False)
     assert left(tmp_path) == []
 
 
-def test_a_source_that_is_cut_short_meanwhile_is_named(tmp_path):
+def cut(path):
+    os.truncate(path, 20_000)
+
+
+def touched(path):
+    os.utime(path, ns=(1, 1))
+
+
+def replaced(path):
+    path.with_name("other").write_bytes(path.read_bytes())
+    path.with_name("other").rename(path)
+
+
+@pytest.mark.parametrize("how", [cut, touched, replaced])
+@pytest.mark.parametrize("edited", [["model.norm.weight"], []])
+# Before it is read, when its header is, while it is copied, and as the last of it is.
+@pytest.mark.parametrize("when", [0, "_header", 1, 5, -1])
+def test_a_source_that_is_not_what_it_was_is_named(tmp_path, monkeypatch, how, edited, when):
     folder = toys.written("llama", tmp_path / "a")
-    base = Checkpoint.open(folder)
+    base, calls, real = Checkpoint.open(folder), [], writer.copied
     assert base.parts
-    os.truncate(folder / "model.safetensors", 20_000)
-    with pytest.raises(CheckpointError, match="not the file any more that was opened"):
-        write(base, {"model.norm.weight": Watched()}, tmp_path / "out", told={"kind": "test"}, progress=False)
+    last = len(base.tensors) - len(edited)
+    if how is cut and edited and when == -1:
+        pytest.skip("an edit's old values are looked at over the file itself, whose end would end the process")
+
+    def copied(source, target, begin, to, count):
+        calls.append(begin)
+        yield from () if how is cut else real(source, target, begin, to, count)
+        if len(calls) == (when if when != -1 else last):
+            how(folder / "model.safetensors")
+        if how is cut:
+            yield from real(source, target, begin, to, count)
+
+    if when == 0:
+        how(folder / "model.safetensors")
+    elif when == "_header":
+        header = shards._header
+        monkeypatch.setattr(shards, "_header", lambda file: (header(file), how(file))[0])
+    else:
+        monkeypatch.setattr(writer, "copied", copied)
+    edits = {name: Watched() for name in edited}
+    if how is replaced and isinstance(when, int) and when != 0 and not edited:
+        # What was opened is copied to its end, whatever is put in its place.
+        before = tensors(folder)
+        write(base, edits, tmp_path / "out", told={"kind": "test"}, progress=False)
+        assert all(torch.equal(tensor, before[name]) for name, tensor in tensors(tmp_path / "out").items())
+        return
+    with pytest.raises(CheckpointError, match=r"model\.safetensors is not the file any more that was opened"):
+        write(base, edits, tmp_path / "out", told={"kind": "test"}, progress=False)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a"]
 
 

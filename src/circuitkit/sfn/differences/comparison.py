@@ -29,6 +29,7 @@ from circuitkit.sfn.differences.tables import (
 )
 from circuitkit.sfn.errors import PairError, SelectionError
 from circuitkit.sfn.streams.checkpoint import Checkpoint
+from circuitkit.sfn.streams.computed import without_unused
 from circuitkit.sfn.streams.selection import Vocabulary, pair, select
 
 if TYPE_CHECKING:
@@ -172,6 +173,7 @@ def _abreast(
     there = {role for part in a.parts for role in part.roles}
     wanted = [role for role in ROLES if role in there] if modules is None else modules
     chosen = [part for part in select(a.parts, wanted, layers, biases=True, name=a.name) if _of_numbers(a, part)]
+    chosen = without_unused(a, chosen, others)
     paired = [pair(a, b, chosen, vocabulary=vocabulary) for b in others]
     told = [[(each.a.key, each.roles) for each in one] for one in paired]
     for b, keys in zip(others, told, strict=True):

@@ -103,11 +103,13 @@ def steps(rows: pd.DataFrame, of: str, modules: Sequence[str] | None, title: str
     order = list(dict.fromkeys(rows["step"]))
     cells = {key: joined(group, of) for key, group in rows.groupby(["module", "step"], sort=False)}
     curves = {name: np.array([cells.get((name, step), np.nan) for step in order]) for name in names}
+    called = rows.drop_duplicates("step")["checkpoint"].astype(str)
     return plots.module_trajectory(
         curves,
         np.array(order, dtype=np.float64),
         title=f"{_named(of)}\n{title}",
         unit=_UNITS.get(of, of),
+        names=[name.rstrip("/").rpartition("/")[2] for name in called],
         axes=axes,
     )
 

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from circuitkit.sfn.merges.grafting import Donation, Graft, MergeError, Share
 from circuitkit.sfn.streams.checkpoint import Checkpoint
+from circuitkit.sfn.streams.computed import computed_with, without_unused
 from circuitkit.sfn.streams.parts import Part
 from circuitkit.sfn.streams.selection import Paired, Vocabulary, pair
-from circuitkit.sfn.written.writing import Extra, computed_with
+from circuitkit.sfn.written.writing import Extra
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -93,7 +94,7 @@ def planned(
     Raises:
         PairError: a donor, or the base, has no such part, or one of another shape.
     """
-    chosen = _read(into, chosen, [donor for donor, _ in given] + ([base] if base else []))
+    chosen = without_unused(into, chosen, [donor for donor, _ in given] + ([base] if base else []))
     theirs = [(weight, _Counterparts(into, donor, chosen, vocabulary)) for donor, weight in given]
     origin = None if base is None else _Counterparts(into, base, chosen, vocabulary)
     pieces: dict[str, list[tuple[Part, Sequence[Donation]]]] = {}
@@ -165,13 +166,6 @@ def check_all_there(into: Checkpoint, chosen: Sequence[Part], donor: Checkpoint)
                 f"{donor.name} has {part.parameter}, for which {into.name} has no place: its config computes without; "
                 f"merge the other way round, or leave biases out"
             )
-
-
-def _read(into: Checkpoint, chosen: Sequence[Part], others: Sequence[Checkpoint]) -> list[Part]:
-    """Parts without tensors that transformers does not read (masks of old), where others do not store them."""
-    known = computed_with(into)
-    stored = [{part.parameter for part in each.parts} for each in others]
-    return [part for part in chosen if part.parameter in known or all(part.parameter in each for each in stored)]
 
 
 def _module(parameter: str) -> str:

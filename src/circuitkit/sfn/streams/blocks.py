@@ -28,7 +28,7 @@ def mapped(stored: Stored, at: slice | None = None) -> Tensor:
     Raises:
         CheckpointError: the file was written to, or replaced, since it was opened.
     """
-    with _file_of(stored) as opened:
+    with file_of(stored) as opened:
         return _map(opened, stored, at)
 
 
@@ -42,9 +42,36 @@ def blocks_of(stored: Stored, nbytes: int = BLOCK) -> Iterator[tuple[slice, Tens
     Raises:
         CheckpointError: the file was written to, or replaced, since it was opened.
     """
-    with _file_of(stored) as opened:
+    with file_of(stored) as opened:
         for at in slices(stored.rows, stored.row_nbytes, nbytes):
             yield at, _map(opened, stored, at)
+
+
+@contextmanager
+def file_of(stored: Stored) -> Iterator[int]:
+    """The descriptor of a tensor's file, which is the file that was opened before, and stays as it was meanwhile.
+
+    Raises:
+        CheckpointError: it was written to, replaced or removed, before or meanwhile.
+    """
+    assert stored.file is not None
+    try:
+        opened = os.open(stored.file, os.O_RDONLY)
+    except FileNotFoundError as error:
+        raise CheckpointError(
+            f"{stored.file} is no longer there: it was moved or removed since it was opened"
+        ) from error
+    try:
+        _check_unchanged(opened, stored)
+        try:
+            yield opened
+        except OSError:
+            # Such as an end that comes early.
+            _check_unchanged(opened, stored)
+            raise
+        _check_unchanged(opened, stored)
+    finally:
+        os.close(opened)
 
 
 def slices(rows: int, row_nbytes: int, nbytes: int) -> list[slice]:
@@ -81,21 +108,6 @@ def check_finite(name: str, block: Tensor, first_row: int = 0) -> None:
         f"{name} holds {float(block[tuple(where)])} at {place}: such weights compute nothing; get the checkpoint anew, "
         "or leave this tensor out"
     )
-
-
-@contextmanager
-def _file_of(stored: Stored) -> Iterator[int]:
-    assert stored.file is not None
-    try:
-        opened = os.open(stored.file, os.O_RDONLY)
-    except FileNotFoundError as error:
-        raise CheckpointError(
-            f"{stored.file} is no longer there: it was moved or removed since it was opened"
-        ) from error
-    try:
-        yield opened
-    finally:
-        os.close(opened)
 
 
 def _check_unchanged(opened: int, stored: Stored) -> None:

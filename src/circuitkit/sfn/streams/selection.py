@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from circuitkit.model.roles import GROUPS, ROLES
 from circuitkit.sfn.errors import PairError, SelectionError
+from circuitkit.sfn.streams.computed import without_unused
 from circuitkit.sfn.streams.parts import Part
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ def pair(
 
     Args:
         a, b: of one architecture; they may differ in dtype, in shards, and in whether the embedding is tied.
-        parts: some of A's; all of them, if None.
+        parts: some of A's; all of them, if None, but for what A does not compute with and B does not store.
         vocabulary: "leave-out" leaves embedding and unembedding out where the vocabularies differ in size.
 
     Raises:
@@ -120,7 +121,7 @@ def pair(
         raise PairError(f"vocabulary is 'refuse' or 'leave-out', not {vocabulary!r}")
     theirs = _Theirs(a, b)
     found = []
-    for part in a.parts if parts is None else parts:
+    for part in without_unused(a, a.parts, [b]) if parts is None else parts:
         for paired in theirs.of(part):
             if paired.a.shape == paired.b.shape and paired.a.out_axis == paired.b.out_axis:
                 found.append(paired)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,17 +50,6 @@ class Shard:
     def size(self) -> int:
         """Bytes of the whole file."""
         return max((each.start + each.like.nbytes for each in self.placed), default=len(self.header))
-
-    def stretches(self, edited: frozenset[str], most: int) -> Iterator[tuple[Placed, ...]]:
-        """Runs of tensors that are copied, neighbours in both files, each up to `most` bytes or one tensor."""
-        run: list[Placed] = []
-        for each in (placed for placed in self.placed if placed.name not in edited):
-            if run and not (_follows(run[-1], each) and _size(run) < most):
-                yield tuple(run)
-                run = []
-            run.append(each)
-        if run:
-            yield tuple(run)
 
 
 def shards(base: Checkpoint, extra: Mapping[str, str]) -> tuple[Shard, ...]:
@@ -110,14 +99,3 @@ def _header(file: Path) -> bytes:
     with file.open("rb") as opened:
         length = opened.read(_LENGTH)
         return length + opened.read(int.from_bytes(length, "little"))
-
-
-def _follows(before: Placed, after: Placed) -> bool:
-    return (
-        before.start + before.like.nbytes == after.start
-        and before.like.offset + before.like.nbytes == after.like.offset
-    )
-
-
-def _size(run: list[Placed]) -> int:
-    return sum(each.like.nbytes for each in run)

@@ -103,6 +103,18 @@ def sweep_up(parent: Path) -> None:
                     lock.release()
 
 
+def sync(path: Path) -> None:
+    """Wait until a file, or the names in a folder, would outlast a power cut.
+
+    >>> sync(Path("."))
+    """
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 class _Lock:
     """A file that one process holds."""
 
@@ -155,21 +167,13 @@ def _on_disk(beside: Path) -> None:
     """Wait until all of it would outlast a power cut."""
     paths = sorted(beside.rglob("*"), key=lambda path: path.is_dir())
     for path in [*paths, beside]:
-        _sync(path)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        sync(path)
 
 
 def _put(beside: Path, out: Path) -> None:
     refuse_existing(out)
     beside.rename(out)
-    _sync(out.parent)
+    sync(out.parent)
 
 
 def _told(error: OSError, out: Path, needed: int) -> WritingError:

@@ -1,18 +1,14 @@
 """A checkpoint written from another: a few tensors edited, the rest copied, all of it or nothing.
 
-What is copied goes from file to file within the system, or not at all where the file system shares blocks; what is
-edited passes in blocks of rows. Memory does not grow with the model.
+What is copied goes from file to file within the system where it can; what is edited passes in blocks of rows. Memory
+does not grow with the model.
 """
 
 from __future__ import annotations
 
-import os
-import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from contextlib import ExitStack
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,27 +18,29 @@ from tqdm import tqdm
 
 from circuitkit.records import provenance
 from circuitkit.sfn.progress import bytes_bar
-from circuitkit.sfn.streams.blocks import check_finite
+from circuitkit.sfn.streams.blocks import BLOCK, check_finite, file_of, mapped, slices
 from circuitkit.sfn.streams.checkpoint import Checkpoint
+from circuitkit.sfn.streams.computed import computed_with
 from circuitkit.sfn.written.changes import Change, Tally, raw
 from circuitkit.sfn.written.copying import copied, write_at
+from circuitkit.sfn.written.following import Following
 from circuitkit.sfn.written.manifest import Manifest
 from circuitkit.sfn.written.model_card import write_model_card
 from circuitkit.sfn.written.model_files import left_behind, write_small_files
 from circuitkit.sfn.written.shards import Placed, Shard, shards
-from circuitkit.sfn.written.whole_folder import WritingError, refuse_existing, whole_folder
+from circuitkit.sfn.written.whole_folder import WritingError, refuse_existing, sync, whole_folder
 
-_STRETCH = 1 << 27
-"""Bytes that one thread copies at a time, few enough to be looked over while they are still in memory."""
+_BLOCKS_BEHIND = 4
+"""Written blocks that are not looked over yet: enough to keep both threads busy, and all that memory grows by."""
 
-_THREADS = 4
-"""Copying waits for the disk and hashing for a core; more than this and they wait for each other."""
+_SHARDS_BEHIND = 1
+"""Written shards that the disk is waited for, while the next is written."""
 
 
 class Edit(Protocol):
     """What becomes of one stored tensor.
 
-    One edit is called from one thread only, different edits from different threads at once.
+    Edits are called from the thread that writes, one after the other.
     """
 
     def rows(self, at: slice, old: Tensor) -> Tensor:
@@ -82,15 +80,6 @@ def check_place(out: str | Path, checkpoints: Iterable[Checkpoint]) -> Path:
             )
     refuse_existing(place)
     return place
-
-
-def computed_with(checkpoint: Checkpoint) -> frozenset[str]:
-    """The parameters and buffers that the model has, by name; a file may hold others, such as masks of old.
-
-    >>> sorted(computed_with(Checkpoint.open("deductor-130k")))[:2]
-    ['lm_head.weight', 'model.embed_tokens.weight']
-    """
-    return frozenset(checkpoint.skeleton.anatomy.root.state_dict(keep_vars=True))
 
 
 def write(
@@ -145,7 +134,11 @@ def write(
 
 
 class _Weights:
-    """Writes shards by several threads, each at one tensor or stretch at a time."""
+    """Writes shards front to back, each tensor in its turn.
+
+    File systems take that fastest. Two threads follow: one looks over the blocks that are written, one waits for the
+    disk, shard by shard.
+    """
 
     def __init__(
         self,
@@ -158,98 +151,69 @@ class _Weights:
     ) -> None:
         self._base, self._edits, self._extra, self._roles = base, edits, extra, roles
         self._beside, self._bar = beside, bar
-        self._lock, self._stopped = threading.Lock(), threading.Event()
 
     def write(self, files: Sequence[Shard]) -> tuple[Change, ...]:
         """Write the files, and tell of the tensors that are edited, in the order in which they are stored."""
-        with ExitStack() as opened:
-            edits: list[Callable[[], Change]] = []
-            stretches: list[Callable[[], None]] = []
+        changes: list[Future[Change]] = []
+        with Following(_BLOCKS_BEHIND) as looking, Following(_SHARDS_BEHIND) as syncing:
             for shard in files:
-                source, target = self._open(shard, opened)
-                edited = [each for each in shard.placed if each.name in self._edits]
-                edits += [partial(self._edit, each, target) for each in edited]
-                kept = shard.stretches(frozenset(self._edits), _STRETCH)
-                stretches += [partial(self._copy, run, source, target) for run in kept]
-            # Edits first: what is wrong with values is found before the long copying.
-            return tuple(change for change in self._run([*edits, *stretches]) if change is not None)
+                path = self._beside / shard.name
+                with file_of(shard.placed[0].like) as source, path.open("xb", buffering=0) as file:
+                    write_at(file.fileno(), memoryview(shard.header), 0)
+                    self._bar.update(len(shard.header))
+                    for placed in shard.placed:
+                        if placed.name in self._edits:
+                            changes.append(self._edit(placed, file.fileno(), looking))
+                        else:
+                            self._copy(placed, source, file.fileno(), path, looking)
+                syncing.do(sync, path)
+            looking.wait()
+            syncing.wait()
+        return tuple(change.result() for change in changes)
 
-    def _open(self, shard: Shard, opened: ExitStack) -> tuple[int, int]:
-        source = os.open(shard.source, os.O_RDONLY)
-        opened.callback(os.close, source)
-        target = os.open(self._beside / shard.name, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
-        opened.callback(os.close, target)
-        os.ftruncate(target, shard.size)
-        write_at(target, memoryview(shard.header), 0)
-        self._advance(len(shard.header))
-        return source, target
-
-    def _run(self, tasks: Sequence[Callable[[], Change | None]]) -> list[Change | None]:
-        with ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as pool:
-            try:
-                futures = [pool.submit(task) for task in tasks]
-                done, _ = wait(futures, return_when=FIRST_EXCEPTION)
-                failed = [error for each in futures if each in done and (error := each.exception())]
-                if failed:
-                    raise next((error for error in failed if not isinstance(error, _StoppedError)), failed[0])
-                return [each.result() for each in futures]
-            finally:
-                # After Ctrl-C too, threads end with the block that they are at.
-                self._stopped.set()
-                pool.shutdown(cancel_futures=True)
-
-    def _edit(self, placed: Placed, target: int) -> Change:
+    def _edit(self, placed: Placed, target: int, looking: Following) -> Future[Change]:
         like, edit, tally = placed.like, self._edits[placed.name], Tally()
         for at, old in self._base.blocks(like.name):
             check_finite(f"{like.name} of {self._base.name}", old, at.start)
             new = edit.rows(at, old)
-            self._check(placed.name, old, new)
-            tally.add(old, new)
+            if new.dtype != old.dtype or new.shape != old.shape:
+                raise WritingError(
+                    f"{placed.name}: an edit gave {_form(new)} for {_form(old)}; a tensor keeps its dtype and its shape"
+                )
+            looking.do(_count_in, tally, placed.name, old, new)
             write_at(target, raw(new), placed.start + at.start * like.row_nbytes)
-            self._advance(new.nbytes)
+            self._bar.update(new.nbytes)
+        return looking.do(self._change, placed, tally, edit.told())
+
+    def _copy(self, placed: Placed, source: int, target: int, path: Path, looking: Following) -> None:
+        like = placed.like
+        # What is looked over is the copy, which nobody cuts short meanwhile.
+        own = replace(like, file=path, offset=placed.start, stamp=None)
+        for at in slices(like.rows, like.row_nbytes, BLOCK):
+            skipped, count = at.start * like.row_nbytes, (at.stop - at.start) * like.row_nbytes
+            for piece in copied(source, target, like.offset + skipped, placed.start + skipped, count):
+                self._bar.update(piece)
+            if like.name in self._roles:
+                looking.do(check_finite, f"{like.name} of {self._base.name}", mapped(own, at), at.start)
+
+    def _change(self, placed: Placed, tally: Tally, told: Mapping[str, Any]) -> Change:
+        like, own = placed.like, self._extra.get(placed.name)
         roles, layer = self._roles.get(like.name, ((), None))
-        own = self._extra.get(placed.name)
         return Change(
             tensor=placed.name,
             roles=own.roles if own else roles,
             layer=None if own else layer,
             dtype=str(like.dtype).removeprefix("torch."),
             shape=tuple(like.shape),
-            told=edit.told(),
+            told=told,
             **tally.numbers(stored_before=own is None),
         )
 
-    def _copy(self, run: Sequence[Placed], source: int, target: int) -> None:
-        first, last = run[0], run[-1]
-        count = last.start + last.like.nbytes - first.start
-        for piece in copied(source, target, first.like.offset, first.start, count):
-            self._advance(piece)
-        for each in run:
-            if each.like.name in self._roles and each.like.dtype.is_floating_point:
-                for at, block in self._base.blocks(each.like.name):
-                    self._go_on()
-                    check_finite(f"{each.like.name} of {self._base.name}", block, at.start)
 
-    def _check(self, name: str, old: Tensor, new: Tensor) -> None:
-        if new.dtype != old.dtype or new.shape != old.shape:
-            raise WritingError(
-                f"{name}: an edit gave {_form(new)} for {_form(old)}; a tensor keeps its dtype and its shape"
-            )
-        if new.numel() and not torch.isfinite(torch.stack(new.aminmax())).all():
-            raise WritingError(f"{name}: an edit gave values that are not finite, which no model can compute with")
-
-    def _advance(self, count: int) -> None:
-        self._go_on()
-        with self._lock:
-            self._bar.update(count)
-
-    def _go_on(self) -> None:
-        if self._stopped.is_set():
-            raise _StoppedError
-
-
-class _StoppedError(Exception):
-    """Ends a thread whose work is no longer wanted."""
+def _count_in(tally: Tally, name: str, old: Tensor, new: Tensor) -> None:
+    if new.numel() and not torch.isfinite(torch.stack(new.aminmax())).all():
+        raise WritingError(f"{name}: an edit gave values that are not finite, which no model can compute with")
+    tally.add(old, new)
 
 
 def _roles(base: Checkpoint) -> dict[str, tuple[tuple[str, ...], int | None]]:
