@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from circuitkit import (
         ablation,
         attention,
+        circuits,
         evaluation,
         interop,
         lens,
@@ -51,6 +52,7 @@ __all__ = [
     "ablation",
     "add",
     "attention",
+    "circuits",
     "evaluate",
     "evaluation",
     "interop",

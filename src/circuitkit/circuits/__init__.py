@@ -1,0 +1,34 @@
+"""Circuits: which edges between heads and MLPs carry a behaviour, what they do alone, and what training changes there.
+
+Edge attribution (EAP, EAP-IG, AtP*) and exact edge patching give a `Graph` of scores; a graph is cut to a circuit, run
+with everything else patched, and held against others. Syed et al. 2023 (arXiv 2310.10348), Hanna et al. 2024 (arXiv
+2403.17806), Kramár et al. 2024 (arXiv 2403.00745). Names are loaded when they are used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from circuitkit.circuits.errors import CircuitError
+    from circuitkit.circuits.graphs.convention import Convention
+    from circuitkit.circuits.graphs.layout import Layout
+
+__all__ = ["CircuitError", "Convention", "Layout"]
+
+_HOMES = {
+    "CircuitError": "errors",
+    "Convention": "graphs.convention",
+    "Layout": "graphs.layout",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"circuitkit.circuits.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'circuitkit.circuits' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,1 @@
+"""How much each edge and node carries, by gradients and by patching."""

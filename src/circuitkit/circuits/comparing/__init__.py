@@ -1,0 +1,1 @@
+"""Circuits of base and post-trained models held against each other."""

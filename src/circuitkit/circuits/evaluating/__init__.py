@@ -1,0 +1,1 @@
+"""What a circuit does alone, and how sure it is."""

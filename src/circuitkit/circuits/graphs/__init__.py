@@ -1,0 +1,1 @@
+"""Graphs of a decoder's components: their edges, scores and circuits."""
