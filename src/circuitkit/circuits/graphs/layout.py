@@ -158,7 +158,7 @@ class Layout:
 
     def mlp_at(self, layer: int) -> int:
         """The row of a layer's MLP."""
-        return self.heads_at(layer).start + self.n_heads[layer]
+        return sum(self.n_heads[: layer + 1]) + layer + 1
 
     def queries_at(self, layer: int) -> slice:
         """The columns of a layer's query inputs."""
@@ -181,7 +181,7 @@ class Layout:
 
     def mlp_input_at(self, layer: int) -> int:
         """The column of a layer's MLP."""
-        return self.values_at(layer).start + self.n_kv_heads[layer]
+        return sum(self.n_heads[: layer + 1]) + 2 * sum(self.n_kv_heads[: layer + 1]) + layer
 
     @property
     def logits_at(self) -> int:
