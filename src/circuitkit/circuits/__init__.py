@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from circuitkit.circuits.errors import CircuitError
     from circuitkit.circuits.graphs.convention import Convention
+    from circuitkit.circuits.graphs.graph import Graph
     from circuitkit.circuits.graphs.layout import Layout
 
-__all__ = ["CircuitError", "Convention", "Layout"]
+__all__ = ["CircuitError", "Convention", "Graph", "Layout"]
 
 _HOMES = {
     "CircuitError": "errors",
     "Convention": "graphs.convention",
+    "Graph": "graphs.graph",
     "Layout": "graphs.layout",
 }
 
