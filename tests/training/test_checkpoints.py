@@ -1,10 +1,13 @@
 """Checkpoints are whole or not there: after errors, kills at every moment, and on disks that are full."""
 
+import contextlib
 import json
+import os
+import resource
 import signal
 import subprocess
-import sys
 import time
+import traceback
 
 import pytest
 import torch
@@ -96,41 +99,22 @@ def test_too_little_room_is_known_beforehand(tmp_path):
     assert names(tmp_path) == ["step-00010"]
 
 
-FULL = """
-import json, pathlib, resource, signal, sys, torch
-from safetensors.torch import save_file
-from circuitkit.training import checkpoints
-from circuitkit.training.errors import TrainingError
-
-folder, limit, told = pathlib.Path(sys.argv[1]), int(sys.argv[2]), {}
-with checkpoints.written(folder, 10) as beside:
-    (beside / "weights").write_bytes(b"small")
-if limit:
-    # A process whose files may not be larger gets the same errors as one whose disk is full.
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-large = torch.zeros(1_000_000)
-writers = {
-    "safetensors": lambda path: save_file({"a": large}, path),
-    "torch": lambda path: torch.save({"a": large}, path),
-    "python": lambda path: path.write_bytes(bytes(4_000_000)),
-}
-for name, write in writers.items():
-    try:
-        with checkpoints.written(folder, 20) as beside:
-            write(beside / "a")
-    except TrainingError as error:
-        told[name] = str(error), sorted(path.name for path in folder.iterdir())
-print(json.dumps(told))
-"""
+def filled(folder):
+    """What is told of every way of writing a checkpoint for which there is no room."""
+    found, large = {}, torch.zeros(1_000_000)
+    writers = {
+        "safetensors": lambda path: save_file({"a": large}, path),
+        "torch": lambda path: torch.save({"a": large}, path),
+        "python": lambda path: path.write_bytes(bytes(4_000_000)),
+    }
+    for name, writer in writers.items():
+        with pytest.raises(TrainingError) as raised, checkpoints.written(folder, 20) as beside:
+            writer(beside / "a")
+        found[name] = str(raised.value), names(folder)
+    return found
 
 
-def filled(tmp_path, folder, limit):
-    script = tmp_path / "full.py"
-    script.write_text(FULL)
-    command = [sys.executable, str(script), str(folder), str(limit)]
-    ran = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    found = json.loads(ran.stdout)
+def checked(folder, found):
     assert set(found) == {"safetensors", "torch", "python"}
     for told, left in found.values():
         assert told.startswith(f"{folder}: ") and "for the checkpoint of step 20" in told
@@ -139,8 +123,29 @@ def filled(tmp_path, folder, limit):
     return {name: told for name, (told, _) in found.items()}
 
 
+def under_a_limit(work, limit):
+    """What a process returns whose files may not be larger: the same errors as on a full disk. It is forked."""
+    heard, told = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+            os.write(told, json.dumps(work()).encode())
+        except BaseException as error:
+            os.write(told, json.dumps({"error": repr(error)}).encode())
+        os._exit(0)
+    os.close(told)
+    with os.fdopen(heard, "rb") as pipe:
+        found = json.loads(pipe.read())
+    os.waitpid(child, 0)
+    return found
+
+
 def test_files_that_grow_too_large_leave_the_last_good_one(tmp_path):
-    told = filled(tmp_path, tmp_path / "checkpoints", 1_000_000)
+    folder = tmp_path / "checkpoints"
+    write(folder, 10)
+    told = checked(folder, under_a_limit(lambda: filled(folder), 1_000_000))
     assert "could not be written in full" in told["torch"]
     assert "files may not be so large" in told["python"] and "files may not be so large" in told["safetensors"]
 
@@ -152,40 +157,52 @@ def test_a_full_disk_leaves_the_last_good_one(tmp_path):
     if subprocess.run(mounting, capture_output=True, check=False).returncode:
         pytest.skip("a small disk cannot be mounted here: only root may")
     try:
-        told = filled(tmp_path, disk, 0)
+        write(disk, 10)
+        told = checked(disk, filled(disk))
     finally:
         subprocess.run(["umount", disk], check=True)
     assert "could not be written in full" in told["torch"]
     assert "no space is left" in told["python"] and "no space is left" in told["safetensors"]
 
 
-KILLED = """
-import pathlib, sys
-from circuitkit.training import checkpoints
-
-folder = pathlib.Path(sys.argv[1])
-step = int(sys.argv[2])
-while True:
-    step += 1
-    with checkpoints.written(folder, step) as beside:
-        for number in range(5):
-            (beside / str(number)).write_bytes(str(step).encode() * 1000)
-    checkpoints.prune(folder, {step})
-    print(step, flush=True)
-"""
+def writes_on(folder, step, told):
+    while True:
+        step += 1
+        with checkpoints.written(folder, step) as beside:
+            for number in range(5):
+                (beside / str(number)).write_bytes(str(step).encode() * 1000)
+        checkpoints.prune(folder, {step})
+        os.write(told, b".")
 
 
-def kill_while_writing(tmp_path, kills):
-    script, folder = tmp_path / "killed.py", tmp_path / "checkpoints"
-    script.write_text(KILLED)
+@contextlib.contextmanager
+def writing(folder, step):
+    """A process that writes and prunes without end, once it has written one; forked, so that nothing is imported."""
+    heard, told = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            writes_on(folder, step, told)
+        except BaseException:
+            traceback.print_exc()
+        os._exit(1)
+    os.close(told)
+    try:
+        yield os.read(heard, 1)
+    finally:
+        os.kill(child, signal.SIGKILL)
+        _, status = os.waitpid(child, 0)
+        os.close(heard)
+    assert os.WIFSIGNALED(status), "it ended before it was killed"
+
+
+def kill_while_writing(folder, kills):
     step, left = 0, 0
     for kill in range(kills):
-        command = [sys.executable, str(script), str(folder), str(step)]
-        with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
-            assert process.stdout is not None and process.stdout.readline()
+        with writing(folder, step) as began:
+            assert began == b"."
             # Writing, putting in place and pruning take some milliseconds each: any of them may be cut short.
             time.sleep(0.0037 * kill)
-            process.send_signal(signal.SIGKILL)
         left += sum(path.name.startswith(".") for path in folder.iterdir())
         checkpoints.sweep_up(folder)
         # No checkpoint is half: `listed` warns of one, which fails the test.
@@ -198,13 +215,7 @@ def kill_while_writing(tmp_path, kills):
     return left
 
 
-@pytest.mark.filterwarnings("error")
-def test_kills_while_writing_and_pruning_leave_whole_ones(tmp_path):
-    kill_while_writing(tmp_path, 3)
-
-
-@pytest.mark.slow
-@pytest.mark.filterwarnings("error")
+# Most of the time is spent writing, so that most kills leave something that is swept up.
+@pytest.mark.filterwarnings("error::UserWarning")
 def test_forty_kills_while_writing_and_pruning_leave_whole_ones(tmp_path):
-    # Most of the time is spent writing, so that most kills leave something that is swept up.
-    assert kill_while_writing(tmp_path, 40) >= 10
+    assert kill_while_writing(tmp_path / "checkpoints", 40) >= 10
