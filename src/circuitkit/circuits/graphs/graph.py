@@ -7,6 +7,7 @@ import json
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
@@ -16,9 +17,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from circuitkit.circuits.errors import CircuitError
-from circuitkit.circuits.graphs import complexity, selection, tables
+from circuitkit.circuits.graphs import complexity, eap_ig_json, files, selection, tables
 from circuitkit.circuits.graphs.checking import check_same, checked_members, checked_scores
-from circuitkit.circuits.graphs.convention import By, Convention
+from circuitkit.circuits.graphs.convention import By, Convention, Positive, Rule
+from circuitkit.circuits.graphs.eap_ig_json import Shared
 from circuitkit.circuits.graphs.layout import LOGITS, Layout
 
 if TYPE_CHECKING:
@@ -107,7 +109,7 @@ class Graph:
             CircuitError: `n` is no count, or by a sign that is not known.
         """
         n = _counted(n)
-        self._tell_too_few(n, self.size, "edges in the circuit")
+        self._tell_too_few(n, self.size, "in the circuit")
         return self._with(selection.strongest(self._strengths(by), self._members, n))
 
     def threshold(self, tau: float, by: By = "absolute") -> Graph:
@@ -140,7 +142,7 @@ class Graph:
         """
         n = _counted(n)
         kept = selection.grown(self.layout, self._strengths(by), self._members, n)
-        self._tell_too_few(n, int(kept.sum()), "edges lead to the logits")
+        self._tell_too_few(n, int(kept.sum()), "that lead to the logits")
         return self._with(kept)
 
     def whole(self) -> Graph:
@@ -192,7 +194,7 @@ class Graph:
 
     def _tell_too_few(self, n: int, found: int, what: str) -> None:
         if n > found:
-            warnings.warn(f"{n:,} edges were asked for, and {found:,} {what}: all of them are kept", stacklevel=3)
+            warnings.warn(f"{n:,} edges were asked for, and there are {found:,} {what}: all of them are kept", stacklevel=3)
 
     # What is in the circuit
 
@@ -287,6 +289,82 @@ class Graph:
         """
         return complexity.complexity(self.layout, self._members)
 
+    # Files
+
+    def save(self, path: str | Path) -> Path:
+        """Write the graph to one safetensors file, whole or not at all, and give its path.
+
+        A folder gets `graph.safetensors`. Raises ValueError for a file of another suffix.
+        """
+        return files.save(self, path)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Graph:
+        """Read a graph that `save` wrote, from its file or its folder; it is equal to the one that was saved.
+
+        Raises:
+            FileNotFoundError: there is none.
+            ValueError: the file is cut short, or holds something else.
+            CircuitError: it is of another format number, or its arrays disagree with its layout.
+        """
+        return files.load(path)
+
+    def to_eap_ig(self, path: str | Path, *, d_model: int | None = None, shared: Shared = "refuse") -> Path:
+        """Write the graph as the JSON that the EAP-IG reference implementation reads, and give its path.
+
+        That format holds scores, the circuit and the model's shape alone: not what the scores mean. The logits are
+        always said to be in.
+
+        Args:
+            path: a .json file.
+            d_model: the width of the stream, where the graph's provenance does not hold it.
+            shared: of grouped-query layers, which the format does not know: "refuse", or "split": each query head of a
+                group is given an equal part of a shared key's or value's score, and the membership. Read again with the
+                layout, the parts add up.
+
+        Raises:
+            CircuitError: layers differ in heads, heads share keys and values, or no `d_model` is known.
+        """
+        return eap_ig_json.write(self, path, d_model, shared)
+
+    @classmethod
+    def from_eap_ig(
+        cls,
+        path: str | Path,
+        *,
+        positive: Positive,
+        layout: Layout | None = None,
+        metric: str = "not told by the file",
+        higher_is_better: bool = True,
+        method: str = "eap-ig",
+        steps: int | None = None,
+        rule: Rule | None = None,
+    ) -> Graph:
+        """Read a graph that the EAP-IG reference implementation wrote as JSON (Hanna et al. 2024, arXiv 2403.17806).
+
+        Args:
+            path: the file.
+            positive: what a score above zero says, which the file does not tell and which differs between files: scores
+                of a metric where more is better, as the MIB circuit track's of the logit difference, are below zero for
+                edges that help, so there it is "corrupting raises the metric". With "unknown", edges can be chosen by
+                magnitude alone.
+            layout: of a grouped-query model, whose layout the file does not hold: scores of each query head's key and
+                value are added up over the heads that share it, and an edge is in where one of theirs is.
+            metric, higher_is_better, method, steps, rule: what else the graph's convention says.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            CircuitError: it is in another format or of another architecture, or a node or edge is unknown, missing or
+                no number.
+
+        Warns where nodes are said to be in the circuit that no edge of it touches, or the other way round: the edges
+        are what is read.
+        """
+        convention = Convention(
+            method, metric, higher_is_better=higher_is_better, steps=steps, rule=rule, positive=positive
+        )
+        return eap_ig_json.read(path, convention, layout)
+
     # Its model and its equals
 
     def check_fits(self, model: Model) -> None:
@@ -316,7 +394,7 @@ class Graph:
 
     def _arrays(self) -> dict[str, Tensor]:
         named = {"scores": self.scores, "members": self.members, "per_example": self.per_example, "groups": self.groups}
-        spans = {f"span.{name}": scores for name, scores in self.by_span.items()}
+        spans = {f"by_span.{name}": scores for name, scores in self.by_span.items()}
         return {name: array for name, array in named.items() if array is not None} | spans
 
     def __repr__(self) -> str:
