@@ -21,6 +21,7 @@ VERBS = {
     "attention": "Capture and draw attention patterns, and score tokens by the attention that they receive.",
     "eval": "Let a model answer a task's questions, under ablations too, and judge its answers.",
     "train": "Train a model on examples or a task: in full, by LoRA, some modules frozen, by distillation or GRPO.",
+    "circuit": "Find the edges between heads and MLPs that carry a behaviour, and run them alone.",
     "sfn": "Find which modules do the reasoning, from two checkpoints: compare, merge, freeze and destroy them.",
     "sweep": "Run a grid of cells that survives being killed, on one machine or many.",
 }
