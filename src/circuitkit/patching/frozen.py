@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from circuitkit.model.site import Site
 from circuitkit.model.tokens import Tokens
@@ -21,8 +20,7 @@ from circuitkit.pairs import Reading
 from circuitkit.run.cache import Cache
 from circuitkit.run.cells import stacked
 from circuitkit.run.interventions import Intervention, add, replace
-from circuitkit.run.resume import resumed, whole_runs_only
-from circuitkit.run.run import forward
+from circuitkit.run.one_layer import computed
 
 if TYPE_CHECKING:
     from circuitkit.model.model import Model
@@ -159,11 +157,11 @@ class FrozenRun:
             out = Site("attn_out", layer=layer)
             pins = [replace(out, (self.base[out] + (middle - before)).flatten(0, 1))]
         places = list(dict.fromkeys(site.place for site in sites))
-        computed = self._layer(layer, (entering + before).flatten(0, 1), pins, places)
+        alone = self._layer(layer, (entering + before).flatten(0, 1), pins, places)
         made: list[dict[Site, Intervention]] = [{} for _ in changes]
         for site in sites:
             old = self.base[site.place]
-            new = computed[site.place].view(len(changes), *old.shape)
+            new = alone[site.place].view(len(changes), *old.shape)
             if site.head is not None:
                 new, old = new[:, :, :, site.head], old[:, :, site.head]
             touched = ((middle if site.kind == "mlp_out" and sequential else before) != 0).any(-1)
@@ -205,40 +203,7 @@ class FrozenRun:
         self, layer: int, stream: Float[Tensor, "row position d_model"], pins: Sequence[Intervention], kept: list[Site]
     ) -> Cache:
         """What a layer computes on a stream, before what is pinned."""
-        n = len(stream) // len(self.reading.tokens)
-        tokens = Tokens(stacked(self.reading.tokens.ids, n), stacked(self.reading.tokens.mask, n))
-        # Outside of what is pinned, and so reads a tensor before it is replaced.
-        session = self.model.intervene((), capture=kept)
-        with session, self._begun_at(layer, stream), self.model.intervene(pins), self._ended_after(layer, kept):
-            forward(self.model, tokens)
-        return session.cache
-
-    def _begun_at(self, layer: int, stream: Tensor) -> AbstractContextManager[Any]:
-        if whole_runs_only(self.model) is None:
-            return resumed(self.model, layer, stream)
-        return self.model.intervene([replace(Site("resid_pre", layer=layer), stream)])
-
-    @contextmanager
-    def _ended_after(self, layer: int, kept: list[Site]) -> Iterator[None]:
-        """End the model's forward once all that is asked for has been computed."""
-        kinds = {site.kind for site in kept}
-
-        def end(module: nn.Module, *values: Any) -> None:
-            raise _ComputedError
-
-        with ExitStack() as stack:
-            if "mlp_out" in kinds:
-                hook = self.model.anatomy.blocks[layer].block.register_forward_hook(end)
-            elif "attn_out" in kinds:
-                hook = self.model.point(Site("attn_out", layer=layer)).module.register_forward_hook(end)
-            else:
-                # The output projection's input: by then queries, keys and values are all there.
-                hook = self.model.point(Site("z", layer=layer)).module.register_forward_pre_hook(end)
-            stack.callback(hook.remove)
-            try:
-                yield
-            except _ComputedError:
-                return
+        return computed(self.model, self.reading.tokens, layer, stream, kept, pins)
 
     # Positions
 
@@ -257,10 +222,6 @@ class FrozenRun:
     def _read(self) -> Bool[Tensor, "batch position"]:
         read = torch.zeros_like(self.reading.tokens.mask)
         return read.scatter(1, self.reading.columns, torch.ones_like(self.reading.columns, dtype=torch.bool))
-
-
-class _ComputedError(Exception):
-    """Ends a forward pass of which nothing more is needed."""
 
 
 def _written(site: Site) -> Site:

@@ -12,6 +12,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from circuitkit.model.planted.architectures import GPT2, N_HEADS, Architecture, Llama
+from circuitkit.model.planted.flow import Part, carriers, handings
 from circuitkit.model.planted.heads import LEAK, HeadWeights, Lookup, lookup, noise_head, previous_token
 from circuitkit.model.planted.stream import CONSTANT, D_MODEL, Stream, word_codes
 from circuitkit.model.planted.words import (
@@ -23,6 +24,7 @@ from circuitkit.model.planted.words import (
     Corruption,
     PlantedPairs,
     Task,
+    check_corruption,
     draw_pairs,
     tokenizer,
 )
@@ -156,6 +158,36 @@ class Planted:
         torch.Size([3, 12])
         """
         return draw_pairs(self.task, n, seed, length, corruption)
+
+    def edges(self, corruption: Corruption = "subject") -> frozenset[tuple[str, str]]:
+        """The edges that do the task, as pairs of a source's and a destination's name: the truth of edge attribution.
+
+        An edge does it where what it carries differs between pairs of that corruption, and the difference comes to the
+        prediction; so the construction tells, by which subspace each head reads and writes (see `flow`). Destinations
+        are a head's query, key or value input, "a2.h5<q>" (in grouped-query models "a2.kv1<k>"), and "logits".
+
+        Raises ValueError for another corruption.
+
+        >>> sorted(induction(seed=0).edges("query"))
+        [('a2.h1', 'logits'), ('a2.h2', 'logits'), ('input', 'a2.h1<q>'), ('input', 'a2.h2<q>')]
+        """
+        check_corruption(corruption)
+        found = carriers(handings(self.task, _PLANS[self.task]), corruption)
+        return frozenset((self._source(writer), self._destination(reader, part)) for writer, reader, part in found)
+
+    def _source(self, role: str) -> str:
+        if role not in self.circuit:
+            return role
+        layer, head = self.circuit[role]
+        return f"a{layer}.h{head}"
+
+    def _destination(self, role: str, part: Part | None) -> str:
+        if part is None:
+            return role
+        layer, head = self.circuit[role]
+        shared = int(getattr(self.model.config, "num_key_value_heads", N_HEADS))
+        grouped = part != "q" and shared < N_HEADS
+        return f"a{layer}.kv{head * shared // N_HEADS}<{part}>" if grouped else f"a{layer}.h{head}<{part}>"
 
     def save(self, folder: str | Path) -> None:
         """Write the model, its tokenizer and `circuit.json` (the answer key) into a folder.

@@ -59,8 +59,7 @@ def draw_pairs(task: Task, n: int, seed: int, length: int, corruption: Corruptio
     """Draw pairs of a task; see `Planted.pairs` for what the arguments mean and what is refused."""
     if n < 1:
         raise ValueError(f"n must be at least 1, and is {n}")
-    if corruption not in ("subject", "query", "object"):
-        raise ValueError(f"corruption must be 'subject', 'query' or 'object', and is {corruption!r}")
+    check_corruption(corruption)
     if task == "induction" and not 6 <= length <= 62:
         raise ValueError(f"an induction prompt has 6 to 62 tokens, not {length}")
     if task == "two-hop" and not (14 <= length <= 62 and length % 3 == 2):
@@ -70,6 +69,12 @@ def draw_pairs(task: Task, n: int, seed: int, length: int, corruption: Corruptio
     rows = [draw(rng, length, corruption) for _ in range(n)]
     clean, corrupt, answer, distractor = (torch.tensor(column) for column in zip(*rows, strict=True))
     return PlantedPairs(clean, corrupt, answer, distractor)
+
+
+def check_corruption(corruption: str) -> None:
+    """Raise ValueError for a corruption that there is not."""
+    if corruption not in ("subject", "query", "object"):
+        raise ValueError(f"corruption must be 'subject', 'query' or 'object', and is {corruption!r}")
 
 
 _Row = tuple[list[int], list[int], int, int]
