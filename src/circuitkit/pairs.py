@@ -132,8 +132,13 @@ class Pairs:
         groups = parts.pop("group", None)
         return cls(**parts, groups=groups)
 
-    def on(self, model: Model) -> AlignedPairs:
+    def on(self, model: Model, *, unequal: bool = False) -> AlignedPairs:
         """Tokenise the pairs for a model and align each.
+
+        Args:
+            model: the model.
+            unequal: take a pair whose prompts differ in token length, whose rows then do not correspond position by
+                position: who asks for it aligns them.
 
         Raises:
             PairError: a pair's prompts differ in token length, an answer merges with its prompt's last token, is not
@@ -141,7 +146,7 @@ class Pairs:
             PromptError: see `Model.tokens`.
         """
         clean, corrupt = model.tokens(self.clean), model.tokens(self.corrupt)
-        for row in (clean.lengths != corrupt.lengths).nonzero().flatten().tolist():
+        for row in [] if unequal else (clean.lengths != corrupt.lengths).nonzero().flatten().tolist():
             raise PairError(
                 f"pair {row} has a clean prompt of {int(clean.lengths[row])} tokens and a corrupt one of "
                 f"{int(corrupt.lengths[row])}, so their positions do not correspond; change words for words of as many "
