@@ -12,17 +12,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from circuitkit.circuits.errors import CircuitError
+    from circuitkit.circuits.evaluating.running import run_circuit, run_circuits
     from circuitkit.circuits.graphs.convention import Convention
     from circuitkit.circuits.graphs.graph import Graph
     from circuitkit.circuits.graphs.layout import Layout
 
-__all__ = ["CircuitError", "Convention", "Graph", "Layout"]
+__all__ = ["CircuitError", "Convention", "Graph", "Layout", "run_circuit", "run_circuits"]
 
 _HOMES = {
     "CircuitError": "errors",
     "Convention": "graphs.convention",
     "Graph": "graphs.graph",
     "Layout": "graphs.layout",
+    **dict.fromkeys(("run_circuit", "run_circuits"), "evaluating.running"),
 }
 
 

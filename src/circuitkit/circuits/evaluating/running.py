@@ -1,0 +1,342 @@
+"""Circuits run exactly: one number an example under each, as many circuits at a time as memory holds."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from dataclasses import replace as with_fields
+from typing import TYPE_CHECKING, Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from circuitkit import metrics
+from circuitkit.circuits.attributing.alignment import Align, Aligned
+from circuitkit.circuits.attributing.linear_maps import check_whole
+from circuitkit.circuits.errors import CircuitError
+from circuitkit.circuits.evaluating.circuit_run import CircuitRun
+from circuitkit.circuits.evaluating.layers import Layers
+from circuitkit.circuits.evaluating.plan import Plan
+from circuitkit.circuits.evaluating.replaced import ABLATIONS, Ablation, Means, Replacement
+from circuitkit.circuits.evaluating.trial import check_layers
+from circuitkit.circuits.graphs.graph import Graph
+from circuitkit.circuits.graphs.layout import Layout
+from circuitkit.metrics import Compute, Metric, as_metric
+from circuitkit.model.tokens import Prompts
+from circuitkit.pairs import Pairs
+from circuitkit.run.here import require_modules
+from circuitkit.run.memory import may_go_on, memory, some_at_a_time
+from circuitkit.run.run import forward, nan_advice, nan_row
+from circuitkit.run.session import check_dropout
+
+if TYPE_CHECKING:
+    from circuitkit.model.model import Model
+
+# A processor is fastest while a batch stays in its caches.
+_TOKENS_AT_ONCE_ON_CPU = 512
+
+
+def run_circuit(
+    model: Model,
+    graph: Graph,
+    pairs: Pairs,
+    metric: Metric | Compute | str = metrics.logit_difference,
+    ablation: Ablation = "patch",
+    *,
+    align: Align = "tokens",
+    reference: Prompts | None = None,
+    by_position: bool | None = None,
+    batch_size: int | None = None,
+    budget: int | None = None,
+    progress: bool = True,
+) -> Float[Tensor, " example"]:
+    """Measure what a circuit does alone: the clean run with every edge outside the circuit replaced, exactly.
+
+    Each destination reads what its sources in the circuit write in this very run, and what the others write in the
+    replacement. Nothing is linearised: each head's query, key and value, and each MLP, is computed of the stream that
+    it reads. With every edge in, this is the clean run; with none, the corrupt one (`ablation="patch"`).
+
+    Args:
+        model: the model.
+        graph: its `members` are the circuit.
+        pairs: clean and corrupt prompts.
+        metric: what is measured of the run.
+        ablation: what edges outside the circuit carry: "patch", what their source writes in the corrupt run; "mean",
+            what it writes in the corrupt prompts on average; "zero", nothing (biases stay).
+        align: which positions of corrupt prompts stand for which of the clean; a clean position without a counterpart
+            keeps what this run writes there. See `attribute`.
+        reference: the prompts that means are over, in place of the corrupt ones.
+        by_position: whether a mean is taken at each position, counted from the first token, over the prompts that
+            reach it; by default where all prompts have one length, as MIB does, and over all positions elsewhere.
+        batch_size: examples at a time; by default what memory and the machine are good for.
+        budget: bytes that a batch may take.
+        progress: show a bar.
+
+    Returns:
+        The metric of each example, in the pairs' order.
+
+    Raises:
+        CircuitError: the graph is of another architecture, the ablation is unknown or has no such setting, or the
+            model's heads and MLPs cannot be computed apart.
+        PairError: pairs that cannot be aligned.
+        ValueError: the metric does not fit the targets, or gives no value an example.
+
+    Source: Hanna et al. 2024, arXiv 2403.17806; means as in Mueller et al. 2025 (MIB), arXiv 2504.13151.
+
+    >>> model, pairs = ck.load("deductor-5k"), ck.Pairs(["Fae is a lempus."], ["Fae is a wumpus."], [" Fae"], [" Rex"])
+    >>> graph = ck.circuits.attribute(model, pairs, progress=False)
+    >>> run_circuit(model, graph.top(20), pairs, progress=False).shape
+    torch.Size([1])
+    """
+    return run_circuits(
+        model,
+        [graph],
+        pairs,
+        metric,
+        ablation,
+        align=align,
+        reference=reference,
+        by_position=by_position,
+        batch_size=batch_size,
+        budget=budget,
+        progress=progress,
+    )[0]
+
+
+def run_circuits(
+    model: Model,
+    graphs: Sequence[Graph],
+    pairs: Pairs,
+    metric: Metric | Compute | str = metrics.logit_difference,
+    ablation: Ablation = "patch",
+    **settings: Any,
+) -> Float[Tensor, "circuit example"]:
+    """Measure many circuits of one model, run side by side; see `run_circuit`, whose settings these are."""
+    if not graphs:
+        raise CircuitError("there are no circuits to run")
+    for graph in graphs:
+        graph.check_fits(model)
+    members = torch.stack([graph.members for graph in graphs])
+    return Runs.of(model, pairs, metric, ablation, **settings).measured(members)
+
+
+@dataclass(eq=False)
+class Runs:
+    """Pairs, a metric and a replacement, on which circuits of one model are run.
+
+    Attributes:
+        model: the model.
+        layout: its nodes.
+        layers: how its layers read and write.
+        aligned: the pairs.
+        metric: what is measured.
+        ablation: what edges outside a circuit carry.
+        means: the means that they carry, where they do.
+    """
+
+    model: Model
+    layout: Layout
+    layers: Layers
+    aligned: Aligned
+    metric: Metric
+    ablation: Ablation
+    means: Means | None = None
+    batch_size: int | None = None
+    budget: int | None = None
+    progress: bool = True
+    groups: Sequence[int | str] | None = None
+    _nothing: Replacement | None = field(default=None, init=False, repr=False)
+
+    @classmethod
+    def of(
+        cls,
+        model: Model,
+        pairs: Pairs,
+        metric: Metric | Compute | str = metrics.logit_difference,
+        ablation: Ablation = "patch",
+        *,
+        align: Align = "tokens",
+        reference: Prompts | None = None,
+        by_position: bool | None = None,
+        batch_size: int | None = None,
+        budget: int | None = None,
+        progress: bool = True,
+    ) -> Runs:
+        """Make ready to run circuits; see `run_circuit`."""
+        _check_settings(model, ablation, reference, by_position, batch_size)
+        metric = as_metric(metric)
+        layout = Layout.of(model)
+        aligned = Aligned.of(model, pairs, metric, align)
+        layers = Layers(model)
+        check_layers(layers, aligned.clean.tokens[:1])
+        runs = cls(model, layout, layers, aligned, metric, ablation, None, batch_size, budget, progress, pairs.groups)
+        if metric.needs_clean:
+            runs.aligned = with_fields(aligned, targets=with_fields(aligned.targets, clean_logits=runs._clean_logits()))
+        if ablation == "mean":
+            runs.means = runs._means(reference, by_position)
+        return runs
+
+    def measured(
+        self, members: Bool[Tensor, "circuit sources destinations"], title: str = "running circuits"
+    ) -> Float[Tensor, "circuit example"]:
+        """The metric of every example under every circuit.
+
+        Raises:
+            CircuitError: an edge that does not exist is a member, or the logits hold NaN.
+            ValueError: the metric does not fit.
+        """
+        plans = [Plan.of(self.layout, each.cpu()) for each in members]
+        values: list[Tensor] = []
+        bar = tqdm(total=len(plans) * len(self.aligned), desc=title, unit="run", disable=not self.progress, delay=1.0)
+        waiting = self._batches(len(self.aligned))
+        with bar:
+            while waiting:
+                rows, begun = waiting.pop(0), bar.n
+                try:
+                    values.append(self._part(self.aligned.part(rows), plans, bar))
+                except (RuntimeError, MemoryError) as error:
+                    if not may_go_on(self.model, error, rows.stop - rows.start):
+                        raise
+                    middle = (rows.start + rows.stop) // 2
+                    warnings.warn(f"memory ran out ({error}); going on with {middle - rows.start} pairs", stacklevel=2)
+                    waiting[:0] = [slice(rows.start, middle), slice(middle, rows.stop)]
+                    bar.n = begun
+        return torch.cat(values, dim=1)
+
+    def clean(self) -> Float[Tensor, " example"]:
+        """The metric of the clean run, by the model's own forward."""
+        return self._whole("clean")
+
+    def corrupt(self) -> Float[Tensor, " example"]:
+        """The metric of the corrupt run, by the model's own forward."""
+        return self._whole("corrupt")
+
+    def _whole(self, which: str) -> Float[Tensor, " example"]:
+        values = []
+        with torch.no_grad():
+            for rows in self._batches(len(self.aligned)):
+                part = self.aligned.part(rows)
+                reading = part.clean if which == "clean" else part.corrupt
+                values.append(self._values(forward(self.model, reading.tokens, reading.columns)[None], part)[0])
+        return torch.cat(values)
+
+    def _part(self, part: Aligned, plans: Sequence[Plan], bar: tqdm[Any]) -> Float[Tensor, "circuit example"]:
+        """Some examples under every circuit."""
+        with torch.no_grad():
+            replacement = self._replacement(part)
+        # Padding has no counterpart, and nobody reads it.
+        known = part.counterpart | ~part.clean.tokens.mask
+        everywhere = self.ablation != "patch" or bool(known.all())
+        values: list[Tensor] = []
+        n_rows, n_columns = part.clean.tokens.ids.shape
+
+        def run(some: Sequence[Plan]) -> Tensor:
+            under_way = CircuitRun(
+                self.layers,
+                self.layout,
+                some,
+                part.clean,
+                replacement,
+                None if everywhere else known,
+                self._streams_at_once(n_rows, n_columns),
+            )
+            return under_way.logits()
+
+        for some, logits in some_at_a_time(
+            self.model, plans, self._circuits_at_once(n_rows, n_columns), run, "circuits"
+        ):
+            values.append(self._values(logits, part))
+            bar.update(len(some) * n_rows)
+        return torch.cat(values)
+
+    def _values(self, logits: Float[Tensor, "circuit batch reads vocab"], part: Aligned) -> Tensor:
+        if nan_row(logits.flatten(0, 1)) is not None:
+            raise CircuitError(f"the logits under a circuit hold NaN: {nan_advice(self.model)}")
+        n = len(logits)
+        targets = part.targets.select(torch.arange(len(part)).repeat(n)) if n > 1 else part.targets
+        read = logits[:, :, 0] if self.metric.positions == "last" else logits
+        return self.metric(read.flatten(0, 1), targets.to(logits.device)).cpu().view(n, -1)
+
+    def _replacement(self, part: Aligned) -> Replacement:
+        if self.ablation == "patch":
+            written = Replacement.of_run(self.layers, part.corrupt.tokens)
+            return written.mapped(part.at_clean)
+        if self.means is not None:
+            return self.means.at(part.clean.tokens)
+        if self._nothing is None:
+            self._nothing = Replacement.nothing(self.layers)
+        return self._nothing
+
+    def _clean_logits(self) -> Tensor:
+        logits = []
+        with torch.no_grad():
+            for rows in self._batches(len(self.aligned)):
+                reading = self.aligned.part(rows).clean
+                logits.append(forward(self.model, reading.tokens, reading.columns))
+        joined = torch.cat(logits)
+        return joined[:, 0] if self.metric.positions == "last" else joined
+
+    def _means(self, reference: Prompts | None, by_position: bool | None) -> Means:
+        tokens = self.aligned.corrupt.tokens if reference is None else self.model.tokens(reference)
+        if by_position is None:
+            lengths = torch.cat([tokens.lengths, self.aligned.clean.tokens.lengths])
+            by_position = bool((lengths == lengths[0]).all())
+        return Means.over(self.layers, tokens, by_position, self._batches(len(tokens)))
+
+    # How much at a time
+
+    def _bytes_a_stream(self, columns: int) -> int:
+        return 4 * columns * self.model.d_model
+
+    def _batches(self, n: int) -> list[slice]:
+        """Rows that are run together."""
+        columns = max(self.aligned.clean.tokens.ids.shape[1], self.aligned.corrupt.tokens.ids.shape[1])
+        size = self.batch_size
+        if size is None:
+            # Stream, MLP input, z and MLP output of each layer, of the replacement; z and MLP output of a circuit; and
+            # what a layer holds at its widest.
+            streams = 6 * self.model.n_layers + 40
+            size = memory(self.model, self.budget) // (streams * self._bytes_a_stream(columns))
+            if self.model.device.type == "cpu":
+                size = min(size, _TOKENS_AT_ONCE_ON_CPU // columns)
+        size = max(1, min(size, n))
+        return [slice(at, min(at + size, n)) for at in range(0, n, size)]
+
+    def _circuits_at_once(self, rows: int, columns: int) -> int:
+        kept = 4 * self.model.n_layers * rows * self._bytes_a_stream(columns)
+        left = memory(self.model, self.budget) - kept
+        size = left // ((2 * self.model.n_layers + 24) * rows * self._bytes_a_stream(columns))
+        if self.model.device.type == "cpu":
+            size = min(size, _TOKENS_AT_ONCE_ON_CPU // (rows * columns))
+        return max(1, size)
+
+    def _streams_at_once(self, rows: int, columns: int) -> int:
+        return max(1, memory(self.model, self.budget) // (16 * rows * self._bytes_a_stream(columns)))
+
+
+def _check_settings(
+    model: Model,
+    ablation: Ablation,
+    reference: Prompts | None,
+    by_position: bool | None,
+    batch_size: int | None,
+) -> None:
+    require_modules(model)
+    check_whole(model)
+    check_dropout(model)
+    if model.sessions:
+        raise CircuitError(
+            "interventions or captures are held on the model, and a circuit's run replaces what they would meet: leave "
+            "the intervene context first"
+        )
+    if ablation not in ABLATIONS:
+        raise CircuitError(f"edges outside a circuit carry 'patch', 'mean' or 'zero', not {ablation!r}")
+    if ablation != "mean" and (reference is not None or by_position is not None):
+        raise CircuitError(
+            f"reference and by_position tell how means are taken; with ablation={ablation!r} there are none"
+        )
+    if batch_size is not None and batch_size < 1:
+        raise CircuitError(f"batch_size is how many examples are run at a time, 1 or more, not {batch_size}")
