@@ -12,19 +12,40 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from circuitkit.circuits.errors import CircuitError
+    from circuitkit.circuits.evaluating.agreeing import Agreement, agreement
+    from circuitkit.circuits.evaluating.recovery import auroc, average_precision
+    from circuitkit.circuits.evaluating.resampled_circuits import stability
     from circuitkit.circuits.evaluating.running import run_circuit, run_circuits
+    from circuitkit.circuits.evaluating.steadiness import Stability
     from circuitkit.circuits.graphs.convention import Convention
     from circuitkit.circuits.graphs.graph import Graph
     from circuitkit.circuits.graphs.layout import Layout
 
-__all__ = ["CircuitError", "Convention", "Graph", "Layout", "run_circuit", "run_circuits"]
+__all__ = [
+    "Agreement",
+    "CircuitError",
+    "Convention",
+    "Graph",
+    "Layout",
+    "Stability",
+    "agreement",
+    "auroc",
+    "average_precision",
+    "run_circuit",
+    "run_circuits",
+    "stability",
+]
 
 _HOMES = {
+    **dict.fromkeys(("Agreement", "agreement"), "evaluating.agreeing"),
     "CircuitError": "errors",
     "Convention": "graphs.convention",
     "Graph": "graphs.graph",
     "Layout": "graphs.layout",
+    "Stability": "evaluating.steadiness",
+    **dict.fromkeys(("auroc", "average_precision"), "evaluating.recovery"),
     **dict.fromkeys(("run_circuit", "run_circuits"), "evaluating.running"),
+    "stability": "evaluating.resampled_circuits",
 }
 
 
