@@ -5,6 +5,8 @@ the first one's); nothing is shown, and pyplot's global state is left alone. `sa
 """
 
 from circuitkit.plots.arcs import attention_arcs
+from circuitkit.plots.circuit_curves import faithfulness_curve
+from circuitkit.plots.circuits import circuit_graph, circuit_overlay
 from circuitkit.plots.edges import edge_map
 from circuitkit.plots.effects import bars
 from circuitkit.plots.evaluation import accuracies
@@ -12,6 +14,7 @@ from circuitkit.plots.figures import new_axes, save
 from circuitkit.plots.grid import heatmap
 from circuitkit.plots.growth import growth_curve
 from circuitkit.plots.harness import harness_means
+from circuitkit.plots.heads import head_map
 from circuitkit.plots.joint import joint_effects
 from circuitkit.plots.panels import panels
 from circuitkit.plots.pattern import attention_pattern
@@ -31,9 +34,13 @@ __all__ = [
     "attention_arcs",
     "attention_pattern",
     "bars",
+    "circuit_graph",
+    "circuit_overlay",
     "edge_map",
+    "faithfulness_curve",
     "growth_curve",
     "harness_means",
+    "head_map",
     "heatmap",
     "joint_effects",
     "models_against",

@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from circuitkit import plots
 from circuitkit.circuits.errors import CircuitError
 from circuitkit.circuits.graphs import complexity, eap_ig_json, files, selection, tables
 from circuitkit.circuits.graphs.checking import check_same, checked_members, checked_scores
@@ -24,6 +25,8 @@ from circuitkit.circuits.graphs.eap_ig_json import Shared
 from circuitkit.circuits.graphs.layout import LOGITS, Layout
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
     from circuitkit.model.model import Model
 
 Counted = Literal["all", "circuit"]
@@ -194,7 +197,9 @@ class Graph:
 
     def _tell_too_few(self, n: int, found: int, what: str) -> None:
         if n > found:
-            warnings.warn(f"{n:,} edges were asked for, and there are {found:,} {what}: all of them are kept", stacklevel=3)
+            warnings.warn(
+                f"{n:,} edges were asked for, and there are {found:,} {what}: all of them are kept", stacklevel=3
+            )
 
     # What is in the circuit
 
@@ -288,6 +293,30 @@ class Graph:
         See `complexity.complexity`.
         """
         return complexity.complexity(self.layout, self._members)
+
+    # Pictures
+
+    def plot(self, *, title: str | None = None, most: int = 300, axes: Axes | None = None) -> Axes:
+        """Draw the circuit as a layered graph, its `most` strongest edges; see `plots.circuit_graph`."""
+        return plots.circuit_graph(self, title=title, most=most, axes=axes)
+
+    def head_map(self, edges: Counted = "all", *, title: str | None = None, axes: Axes | None = None) -> Axes:
+        """Draw each head's importance as a map, layers upwards, with outlines round the circuit's heads.
+
+        Raises:
+            CircuitError: of neither all edges nor the circuit's.
+        """
+        inside = torch.zeros(self.layout.n_layers, max(self.layout.n_heads), dtype=torch.bool)
+        for layer, head in self.heads:
+            inside[layer, head] = True
+        return plots.head_map(
+            self.importance(edges),
+            title=title or f"{self.convention.method} of {self.convention.metric}: importance of heads",
+            unit=f"sum of |scores| of {'all edges' if edges == 'all' else 'the edges of the circuit'} out of a head"
+            + (f", {self.convention.unit}" if self.convention.unit else ""),
+            outlined={"in the circuit": inside},
+            axes=axes,
+        )
 
     # Files
 

@@ -1,0 +1,75 @@
+"""The map of a decoder's heads: a value for each, and outlines round those that are told apart."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from jaxtyping import Bool, Float
+from matplotlib import patheffects
+from matplotlib.axes import Axes
+from matplotlib.patches import Patch, Rectangle
+from torch import Tensor
+
+from circuitkit.plots.figures import colours, explain, label_entries, new_axes
+from circuitkit.plots.painting import absent, checked_marks, paint
+from circuitkit.statistics.cells import as_array
+
+_OUTLINES = (("black", 0.92), ("#d55e00", 0.66), ("#56b4e9", 0.4))
+"""Colour and side of the first, second and third outline, one inside the other."""
+
+
+def head_map(
+    values: Float[Tensor | np.ndarray, "layer head"],
+    *,
+    title: str,
+    unit: str,
+    outlined: Mapping[str, Bool[Tensor | np.ndarray, "layer head"]] | None = None,
+    centre: float | None = None,
+    axes: Axes | None = None,
+) -> Axes:
+    """Draw a value for each head, layers upwards and heads to the right, with outlines round named sets of heads.
+
+    Colours are sequential, or diverge about `centre` where it is given. Heads that a layer does not have, NaN, are grey
+    and hatched. Raises ValueError where values have other axes, an outline another shape, or there are more than three.
+
+    >>> active = np.array([[True, False], [False, True]])
+    >>> head_map(np.eye(2), title="Heads", unit="times", outlined={"active at the end": active}).get_xlabel()
+    'head'
+    """
+    table, sets = as_array(values), dict(outlined or {})
+    if table.ndim != 2:
+        raise ValueError(f"a head map needs values [layer, head]; got shape {table.shape}")
+    if len(sets) > len(_OUTLINES):
+        raise ValueError(f"{len(sets)} outlines; heads can have up to {len(_OUTLINES)}")
+    layers, heads = table.shape
+    alone = axes is None
+    axes = axes or new_axes(min(16.0, max(4.8, 2.4 + 0.3 * heads)), min(16.0, max(2.6, 1.7 + 0.3 * layers)))
+    image = paint(axes, table, *colours(table, centre), square=True)
+    axes.figure.colorbar(image, ax=axes, label=unit, pad=0.02)
+    label_entries(axes.yaxis, [str(layer) for layer in range(layers)])
+    label_entries(axes.xaxis, [str(head) for head in range(heads)])
+    axes.set_title(title, fontsize=10)
+    axes.set(xlabel="head", ylabel="layer")
+    notes = [
+        _outline(axes, name, np.asarray(checked_marks(chosen, table)), colour, side)
+        for (name, chosen), (colour, side) in zip(sets.items(), _OUTLINES, strict=False)
+    ]
+    if np.isnan(table).any():
+        notes.append(absent("no such head"))
+    if notes:
+        explain(axes, notes, alone=alone)
+    return axes
+
+
+def _outline(axes: Axes, name: str, chosen: Bool[np.ndarray, "layer head"], colour: str, side: float) -> Patch:
+    """Outline heads, and give what a legend says of it."""
+    # White beside the line, so that it is seen on the dark end of the palette too.
+    halo = [patheffects.withStroke(linewidth=3.0, foreground="white")]
+    for layer, head in zip(*np.nonzero(chosen), strict=True):
+        corner = (float(head) - side / 2, float(layer) - side / 2)
+        axes.add_patch(
+            Rectangle(corner, side, side, fill=False, edgecolor=colour, linewidth=1.4, path_effects=halo, zorder=3)
+        )
+    count = int(chosen.sum())
+    return Patch(facecolor="none", edgecolor=colour, linewidth=1.4, label=f"{name}: {count} head{'s' * (count != 1)}")
