@@ -11,6 +11,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from circuitkit.circuits.attributing.attribution import attribute
+    from circuitkit.circuits.attributing.methods import METHODS
+    from circuitkit.circuits.comparing.failures import OUTCOMES, classify_failures
+    from circuitkit.circuits.comparing.generating import generation_effects
+    from circuitkit.circuits.comparing.generation_outcome import GenerationEffects
     from circuitkit.circuits.errors import CircuitError
     from circuitkit.circuits.evaluating.agreeing import Agreement, agreement
     from circuitkit.circuits.evaluating.recovery import auroc, average_precision
@@ -22,15 +27,21 @@ if TYPE_CHECKING:
     from circuitkit.circuits.graphs.layout import Layout
 
 __all__ = [
+    "METHODS",
+    "OUTCOMES",
     "Agreement",
     "CircuitError",
     "Convention",
+    "GenerationEffects",
     "Graph",
     "Layout",
     "Stability",
     "agreement",
+    "attribute",
     "auroc",
     "average_precision",
+    "classify_failures",
+    "generation_effects",
     "run_circuit",
     "run_circuits",
     "stability",
@@ -39,6 +50,11 @@ __all__ = [
 _HOMES = {
     **dict.fromkeys(("Agreement", "agreement"), "evaluating.agreeing"),
     "CircuitError": "errors",
+    "METHODS": "attributing.methods",
+    "attribute": "attributing.attribution",
+    **dict.fromkeys(("OUTCOMES", "classify_failures"), "comparing.failures"),
+    "GenerationEffects": "comparing.generation_outcome",
+    "generation_effects": "comparing.generating",
     "Convention": "graphs.convention",
     "Graph": "graphs.graph",
     "Layout": "graphs.layout",

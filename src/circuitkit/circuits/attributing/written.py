@@ -23,7 +23,7 @@ from circuitkit.circuits.errors import CircuitError
 from circuitkit.circuits.graphs.layout import Layout
 from circuitkit.model.devices import execution_device
 from circuitkit.model.points import Heads, Whole
-from circuitkit.model.site import Site
+from circuitkit.model.site import Kind, Site
 from circuitkit.pairs import Reading
 from circuitkit.run.run import forward, nan_advice, nan_row
 
@@ -160,7 +160,10 @@ class Written:
 
     Attributes:
         embedding: what enters the first layer.
-        logits: `[batch, reads, vocab]`, where the reading reads them.
+        z: of each layer.
+        mlps: what each layer's MLP writes.
+        logits: where the reading reads them.
+        attention: what each layer's attention writes, where it was asked for.
 
     >>> from circuitkit.pairs import Reading
     >>> model = ck.load("deductor-130k")
@@ -177,25 +180,36 @@ class Written:
         z: list[Float[Tensor, "batch position head d_head"]],
         mlps: list[Float[Tensor, "batch position d_model"]],
         logits: Float[Tensor, "batch reads vocab"],
+        attention: list[Float[Tensor, "batch position d_model"]],
     ) -> None:
         self.model, self.embedding, self.z, self.mlps, self.logits = model, embedding, z, mlps, logits
+        self.attention = attention
 
     @classmethod
-    def of(cls, model: Model, reading: Reading) -> Written:
+    def of(cls, model: Model, reading: Reading, *, attention: bool = False) -> Written:
         """Run a batch, and keep what its sources write.
+
+        Args:
+            model: the model.
+            reading: the batch.
+            attention: keep what each layer's attention writes too.
 
         Raises:
             CircuitError: logits hold NaN; or see `writers`.
         """
         writers(model)
-        with model.intervene((), capture=[_INPUT, "z", "mlp_out"]) as session, torch.no_grad():
+        kinds = ["z", "mlp_out", *(["attn_out"] if attention else [])]
+        with model.intervene((), capture=[_INPUT, *kinds]) as session, torch.no_grad():
             logits = forward(model, reading.tokens, reading.columns)
         if (row := nan_row(logits)) is not None:
             raise CircuitError(f"the logits of row {reading.first_row + row} hold NaN: {nan_advice(model)}")
         cache, layers = session.cache, range(model.n_layers)
-        z = [cache[Site("z", layer=layer)].to(model.device) for layer in layers]
-        mlps = [cache[Site("mlp_out", layer=layer)].to(model.device) for layer in layers]
-        return cls(model, cache[_INPUT].to(model.device), z, mlps, logits)
+
+        def kept(kind: Kind) -> list[Tensor]:
+            return [cache[Site(kind, layer=layer)].to(model.device) for layer in layers]
+
+        outs = kept("attn_out") if attention else []
+        return cls(model, cache[_INPUT].to(model.device), kept("z"), kept("mlp_out"), logits, outs)
 
     def heads(self, layer: int) -> Float[Tensor, "head batch position d_model"]:
         """What a layer's heads write."""

@@ -1,0 +1,219 @@
+"""Attribution: a score for every edge of a decoder, from gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, get_args
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from circuitkit import metrics
+from circuitkit.circuits.attributing.alignment import Align, Aligned
+from circuitkit.circuits.attributing.methods import METHODS, Batch, Method, Settings, alphas
+from circuitkit.circuits.errors import CircuitError
+from circuitkit.circuits.graphs.convention import Convention, OverExamples, OverPositions, Rule
+from circuitkit.circuits.graphs.graph import Graph
+from circuitkit.circuits.graphs.layout import Layout
+from circuitkit.metrics import Compute, Metric, as_metric
+from circuitkit.pairs import Pairs
+from circuitkit.records import provenance
+from circuitkit.run.memory import memory, some_at_a_time
+from circuitkit.run.session import check_dropout
+from circuitkit.spans import Span, SpanError
+
+if TYPE_CHECKING:
+    from circuitkit.model.model import Model
+
+_KEPT_BYTES = 1 << 28
+_TOKENS_AT_ONCE_ON_CPU = 1024
+
+
+def attribute(
+    model: Model,
+    pairs: Pairs,
+    metric: Metric | Compute | str = metrics.logit_difference,
+    method: str = "eap-ig",
+    *,
+    steps: int = 5,
+    rule: Rule = "left",
+    examples: OverExamples = "mean",
+    positions: OverPositions = "sum",
+    spans: Mapping[str, Span] | None = None,
+    align: Align = "tokens",
+    batch_size: int | None = None,
+    keep_examples: bool | None = None,
+    checkpointing: bool = False,
+    seed: int = 0,
+    progress: bool = True,
+) -> Graph:
+    """Score every edge between a decoder's heads and MLPs: by how much corrupting it alone would lower the metric.
+
+    A score is the mean over examples and the sum over positions of (what the source writes in the corrupt run, less
+    what it writes in the clean run) times the gradient of minus the metric at what the destination reads. Of a metric
+    of which less is better (KL, cross-entropy), edges that help score below zero.
+
+    Args:
+        model: the model.
+        pairs: clean and corrupt prompts.
+        metric: what is measured, by name or as a function.
+        method: "eap" takes the gradient in the clean run; "eap-ig" its mean over `steps` points on the way from the
+            corrupt to the clean input (what enters the first layer); "eap-ig-activations" goes, for each layer's heads
+            together and for each MLP, the way between what they write; "clean-corrupted" takes its mean over both
+            ends of the way; see `METHODS` for others.
+        steps: points on the way.
+        rule: "left" takes them from the corrupt end on, which it includes, as the reference implementation does;
+            "right" up to the clean end, as the paper says; "midpoint" the middles of the parts.
+        examples: "mean", or "mean-absolute" of each example's magnitude.
+        positions: "sum", or "sum-absolute" of each position's magnitude.
+        spans: keep scores by span too (`Graph.by_span`), of the clean prompt's positions; one that several spans name
+            counts in each.
+        align: how positions of pairs stand for each other: "tokens", "common" or named spans; see `Aligned.of`.
+        batch_size: pairs at a time; found from the memory if None.
+        keep_examples: keep each example's scores, signed unless joined as magnitudes over positions; where they take
+            up to 256 MB if None.
+        checkpointing: keep each layer's input alone and compute the layer again on the way back: less memory on long
+            prompts, for a third more time.
+        seed: kept with the graph, and used where a method draws.
+        progress: show a bar.
+
+    Raises:
+        CircuitError: no such method, rule or way to join; a metric without gradient; a model whose heads and MLPs
+            cannot be told apart, or NaN on the way; pairs or spans that do not align.
+        PairError: pairs of unequal lengths under `align="tokens"`.
+        ValueError: the metric does not give one number an example.
+
+    >>> pairs = ck.Pairs(["Fae is a lempus."], ["Fae is a wumpus."], [" Fae"], [" Rex"])
+    >>> graph = ck.circuits.attribute(ck.load("deductor-130k"), pairs, progress=False)
+    >>> graph.scores.shape == (len(graph.layout.sources), len(graph.layout.destinations))
+    True
+    """
+    measure = as_metric(metric)
+    chosen = _checked(method, steps, rule, examples, positions)
+    check_dropout(model)
+    layout = Layout.of(model)
+    aligned = Aligned.of(model, pairs, measure, align)
+    named = _columns_of(model, pairs, aligned, spans or {})
+    total = len(aligned)
+    bar = tqdm(total=0, desc=f"{method}, {model.name}", unit="pair", disable=not progress, delay=1.0)
+    settings = Settings(measure, steps, rule, positions, checkpointing, seed)
+    sums = _Sums(layout, examples, len(named), total, keep_examples)
+    size = min(batch_size or _pairs_at_once(model, aligned, checkpointing), total)
+    bar.total = total * chosen.passes(layout, settings)
+
+    def run(rows: Sequence[int]) -> Tensor:
+        some = slice(rows[0], rows[-1] + 1)
+        part = aligned.part(some)
+        columns = named[:, some, named.shape[-1] - part.corrupt_at.shape[1] :]
+        told = replace(settings, tick=lambda: bar.update(len(rows)))
+        return chosen.score(model, Batch(part, columns), told).cpu()
+
+    with bar:
+        for rows, scores in some_at_a_time(model, range(total), size, run, "pairs"):
+            sums.add(rows[0], scores)
+            bar.n = (rows[-1] + 1) * chosen.passes(layout, settings)
+    convention = Convention(
+        method,
+        measure.name,
+        measure.unit,
+        measure.higher_is_better,
+        steps if chosen.integrates else None,
+        rule if chosen.integrates else None,
+        examples,
+        positions,
+    )
+    means = sums.means()
+    origin = provenance(
+        model_name=model.name,
+        revision=model.revision,
+        data=[aligned.clean.tokens.ids, aligned.corrupt.tokens.ids, aligned.targets.answer],
+        seed=seed,
+        method=method,
+        pairs=total,
+        align=align if isinstance(align, str) else [str(each) for each in align],
+    )
+    return Graph(
+        layout=layout,
+        scores=means[0],
+        members=layout.reach,
+        convention=convention,
+        per_example=sums.kept,
+        by_span=dict(zip(spans or {}, means[1:], strict=True)),
+        groups=pairs.on(model, unequal=True).groups,
+        provenance=origin,
+    )
+
+
+def _checked(method: str, steps: int, rule: Rule, examples: OverExamples, positions: OverPositions) -> Method:
+    if method not in METHODS:
+        raise CircuitError(f"there is no method {method!r}; the methods are {', '.join(METHODS)}")
+    alphas(steps, rule)
+    for name, given, ways in (("examples", examples, OverExamples), ("positions", positions, OverPositions)):
+        if given not in get_args(ways):
+            raise CircuitError(f"{name} are joined as {' or '.join(map(repr, get_args(ways)))}, not {given!r}")
+    return METHODS[method]
+
+
+def _columns_of(
+    model: Model, pairs: Pairs, aligned: Aligned, spans: Mapping[str, Span]
+) -> Bool[Tensor, "span batch position"]:
+    """The clean columns of each span."""
+    tokens = aligned.clean.tokens
+    named = torch.zeros(len(spans), *tokens.ids.shape, dtype=torch.bool)
+    starts = tokens.mask.long().argmax(-1).tolist()
+    for number, (name, span) in enumerate(spans.items()):
+        try:
+            places = span.positions(model, pairs.clean)
+        except SpanError as error:
+            raise CircuitError(f"span {name!r} of the scores to keep: {error}") from error
+        for row, (start, positions) in enumerate(zip(starts, places, strict=True)):
+            named[number, row, [start + position for position in positions]] = True
+    return named
+
+
+def _pairs_at_once(model: Model, aligned: Aligned, checkpointing: bool) -> int:
+    """How many pairs' activations a forward with its graph may hold."""
+    columns = aligned.corrupt_at.shape[1]
+    config = model.config
+    heads = int(getattr(config, "num_attention_heads", 16))
+    wide = int(getattr(config, "intermediate_size", None) or 4 * model.d_model)
+    a_layer = 12 * model.d_model + 6 * wide + 2 * heads * columns
+    layers = 1 if checkpointing else model.n_layers
+    kept = (layers * a_layer + model.n_layers * 8 * model.d_model) * columns * max(4, int(model.hf.dtype.itemsize))
+    size = 4 * memory(model, None) // kept
+    if model.device.type == "cpu":
+        size = min(size, _TOKENS_AT_ONCE_ON_CPU // columns)
+    return max(1, size)
+
+
+@dataclass
+class _Sums:
+    """Scores added up over examples, and each example's own where they are kept."""
+
+    layout: Layout
+    examples: OverExamples
+    n_spans: int
+    n_examples: int
+    keep: bool | None
+
+    def __post_init__(self) -> None:
+        shape = len(self.layout.sources), len(self.layout.destinations)
+        self._total = torch.zeros(1 + self.n_spans, *shape, dtype=torch.float64)
+        keep = 4 * self.n_examples * shape[0] * shape[1] <= _KEPT_BYTES if self.keep is None else self.keep
+        self.kept: Float[Tensor, "example sources destinations"] | None = (
+            torch.zeros(self.n_examples, *shape) if keep else None
+        )
+
+    def add(self, first: int, scores: Float[Tensor, "kept example sources destinations"]) -> None:
+        """Add some examples'."""
+        if self.kept is not None:
+            self.kept[first : first + scores.shape[1]] = scores[0]
+        joined = scores.abs() if self.examples == "mean-absolute" else scores
+        self._total += joined.sum(1, dtype=torch.float64)
+
+    def means(self) -> Float[Tensor, "kept sources destinations"]:
+        """The means over examples."""
+        return (self._total / self.n_examples).float()

@@ -1,0 +1,204 @@
+"""Ways to score edges, by name: where the metric's gradient is taken, and on which way between two runs.
+
+EAP (Syed et al. 2023, arXiv 2310.10348) takes it in the clean run. EAP-IG (Hanna et al. 2024, arXiv 2403.17806) takes
+its mean on the straight way from the corrupt to the clean input, or, over activations, for each layer's heads and each
+MLP on the way between what they write in the two runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from circuitkit.circuits.attributing.alignment import Aligned
+from circuitkit.circuits.attributing.contraction import Contraction, Scores
+from circuitkit.circuits.attributing.passes import INPUT, GradientPass, read_logits
+from circuitkit.circuits.attributing.reading import Received
+from circuitkit.circuits.attributing.written import Differences, Written
+from circuitkit.circuits.errors import CircuitError
+from circuitkit.circuits.graphs.convention import OverPositions, Rule
+from circuitkit.circuits.graphs.layout import Layout
+from circuitkit.metrics import Metric, Targets
+from circuitkit.model.site import Site
+from circuitkit.run.memory import memory
+
+if TYPE_CHECKING:
+    from circuitkit.model.model import Model
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How edges are scored.
+
+    Attributes:
+        metric: what is measured.
+        steps, rule: of integrated gradients.
+        positions: how positions are joined.
+        checkpointing: compute layers again on the way back, and keep less.
+        seed: of what is drawn, where a method draws.
+        tick: told of each pass.
+    """
+
+    metric: Metric
+    steps: int = 5
+    rule: Rule = "left"
+    positions: OverPositions = "sum"
+    checkpointing: bool = False
+    seed: int = 0
+    tick: Callable[[], object] = lambda: None
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Pairs that are scored together.
+
+    Attributes:
+        aligned: the pairs.
+        spans: the clean columns of each span that scores are kept of.
+    """
+
+    aligned: Aligned
+    spans: Bool[Tensor, "span batch position"]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Batch and position."""
+        batch, position = self.aligned.corrupt_at.shape
+        return batch, position
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to score edges.
+
+    Attributes:
+        score: gives a batch's scores, of all positions and then of each span.
+        passes: forward and backward passes that a batch takes, for the progress bar.
+        integrates: whether it has steps and a rule.
+    """
+
+    score: Callable[[Model, Batch, Settings], Scores]
+    passes: Callable[[Layout, Settings], int]
+    integrates: bool = False
+
+
+def alphas(steps: int, rule: Rule) -> list[float]:
+    """Where on the way from corrupt (0) to clean (1) the gradient is taken.
+
+    Raises:
+        CircuitError: no such rule, or no steps.
+
+    >>> alphas(4, "left"), alphas(4, "midpoint")
+    ([0.0, 0.25, 0.5, 0.75], [0.125, 0.375, 0.625, 0.875])
+    """
+    starts = {"left": 0.0, "right": 1.0, "midpoint": 0.5}
+    if rule not in starts:
+        raise CircuitError(
+            f'integrated gradients take their points by rule="left", "right" or "midpoint", not {rule!r}'
+        )
+    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+        raise CircuitError(f"integrated gradients take one step at least, not {steps!r}")
+    return [(step + starts[rule]) / steps for step in range(steps)]
+
+
+class Runs:
+    """The clean and the corrupt run of a batch, and what edges' scores are made of.
+
+    Raises:
+        CircuitError: see `Written.of` and `Differences`.
+    """
+
+    def __init__(self, model: Model, batch: Batch, settings: Settings, *, attention: bool = False) -> None:
+        self.model, self.batch, self.settings, aligned = model, batch, settings, batch.aligned
+        self.clean = Written.of(model, aligned.clean, attention=attention)
+        self.corrupt = Written.of(model, aligned.corrupt, attention=attention)
+        self.targets: Targets = aligned.targets
+        if settings.metric.needs_clean:
+            self.targets = replace(self.targets, clean_logits=read_logits(self.clean.logits, settings.metric))
+        self.differences = Differences(model, aligned, self.clean, self.corrupt)
+        self.contraction = Contraction(self.differences, settings.positions, batch.spans)
+        for run in (self.clean, self.corrupt):
+            # Its differences are kept, and nothing else of it is asked for.
+            run.z.clear()
+
+    def received(self) -> Received:
+        """Where gradients go."""
+        return Received(self.model, self.batch.shape)
+
+    def pass_at(self, site: Site, value: Float[Tensor, "batch position d_model"], into: Received, share: float) -> None:
+        """Take gradients where something else stands at a site of the clean run."""
+        begun = GradientPass(
+            self.model,
+            self.batch.aligned.clean,
+            into,
+            site,
+            value,
+            checkpointing=self.settings.checkpointing,
+        )
+        begun.run(self.settings.metric, self.targets, share)
+        self.settings.tick()
+
+
+def on_inputs(model: Model, batch: Batch, settings: Settings, points: list[float]) -> Scores:
+    """Scores by the mean gradient at some points of the way from the corrupt to the clean input."""
+    runs = Runs(model, batch, settings)
+    received = runs.received()
+    budget = memory(model, None)
+    needs_graph = any(reads.needs_graph for reads in received.reads)
+    for number, alpha in enumerate(points, start=1):
+        value = batch.aligned.between(runs.corrupt.embedding, runs.clean.embedding, alpha)
+        runs.pass_at(INPUT, value, received, 1 / len(points))
+        # Gradients of one pass alone can go back through its graph; of many, their streams take room.
+        if number < len(points) and (needs_graph or received.bytes_waiting > budget):
+            runs.contraction.add(received)
+            received = runs.received()
+    runs.contraction.add(received)
+    return runs.contraction.scores
+
+
+def on_activations(model: Model, batch: Batch, settings: Settings) -> Scores:
+    """Scores of each group of sources by the mean gradient on the way between what it writes in the two runs."""
+    runs = Runs(model, batch, settings, attention=True)
+    points = alphas(settings.steps, settings.rule)
+    for site, rows, corrupt, clean in _groups(runs):
+        received = runs.received()
+        for alpha in points:
+            value = batch.aligned.between(corrupt, clean, alpha)
+            runs.pass_at(site, value, received, 1 / len(points))
+            if any(reads.needs_graph for reads in received.reads):
+                runs.contraction.add(received, rows)
+                received = runs.received()
+        runs.contraction.add(received, rows)
+    return runs.contraction.scores
+
+
+def _groups(runs: Runs) -> Iterator[tuple[Site, slice, Tensor, Tensor]]:
+    """Where each group of sources writes, its rows, and what it writes in the corrupt and in the clean run."""
+    clean, corrupt, layout = runs.clean, runs.corrupt, runs.differences.layout
+    yield INPUT, slice(0, 1), corrupt.embedding, clean.embedding
+    for layer in range(layout.n_layers):
+        attention = Site("attn_out", layer=layer)
+        yield attention, layout.heads_at(layer), corrupt.attention[layer], clean.attention[layer]
+        mlp = layout.mlp_at(layer)
+        yield Site("mlp_out", layer=layer), slice(mlp, mlp + 1), corrupt.mlps[layer], clean.mlps[layer]
+
+
+METHODS: dict[str, Method] = {
+    "eap": Method(lambda model, batch, settings: on_inputs(model, batch, settings, [1.0]), lambda layout, settings: 1),
+    "eap-ig": Method(
+        lambda model, batch, settings: on_inputs(model, batch, settings, alphas(settings.steps, settings.rule)),
+        lambda layout, settings: settings.steps,
+        integrates=True,
+    ),
+    "eap-ig-activations": Method(
+        on_activations, lambda layout, settings: settings.steps * (2 * layout.n_layers + 1), integrates=True
+    ),
+    "clean-corrupted": Method(
+        lambda model, batch, settings: on_inputs(model, batch, settings, [0.0, 1.0]), lambda layout, settings: 2
+    ),
+}
+"""Ways to score edges, by name."""

@@ -1,0 +1,195 @@
+"""What comes back to each destination: the metric's gradient at the stream as every head and MLP reads it.
+
+A head's gradient is kept as it is at its query, key or value, `d_head` wide. It becomes one at the stream, `d_model`
+wide, when it is asked for, a layer at a time: through the head's slice of the projection and the norm's Jacobian. In
+closed form that is a part that is linear in the head's gradient, once that is at the norm's scale, so that many passes
+add up before it is made; and a part along each pass's stream, of which a number a token and head is kept.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from circuitkit.circuits.attributing.entrances import PROJECTED, Entrance, Projected, reads_of
+from circuitkit.circuits.attributing.linear_maps import wide
+from circuitkit.circuits.attributing.norms import Norm
+from circuitkit.circuits.errors import CircuitError
+from circuitkit.circuits.graphs.layout import Layout
+
+if TYPE_CHECKING:
+    from circuitkit.model.model import Model
+
+Unit = tuple[Float[Tensor, "batch position d_model"], Float[Tensor, "batch position 1"]]
+
+
+class Received:
+    """Gradients at what each destination of a batch reads, added up over passes.
+
+    Args:
+        model: the model.
+        shape: batch and position.
+
+    Raises:
+        CircuitError: see `reads_of`.
+    """
+
+    def __init__(self, model: Model, shape: tuple[int, int]) -> None:
+        self.model, self.layout, self.reads, self.shape = model, Layout.of(model), reads_of(model), shape
+        self.dtype = wide(model.hf.dtype)
+        self._heads: dict[tuple[int, Projected], Tensor] = {}
+        self._mlps: dict[int, Tensor] = {}
+        self._logits: Tensor | None = None
+        # Each pass's stream at unit scale by layer and norm; how much along it each head's gradient goes.
+        self._units: dict[tuple[int, Norm], list[Tensor]] = defaultdict(list)
+        self._along: dict[tuple[int, Projected], list[Tensor]] = defaultdict(list)
+        self._now: dict[tuple[int, Norm], Unit] = {}
+        # What autograd has to go back through: the stream, what was made of it, and the gradient there.
+        self._behind: dict[tuple[int, Projected | None], tuple[Tensor, Tensor, Tensor]] = {}
+        self._offsets: dict[tuple[int, Projected], Tensor] = {}
+
+    # What passes hand in
+
+    def enter(self, layer: int, stream: Float[Tensor, "batch position d_model"]) -> None:
+        """A pass's stream as it enters a layer."""
+        reads = self.reads[layer]
+        entrances = [*reads.heads.values(), *([] if reads.parallel_mlp is None else [reads.parallel_mlp])]
+        for norm in dict.fromkeys(each.norm for each in entrances if each.norm is not None):
+            unit, root = norm.unit(stream.detach().to(self.model.device))
+            self._now[layer, norm] = unit, root
+        for norm in dict.fromkeys(each.norm for each in reads.heads.values() if each.norm is not None):
+            self._units[layer, norm].append(self._now[layer, norm][0])
+
+    def heads(
+        self,
+        layer: int,
+        kind: Projected,
+        gradient: Float[Tensor, "batch position head d_head"],
+        made: Float[Tensor, "batch position head d_head"],
+    ) -> None:
+        """The gradient at what heads made of the stream, and what they made."""
+        entrance = self.reads[layer].heads[kind]
+        gradient = gradient.to(self.model.device, self.dtype)
+        if entrance.norm is not None:
+            _, root = self._now[layer, entrance.norm]
+            gradient = gradient * root[..., None]
+            if (layer, kind) not in self._offsets:
+                self._offsets[layer, kind] = entrance.offset(self.model, gradient)
+            made = made.to(gradient) - self._offsets[layer, kind]
+            self._along[layer, kind].append((gradient * made).sum(-1) / self.model.d_model)
+        _add(self._heads, (layer, kind), gradient)
+
+    def behind(self, layer: int, kind: Projected | None, stream: Tensor, handed: Tensor, gradient: Tensor) -> None:
+        """A gradient that autograd has to take back from what was handed on to the stream; of the MLP's if no kind."""
+        self._behind[layer, kind] = stream, handed, gradient
+
+    def mlp(self, layer: int, gradient: Float[Tensor, "batch position d_model"]) -> None:
+        """The gradient at an MLP's own copy of the stream; of a parallel one, at what its norm made."""
+        gradient = gradient.to(self.model.device, self.dtype)
+        entrance = self.reads[layer].parallel_mlp
+        if entrance is not None and entrance.norm is not None:
+            gradient = entrance.norm.pulled_back(gradient, *self._now[layer, entrance.norm])
+        _add(self._mlps, layer, gradient)
+
+    def logits(self, gradient: Float[Tensor, "batch position d_model"]) -> None:
+        """The gradient at the last stream."""
+        gradient = gradient.to(self.model.device, self.dtype)
+        self._logits = gradient.clone() if self._logits is None else self._logits.add_(gradient)
+
+    def done(self) -> None:
+        """A pass has ended: its streams are known by their unit scale alone."""
+        self._now.clear()
+
+    @property
+    def bytes_waiting(self) -> int:
+        """What the passes' streams take until gradients are made."""
+        return sum(unit.numel() * unit.element_size() for units in self._units.values() for unit in units)
+
+    # What destinations read
+
+    def attention(self, layer: int) -> Float[Tensor, "destination batch position d_model"] | None:
+        """The gradient at what each query, key and value head of a layer reads; None where nothing came back.
+
+        Raises:
+            CircuitError: it holds NaN.
+        """
+        reads, columns = self.reads[layer], self.layout.attention_at(layer)
+        if not any((layer, kind) in self._heads for kind in PROJECTED):
+            return None
+        d_model = self.model.d_model
+        made = torch.zeros(
+            columns.stop - columns.start, *self.shape, d_model, dtype=self.dtype, device=self.model.device
+        )
+        for kind, at in zip(PROJECTED, self._columns(layer), strict=True):
+            if (layer, kind) in self._heads:
+                part = made[at.start - columns.start : at.stop - columns.start]
+                self._pull(layer, kind, reads.heads[kind], part)
+        return made
+
+    def _columns(self, layer: int) -> tuple[slice, slice, slice]:
+        return self.layout.queries_at(layer), self.layout.keys_at(layer), self.layout.values_at(layer)
+
+    def _pull(self, layer: int, kind: Projected, entrance: Entrance, out: Tensor) -> None:
+        """Write into `out` the gradient at the stream as each head of a kind reads it."""
+        gradient = self._heads[layer, kind]
+        self._check(gradient, f"{kind} of layer {layer}")
+        rows = gradient.flatten(0, 1).transpose(0, 1)
+        weight = entrance.weight(self.model).to(rows.device)
+        flat = out.view(len(out), -1, out.shape[-1])
+        torch.bmm(rows, weight, out=flat)
+        if entrance.norm is not None:
+            units = torch.stack([unit.flatten(0, 1) for unit in self._units[layer, entrance.norm]], dim=1)
+            along = torch.stack([each.flatten(0, 1) for each in self._along[layer, kind]], dim=-1)
+            # A matrix a token, heads by passes times passes by width, taken from all that token's heads at once.
+            flat.transpose(0, 1).baddbmm_(along, units, alpha=-1)
+        elif entrance.way == "graph":
+            stream, handed, _ = self._behind[layer, kind]
+            [back] = torch.autograd.grad(
+                handed, stream, out.to(handed.device, handed.dtype), is_grads_batched=True, retain_graph=True
+            )
+            out.copy_(back)
+
+    def mlps(self) -> Float[Tensor, "layer batch position d_model"]:
+        """The gradient at what each layer's MLP reads; 0 where nothing came back.
+
+        Raises:
+            CircuitError: it holds NaN.
+        """
+        made = torch.zeros(
+            self.layout.n_layers, *self.shape, self.model.d_model, dtype=self.dtype, device=self.model.device
+        )
+        for layer in range(self.layout.n_layers):
+            if (layer, None) in self._behind:
+                stream, handed, gradient = self._behind[layer, None]
+                [back] = torch.autograd.grad(handed, stream, gradient, retain_graph=True)
+                made[layer] = back
+            elif layer in self._mlps:
+                made[layer] = self._mlps[layer]
+            self._check(made[layer], f"what the MLP of layer {layer} reads")
+        return made
+
+    def last(self) -> Float[Tensor, "batch position d_model"]:
+        """The gradient at the last stream.
+
+        Raises:
+            CircuitError: it holds NaN.
+        """
+        assert self._logits is not None  # a pass has been
+        self._check(self._logits, "the last stream")
+        return self._logits
+
+    def _check(self, gradient: Tensor, where: str) -> None:
+        if bool(torch.isnan(gradient.sum())):
+            raise CircuitError(
+                f"the metric's gradient at {where} holds NaN: look for a metric that divides by zero or takes the "
+                "logarithm of it, or an overflow in half precision"
+            )
+
+
+def _add(sums: dict[Any, Tensor], key: Any, value: Tensor) -> None:
+    # What autograd hands over belongs to it.
+    sums[key] = value.clone() if key not in sums else sums[key].add_(value)
