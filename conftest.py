@@ -1,6 +1,8 @@
 """What every test and every docstring's example runs under: no network, one thread, a fixed seed."""
 
+import gc
 import os
+import sys
 
 # Before torch and huggingface_hub are imported, since both read these once.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -22,9 +24,33 @@ hypothesis.settings.load_profile("circuitkit")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Leave the slow suites out unless a mark is asked for."""
+    """Leave the slow suites out unless a mark is asked for, and what was imported out of the garbage collection."""
     if not config.option.markexpr:
         config.option.markexpr = "not slow"
+    config.pluginmanager.register(_Imported())
+
+
+class _Imported:
+    """Takes the libraries that are imported out of what the garbage collector looks through.
+
+    They are millions of objects and no garbage, and looking through them takes a second each time.
+    """
+
+    def __init__(self) -> None:
+        self.known = 0
+
+    def pytest_collection_finish(self) -> None:
+        self.freeze(most=0)
+
+    def pytest_runtest_logfinish(self) -> None:
+        self.freeze(most=200)
+
+    def freeze(self, most: int) -> None:
+        """Leave aside what is there now, if more modules than so many have come since the last time."""
+        if len(sys.modules) > self.known + most:
+            self.known = len(sys.modules)
+            gc.collect()
+            gc.freeze()
 
 
 @pytest.fixture(autouse=True)
