@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from circuitkit.circuits.comparing.generation_outcome import GenerationEffects
     from circuitkit.circuits.errors import CircuitError
     from circuitkit.circuits.evaluating.agreeing import Agreement, agreement
+    from circuitkit.circuits.evaluating.faithful import Faithfulness, faithfulness
     from circuitkit.circuits.evaluating.recovery import auroc, average_precision
     from circuitkit.circuits.evaluating.resampled_circuits import stability
     from circuitkit.circuits.evaluating.running import run_circuit, run_circuits
@@ -32,6 +33,7 @@ __all__ = [
     "Agreement",
     "CircuitError",
     "Convention",
+    "Faithfulness",
     "GenerationEffects",
     "Graph",
     "Layout",
@@ -41,6 +43,7 @@ __all__ = [
     "auroc",
     "average_precision",
     "classify_failures",
+    "faithfulness",
     "generation_effects",
     "run_circuit",
     "run_circuits",
@@ -61,6 +64,7 @@ _HOMES = {
     "Stability": "evaluating.steadiness",
     **dict.fromkeys(("auroc", "average_precision"), "evaluating.recovery"),
     **dict.fromkeys(("run_circuit", "run_circuits"), "evaluating.running"),
+    **dict.fromkeys(("Faithfulness", "faithfulness"), "evaluating.faithful"),
     "stability": "evaluating.resampled_circuits",
 }
 

@@ -15,8 +15,8 @@ from circuitkit.circuits.comparing.generation_runs import ITSELF
 from circuitkit.plots.figures import new_axes
 
 if TYPE_CHECKING:
-    from circuitkit.circuits.comparing.generation_runs import GenerationRun
     from circuitkit.circuits.comparing.generation_outcome import GenerationEffects
+    from circuitkit.circuits.comparing.generation_runs import GenerationRun
 
 # Okabe and Ito's colours; marks tell them apart in grey.
 _LOOKS = (("#0072B2", "o"), ("#D55E00", "s"), ("#009E73", "^"), ("#CC79A7", "D"), ("#E69F00", "v"), ("#000000", "P"))
