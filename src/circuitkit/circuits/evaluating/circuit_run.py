@@ -12,10 +12,11 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from circuitkit.circuits.attributing.entrances import PROJECTED, Projected
 from circuitkit.circuits.evaluating.changes import Changes
 from circuitkit.circuits.evaluating.layers import Layers
 from circuitkit.circuits.evaluating.plan import Mixtures, Plan
-from circuitkit.circuits.evaluating.reading_anew import PROJECTED, BlockCall, Projected
+from circuitkit.circuits.evaluating.reading_anew import BlockCall
 from circuitkit.circuits.evaluating.replaced import Replacement
 from circuitkit.circuits.graphs.layout import Layout
 from circuitkit.model import taps

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from circuitkit.circuits.evaluating.reading_anew import PROJECTED, Projected
+from circuitkit.circuits.attributing.entrances import PROJECTED, Projected
 from circuitkit.circuits.graphs.layout import Layout
 
 

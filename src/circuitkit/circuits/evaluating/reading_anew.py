@@ -6,13 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from threading import get_ident
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from circuitkit.circuits.attributing.entrances import PROJECTED, Projected
 from circuitkit.circuits.attributing.linear_maps import by_heads, head_rows, is_plain, matrix_of
 from circuitkit.circuits.errors import CircuitError
 from circuitkit.model.devices import weight_of
@@ -21,9 +22,6 @@ from circuitkit.model.site import Site
 
 if TYPE_CHECKING:
     from circuitkit.model.model import Model
-
-Projected = Literal["q", "k", "v"]
-PROJECTED: tuple[Projected, ...] = ("q", "k", "v")
 
 BlockCall = tuple[tuple[Any, ...], Mapping[str, Any]]
 """What a block was called with: whatever its attention needs beside the stream."""

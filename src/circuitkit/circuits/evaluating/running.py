@@ -9,7 +9,7 @@ from dataclasses import replace as with_fields
 from typing import TYPE_CHECKING, Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from tqdm.auto import tqdm
 
@@ -21,12 +21,14 @@ from circuitkit.circuits.evaluating.circuit_run import CircuitRun
 from circuitkit.circuits.evaluating.layers import Layers
 from circuitkit.circuits.evaluating.plan import Plan
 from circuitkit.circuits.evaluating.replaced import ABLATIONS, Ablation, Means, Replacement
+from circuitkit.circuits.evaluating.resampling import clusters_of
 from circuitkit.circuits.evaluating.trial import check_layers
 from circuitkit.circuits.graphs.graph import Graph
 from circuitkit.circuits.graphs.layout import Layout
 from circuitkit.metrics import Compute, Metric, as_metric
 from circuitkit.model.tokens import Prompts
 from circuitkit.pairs import Pairs
+from circuitkit.records import provenance
 from circuitkit.run.here import require_modules
 from circuitkit.run.memory import may_go_on, memory, some_at_a_time
 from circuitkit.run.run import forward, nan_advice, nan_row
@@ -213,6 +215,25 @@ class Runs:
     def corrupt(self) -> Float[Tensor, " example"]:
         """The metric of the corrupt run, by the model's own forward."""
         return self._whole("corrupt")
+
+    @property
+    def clusters(self) -> Int[Tensor, " example"] | None:
+        """The pairs' groups by number; None where they have none."""
+        return None if self.groups is None else torch.from_numpy(clusters_of(len(self.aligned), self.groups))
+
+    def provenance(self, study: str, graph: Graph, seed: int, **told: Any) -> dict[str, Any]:
+        """Where what is measured of a graph comes from."""
+        read = self.aligned
+        return provenance(
+            model_name=self.model.name,
+            revision=self.model.revision,
+            data=[read.clean.tokens.ids, read.corrupt.tokens.ids, read.targets.answer],
+            seed=seed,
+            study=study,
+            ablation=self.ablation,
+            scores=str(graph.convention),
+            **told,
+        )
 
     def _whole(self, which: str) -> Float[Tensor, " example"]:
         values = []

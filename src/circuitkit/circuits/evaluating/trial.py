@@ -11,9 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from circuitkit.circuits.attributing.entrances import PROJECTED
 from circuitkit.circuits.errors import CircuitError
 from circuitkit.circuits.evaluating.layers import Layers
-from circuitkit.circuits.evaluating.reading_anew import PROJECTED, BlockCall
+from circuitkit.circuits.evaluating.reading_anew import BlockCall
 from circuitkit.model import taps
 from circuitkit.model.points import Point
 from circuitkit.model.site import Kind
