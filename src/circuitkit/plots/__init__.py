@@ -5,7 +5,6 @@ the first one's); nothing is shown, and pyplot's global state is left alone. `sa
 """
 
 from circuitkit.plots.arcs import attention_arcs
-from circuitkit.plots.circuit_curves import faithfulness_curve
 from circuitkit.plots.circuits import circuit_graph, circuit_overlay
 from circuitkit.plots.edges import edge_map
 from circuitkit.plots.effects import bars
@@ -37,7 +36,6 @@ __all__ = [
     "circuit_graph",
     "circuit_overlay",
     "edge_map",
-    "faithfulness_curve",
     "growth_curve",
     "harness_means",
     "head_map",

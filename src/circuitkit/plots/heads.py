@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import matplotlib as mpl
 import numpy as np
 from jaxtyping import Bool, Float
 from matplotlib import patheffects
 from matplotlib.axes import Axes
+from matplotlib.colors import Colormap, Normalize
 from matplotlib.patches import Patch, Rectangle
 from torch import Tensor
 
@@ -15,7 +17,9 @@ from circuitkit.plots.figures import colours, explain, label_entries, new_axes
 from circuitkit.plots.painting import absent, checked_marks, paint
 from circuitkit.statistics.cells import as_array
 
-_OUTLINES = (("black", 0.92), ("#d55e00", 0.66), ("#56b4e9", 0.4))
+_SHADES = "Blues"
+"""White at nothing, so that the few heads that matter stand out, and outlines can be seen on all but the darkest."""
+_OUTLINES = (("black", 0.9), ("#d55e00", 0.64), ("#cc79a7", 0.38))
 """Colour and side of the first, second and third outline, one inside the other."""
 
 
@@ -30,8 +34,8 @@ def head_map(
 ) -> Axes:
     """Draw a value for each head, layers upwards and heads to the right, with outlines round named sets of heads.
 
-    Colours are sequential, or diverge about `centre` where it is given. Heads that a layer does not have, NaN, are grey
-    and hatched. Raises ValueError where values have other axes, an outline another shape, or there are more than three.
+    Colours go from white at 0, or diverge about `centre` where it is given. Heads that a layer does not have, NaN, are
+    grey and hatched. Raises ValueError where values have other axes, an outline another shape, or there are more than three.
 
     >>> active = np.array([[True, False], [False, True]])
     >>> head_map(np.eye(2), title="Heads", unit="times", outlined={"active at the end": active}).get_xlabel()
@@ -44,8 +48,8 @@ def head_map(
         raise ValueError(f"{len(sets)} outlines; heads can have up to {len(_OUTLINES)}")
     layers, heads = table.shape
     alone = axes is None
-    axes = axes or new_axes(min(16.0, max(4.8, 2.4 + 0.3 * heads)), min(16.0, max(2.6, 1.7 + 0.3 * layers)))
-    image = paint(axes, table, *colours(table, centre), square=True)
+    axes = axes or new_axes(min(16.0, max(5.4, 2.4 + 0.3 * heads)), min(16.0, max(3.4, 1.7 + 0.3 * layers)))
+    image = paint(axes, table, *_shaded(table, centre), square=True)
     axes.figure.colorbar(image, ax=axes, label=unit, pad=0.02)
     label_entries(axes.yaxis, [str(layer) for layer in range(layers)])
     label_entries(axes.xaxis, [str(head) for head in range(heads)])
@@ -60,6 +64,16 @@ def head_map(
     if notes:
         explain(axes, notes, alone=alone)
     return axes
+
+
+def _shaded(table: Float[np.ndarray, "layer head"], centre: float | None) -> tuple[Colormap, Normalize]:
+    """The colour map and its range: from white at nothing where no value lies below it."""
+    shades, norm = colours(table, centre)
+    if centre is not None:
+        return shades, norm
+    finite = table[np.isfinite(table)]
+    low, high = min(0.0, float(finite.min(initial=0.0))), float(finite.max(initial=0.0))
+    return mpl.colormaps[_SHADES], Normalize(low, high if high > low else low + 1.0)
 
 
 def _outline(axes: Axes, name: str, chosen: Bool[np.ndarray, "layer head"], colour: str, side: float) -> Patch:

@@ -306,14 +306,14 @@ class Graph:
         Raises:
             CircuitError: of neither all edges nor the circuit's.
         """
+        told = "all edges" if edges == "all" else "edges of the circuit"
         inside = torch.zeros(self.layout.n_layers, max(self.layout.n_heads), dtype=torch.bool)
         for layer, head in self.heads:
             inside[layer, head] = True
         return plots.head_map(
             self.importance(edges),
-            title=title or f"{self.convention.method} of {self.convention.metric}: importance of heads",
-            unit=f"sum of |scores| of {'all edges' if edges == 'all' else 'the edges of the circuit'} out of a head"
-            + (f", {self.convention.unit}" if self.convention.unit else ""),
+            title=title or f"{self.convention.method} of {self.convention.metric}\n{told} out of each head",
+            unit=f"sum of |scores|{f', {self.convention.unit}' if self.convention.unit else ''}",
             outlined={"in the circuit": inside},
             axes=axes,
         )
