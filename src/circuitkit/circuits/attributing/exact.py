@@ -173,13 +173,13 @@ class _Patching:
             out = Site("mlp_out", layer=layer)
             stream, pins = self._before_mlp(layer, entering, made)
             alone = computed(self.model, tokens, layer, stream, [out], pins)
-            yield step.columns.start, out, alone[out].unflatten(0, (n, -1))
+            yield step.columns.start, out, alone[out].view(n, *entering.shape)
             return
         whole = {kind: Site(kind, layer=layer) for kind in ("q", "k", "v")}
         alone = computed(self.model, tokens, layer, _added(entering, made), list(whole.values()))
         at = {"q": self.layout.queries_at, "k": self.layout.keys_at, "v": self.layout.values_at}
         for kind, site in whole.items():
-            new = alone[site].unflatten(0, (n, -1))
+            new = alone[site].view(n, *clean[site].shape)
             columns = at[kind](layer)
             for column in range(columns.start, columns.stop):
                 head = column - columns.start
