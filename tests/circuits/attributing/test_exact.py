@@ -4,13 +4,13 @@ import pytest
 import torch
 
 import circuitkit as ck
-from circuits.attributing.hooked_edges import NAMES, Oracle, built, drawn_pairs
 from circuitkit import Site, metrics
 from circuitkit.circuits import CircuitError
 from circuitkit.circuits.attributing.alignment import Aligned
 from circuitkit.circuits.attributing.exact import exact_effects
 from circuitkit.model import planted
 from circuitkit.spans import Span
+from circuits.attributing.hooked_edges import NAMES, Oracle, built, drawn_pairs
 
 LOGIT_DIFFERENCE = metrics.logit_difference
 
@@ -91,7 +91,7 @@ def test_some_edges_and_some_positions():
 
 
 def test_pairs_of_unequal_length_change_what_stands_for_something():
-    hf, model = built("llama")
+    _, model = built("llama")
     pairs = ck.Pairs(["w9 w8 w7 w6", "w9 w5 w7 w6"], ["w9 w20 w21 w7 w6", "w9 w22 w23 w7 w6"], [11, 12], [13, 14])
     spans = [Span.at(0), (Span.at(-2, -1), Span.at(-2, -1))]
     aligned = Aligned.of(model, pairs, LOGIT_DIFFERENCE, spans)
@@ -133,7 +133,7 @@ def test_edges_that_are_none_are_refused():
 @pytest.mark.parametrize("seed", [0, 1, 2])
 @pytest.mark.parametrize("name", planted.names())
 def test_the_planted_truth_is_what_exact_patching_finds(name, seed, corruption):
-    model, truth, found = planted_effects(name, seed, corruption)
+    _, truth, found = planted_effects(name, seed, corruption)
     assert found[truth].min() > 100 * found[~truth].abs().max()
 
 
