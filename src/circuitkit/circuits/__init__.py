@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from circuitkit.circuits.comparing.generation_outcome import GenerationEffects
     from circuitkit.circuits.errors import CircuitError
     from circuitkit.circuits.evaluating.agreeing import Agreement, agreement
+    from circuitkit.circuits.evaluating.baselines import magnitudes
+    from circuitkit.circuits.evaluating.curve_outcome import Curve
+    from circuitkit.circuits.evaluating.curves import curve
     from circuitkit.circuits.evaluating.faithful import Faithfulness, faithfulness
     from circuitkit.circuits.evaluating.recovery import auroc, average_precision
     from circuitkit.circuits.evaluating.resampled_circuits import stability
@@ -33,6 +36,7 @@ __all__ = [
     "Agreement",
     "CircuitError",
     "Convention",
+    "Curve",
     "Faithfulness",
     "GenerationEffects",
     "Graph",
@@ -43,8 +47,10 @@ __all__ = [
     "auroc",
     "average_precision",
     "classify_failures",
+    "curve",
     "faithfulness",
     "generation_effects",
+    "magnitudes",
     "run_circuit",
     "run_circuits",
     "stability",
@@ -62,6 +68,9 @@ _HOMES = {
     "Graph": "graphs.graph",
     "Layout": "graphs.layout",
     "Stability": "evaluating.steadiness",
+    "Curve": "evaluating.curve_outcome",
+    "curve": "evaluating.curves",
+    "magnitudes": "evaluating.baselines",
     **dict.fromkeys(("auroc", "average_precision"), "evaluating.recovery"),
     **dict.fromkeys(("run_circuit", "run_circuits"), "evaluating.running"),
     **dict.fromkeys(("Faithfulness", "faithfulness"), "evaluating.faithful"),

@@ -20,12 +20,12 @@ _FOUND, _RANDOM, _MAGNITUDE = "#b35806", "#998ec3", "#1b7837"
 def circuit_curve(curve: Curve, *, axes: Axes | None = None) -> Axes:
     """Draw a curve's faithfulness against the share of edges asked for, on a logarithmic axis, with its intervals.
 
-    Under each size stand the edges that pruning left. The dashed line is the mean of ratios, which has no interval here.
+    Under each size stand the edges that pruning left. The dashed line is the mean of ratios, without its interval.
 
     >>> model = ck.load("deductor-5k")
     >>> pairs = ck.tasks.deductions.pairs(model.tokenizer, n=4)
     >>> graph = ck.circuits.attribute(model, pairs, method="eap", progress=False)
-    >>> found = ck.circuits.curve(model, graph, pairs, sizes=(0.1, 1.0), random=2, progress=False)
+    >>> found = ck.circuits.curve(model, graph, pairs, sizes=(0.1, 1.0), controls=2, progress=False)
     >>> circuit_curve(found).get_xscale()
     'log'
     """
@@ -36,7 +36,7 @@ def circuit_curve(curve: Curve, *, axes: Axes | None = None) -> Axes:
     if "random" in parts:
         drawn += _banded(axes, parts["random"], _RANDOM, "s", _random_name(curve), "middle 95% of them")
     if "magnitude" in parts:
-        name = "edges of largest |difference| · |weights|"
+        name = "edges of largest magnitude (|difference| / |stream| · |weights|)"
         drawn += _banded(axes, parts["magnitude"], _MAGNITUDE, "^", name, None)
     for level in (0.0, 1.0):
         axes.axhline(level, color="0.3", linewidth=0.8, linestyle="-" if level == 0 else ":")
