@@ -35,7 +35,8 @@ def head_map(
     """Draw a value for each head, layers upwards and heads to the right, with outlines round named sets of heads.
 
     Colours go from white at 0, or diverge about `centre` where it is given. Heads that a layer does not have, NaN, are
-    grey and hatched. Raises ValueError where values have other axes, an outline another shape, or there are more than three.
+    grey and hatched. Raises ValueError where values have other axes, an outline another shape, or there are more than
+    three.
 
     >>> active = np.array([[True, False], [False, True]])
     >>> head_map(np.eye(2), title="Heads", unit="times", outlined={"active at the end": active}).get_xlabel()

@@ -1,0 +1,161 @@
+"""Pictures of circuits: they draw the circuit's edges, name its nodes, and tell what they leave out."""
+
+import io
+import warnings
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.colors import to_hex
+
+from circuitkit import plots
+from circuitkit.circuits import CircuitError, Convention, Graph, Layout
+from circuitkit.plots.circuits import HELPS, HURTS, NEUTRAL
+from circuitkit.plots.layered import Places
+
+LAYOUT = Layout((2, 2), (2, 2), (False, False))
+SHARED = Layout((4, 4, 2), (2, 4, 1), (False, True, False))
+
+
+def graph_of(layout: Layout = LAYOUT, seed: int = 0) -> Graph:
+    scores = torch.randn(layout.reach.shape, generator=torch.Generator().manual_seed(seed)) * layout.reach
+    told = Convention("eap-ig", "logit_difference", "logits", steps=5, rule="left")
+    return Graph(layout, scores, layout.reach, told, provenance={"model": "tiny"})
+
+
+def drawn(axes: Axes) -> LineCollection:
+    (edges,) = [each for each in axes.collections if isinstance(each, LineCollection)]
+    return edges
+
+
+def named(axes: Axes) -> dict[str, str]:
+    """What stands in the picture as a node, and its colour."""
+    return {text.get_text(): text.get_color() for text in axes.texts}
+
+
+def legend(axes: Axes) -> list[str]:
+    return [text.get_text() for each in axes.figure.legends for text in each.get_texts()]
+
+
+def rendered(axes: Axes) -> bytes:
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        axes.figure.savefig(buffer, format="png", dpi=40)
+    return buffer.getvalue()
+
+
+def test_a_picture_draws_the_circuits_edges_and_names_its_nodes_alone() -> None:
+    circuit = graph_of().top(20).prune()
+    assert circuit.size
+    axes = circuit.plot()
+    assert len(drawn(axes).get_segments()) == circuit.size
+    labels = {name: name.removeprefix("a").replace("h", "") if name[0] == "a" else name for name in circuit.nodes}
+    assert set(named(axes)) == set(labels.values())
+    assert axes.get_title() == f"Circuit of tiny\neap-ig of logit_difference; {circuit.size} edges"
+    assert axes.get_ylabel() == "layer" and rendered(axes)
+
+
+def test_edges_go_from_their_sources_to_where_their_destinations_enter() -> None:
+    circuit = graph_of(SHARED)
+    places = Places(SHARED)
+    ends = {
+        (tuple(places.nodes[row].round(6)), tuple(places.entrances[column].round(6)))
+        for row, column in circuit.members.nonzero().tolist()
+    }
+    segments = drawn(plots.circuit_graph(circuit, most=10_000)).get_segments()
+    assert {(tuple(line[0].round(6)), tuple(line[-1].round(6))) for line in segments} == ends
+    assert len(segments) == SHARED.n_edges and all((np.diff(line[:, 1]) >= -1e-9).all() for line in segments)
+    assert len({tuple(point) for point in places.nodes}) == len(SHARED.nodes)
+    assert len({tuple(point) for point in places.entrances}) == len(SHARED.destinations)
+
+
+def test_of_many_edges_the_strongest_are_drawn_and_the_title_says_so() -> None:
+    graph = graph_of()
+    axes = graph.plot(most=5)
+    assert f"the 5 strongest of {LAYOUT.n_edges} edges are drawn" in axes.get_title()
+    few = drawn(graph.top(5).plot())
+    assert sorted(map(str, drawn(axes).get_segments())) == sorted(map(str, few.get_segments()))
+    widths = drawn(axes).get_linewidths()
+    assert list(widths) == sorted(widths) and widths[-1] > widths[0]
+
+
+def colours_by_score(graph: Graph) -> dict[str, str]:
+    """The colour of the edge with the highest and of that with the lowest score."""
+    rows, columns = graph.members.nonzero(as_tuple=True)
+    scores = graph.scores[rows, columns]
+    picture = {}
+    for which, at in (("highest", scores.argmax()), ("lowest", scores.argmin())):
+        members = torch.zeros_like(graph.members)
+        members[rows[at], columns[at]] = True
+        picture[which] = to_hex(drawn(graph.with_members(members).plot()).get_colors()[0])
+    return picture
+
+
+def test_colours_say_what_helps() -> None:
+    graph = graph_of()
+    helping = {"highest": HELPS, "lowest": HURTS}
+    assert colours_by_score(graph) == helping
+    raises = replace(graph.convention, positive="corrupting raises the metric")
+    assert colours_by_score(replace(graph, convention=raises)) == {"highest": HURTS, "lowest": HELPS}
+    assert "helps: corrupting it lowers logit_difference" in legend(graph.plot())
+    kl = replace(graph, convention=replace(graph.convention, metric="kl", higher_is_better=False))
+    assert colours_by_score(kl) == {"highest": HURTS, "lowest": HELPS}
+    assert "helps: corrupting it raises kl" in legend(kl.plot())
+    unknown = replace(graph, convention=replace(graph.convention, positive="unknown"))
+    assert colours_by_score(unknown) == helping and "score above 0" in legend(unknown.plot())
+    magnitudes = replace(graph, convention=replace(graph.convention, examples="mean-absolute"))
+    assert set(colours_by_score(magnitudes).values()) == {to_hex(NEUTRAL)}
+
+
+def test_few_edges_tell_how_they_are_read() -> None:
+    axes = graph_of().top(12).plot()
+    assert {"into a query", "into a key", "into a value"} & set(legend(axes))
+    many = graph_of(Layout((4,) * 3, (4,) * 3, (False,) * 3)).plot()
+    assert not {"into a query", "into a key", "into a value"} & set(legend(many))
+
+
+def test_heads_that_share_a_key_stand_over_a_bar() -> None:
+    one = graph_of(SHARED)
+    members = torch.zeros_like(one.members)
+    members[0, SHARED.destination("a0.kv1<k>")] = True
+    axes = one.with_members(members).plot()
+    (bar,) = [line for line in axes.get_lines() if line.get_linewidth() == 1.6]
+    left, right = bar.get_xdata()
+    assert left < 2 < 3 < right and left > 1
+    assert "share" in axes.get_xlabel() and "share" not in graph_of().plot().get_xlabel()
+
+
+@pytest.mark.parametrize("layout", [LAYOUT, SHARED, Layout((1,), (1,), (True,))])
+def test_pictures_of_no_edges_and_of_all_are_drawn(layout: Layout) -> None:
+    assert rendered(graph_of(layout).empty().plot()) and rendered(graph_of(layout).plot())
+    assert not named(graph_of(layout).empty().plot())
+
+
+def test_two_circuits_are_drawn_over_each_other() -> None:
+    graph = graph_of()
+    base, post = graph.top(9), graph_of(seed=1).top(7)
+    axes = plots.circuit_overlay(base, post, names=("before", "after"))
+    both, before, after = (base & post).size, (base - post).size, (post - base).size
+    colours = [to_hex(colour) for colour in drawn(axes).get_colors()]
+    assert [colours.count(to_hex(colour)) for colour in (NEUTRAL, HELPS, HURTS)] == [both, before, after]
+    heads = [set(each.heads) for each in (base, post)]
+    assert legend(axes)[:3] == [
+        f"in both: {both} edges, {len(heads[0] & heads[1])} heads",
+        f"in before alone: {before} edges, {len(heads[0] - heads[1])} heads",
+        f"in after alone: {after} edges, {len(heads[1] - heads[0])} heads",
+    ]
+    for layer, head in heads[1] - heads[0]:
+        assert named(axes)[f"{layer}.{head}"] == HURTS
+    assert rendered(axes)
+    with pytest.raises(CircuitError, match="another architecture"):
+        plots.circuit_overlay(base, graph_of(SHARED))
+
+
+def test_pictures_are_drawn_on_axes_that_are_given() -> None:
+    axes = plots.new_axes(6, 6)
+    assert graph_of().plot(axes=axes, title="Mine") is axes
+    assert axes.get_title().startswith("Mine\n") and axes.get_legend() and not axes.figure.legends
