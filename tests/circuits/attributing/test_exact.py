@@ -16,7 +16,7 @@ LOGIT_DIFFERENCE = metrics.logit_difference
 
 
 def effects(model: ck.Model, pairs: ck.Pairs, metric=LOGIT_DIFFERENCE, **settings) -> torch.Tensor:
-    return exact_effects(model, Aligned.of(model, pairs, metric), metric, progress=False, **settings)
+    return exact_effects(model, Aligned.of(model, pairs, metric), metric, **settings)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -80,14 +80,14 @@ def test_some_edges_and_some_positions():
     pairs, layout = drawn_pairs(), ck.circuits.Layout.of(model)
     aligned = Aligned.of(model, pairs, LOGIT_DIFFERENCE)
     some = layout.reach & (torch.arange(layout.reach.numel()).view_as(layout.reach) % 5 == 0)
-    whole = exact_effects(model, aligned, LOGIT_DIFFERENCE, progress=False)
+    whole = exact_effects(model, aligned, LOGIT_DIFFERENCE)
     within = aligned.clean.tokens.mask
-    found = exact_effects(model, aligned, LOGIT_DIFFERENCE, edges=some, within=within, progress=False)
+    found = exact_effects(model, aligned, LOGIT_DIFFERENCE, edges=some, within=within)
     torch.testing.assert_close(found[:, some], whole[:, some], atol=1e-5, rtol=1e-5)
     assert not found[:, ~some].any()
     # Pairs begin alike: there, no source writes anything else.
     before = aligned.clean.tokens.positions < 2
-    assert not exact_effects(model, aligned, LOGIT_DIFFERENCE, edges=some, within=before, progress=False).any()
+    assert not exact_effects(model, aligned, LOGIT_DIFFERENCE, edges=some, within=before).any()
 
 
 def test_pairs_of_unequal_length_change_what_stands_for_something():
@@ -95,7 +95,7 @@ def test_pairs_of_unequal_length_change_what_stands_for_something():
     pairs = ck.Pairs(["w9 w8 w7 w6", "w9 w5 w7 w6"], ["w9 w20 w21 w7 w6", "w9 w22 w23 w7 w6"], [11, 12], [13, 14])
     spans = [Span.at(0), (Span.at(-2, -1), Span.at(-2, -1))]
     aligned = Aligned.of(model, pairs, LOGIT_DIFFERENCE, spans)
-    found = exact_effects(model, aligned, LOGIT_DIFFERENCE, progress=False)
+    found = exact_effects(model, aligned, LOGIT_DIFFERENCE)
     layout = ck.circuits.Layout.of(model)
     # The input writes the same at every token that stands for another, and elsewhere nothing stands for it.
     assert not found[:, 0].any()
@@ -162,3 +162,27 @@ def planted_effects(name, seed, corruption, **settings):
         truth[layout.source(source), layout.destination(destination)] = True
     pairs = ck.Pairs(*planned.pairs(4, seed=seed + 1, length=14, corruption=corruption))
     return model, truth, effects(model, pairs, **settings).mean(0)
+
+
+def test_attribute_patches_the_edges_that_are_asked_for():
+    _, model = built("llama")
+    pairs, spans = drawn_pairs((6, 5)), {"changed": Span.at(2, 3)}
+    whole = ck.circuits.attribute(model, pairs, method="exact", spans=spans, progress=False)
+    torch.testing.assert_close(whole.per_example, effects(model, pairs), atol=1e-5, rtol=1e-5)
+    # The input differs nowhere else, so that its edges are those of the span.
+    torch.testing.assert_close(whole.by_span["changed"][0], whole.scores[0], atol=1e-5, rtol=1e-5)
+    some = ck.circuits.attribute(model, pairs, method="exact", edges=whole.top(9), progress=False)
+    assert torch.equal(some.members, whole.top(9).members)
+    torch.testing.assert_close(some.scores, whole.scores * some.members, atol=1e-5, rtol=1e-5)
+
+
+def test_what_exact_patching_cannot_do_is_refused():
+    _, model = built("llama")
+    pairs = drawn_pairs((6,))
+    with pytest.raises(CircuitError, match="no sums over positions"):
+        ck.circuits.attribute(model, pairs, method="exact", positions="sum-absolute", progress=False)
+    with pytest.raises(CircuitError, match="edges= goes with exact"):
+        ck.circuits.attribute(model, pairs, method="eap", edges=ck.circuits.Layout.of(model).reach, progress=False)
+    other = ck.circuits.attribute(built("gpt2")[1], pairs, method="eap", progress=False)
+    with pytest.raises(CircuitError, match="another architecture"):
+        ck.circuits.attribute(model, pairs, method="exact", edges=other, progress=False)

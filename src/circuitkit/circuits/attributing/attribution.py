@@ -15,6 +15,7 @@ from circuitkit import metrics
 from circuitkit.circuits.attributing.alignment import Align, Aligned
 from circuitkit.circuits.attributing.methods import METHODS, Batch, Method, Settings, alphas
 from circuitkit.circuits.errors import CircuitError
+from circuitkit.circuits.graphs.checking import checked_members
 from circuitkit.circuits.graphs.convention import Convention, OverExamples, OverPositions, Rule
 from circuitkit.circuits.graphs.graph import Graph
 from circuitkit.circuits.graphs.layout import Layout
@@ -44,6 +45,7 @@ def attribute(
     positions: OverPositions = "sum",
     spans: Mapping[str, Span] | None = None,
     align: Align = "tokens",
+    edges: Bool[Tensor, "sources destinations"] | Graph | None = None,
     batch_size: int | None = None,
     keep_examples: bool | None = None,
     checkpointing: bool = False,
@@ -63,7 +65,7 @@ def attribute(
         method: "eap" takes the gradient in the clean run; "eap-ig" its mean over `steps` points on the way from the
             corrupt to the clean input (what enters the first layer); "eap-ig-activations" goes, for each layer's heads
             together and for each MLP, the way between what they write; "clean-corrupted" takes its mean over both
-            ends of the way; see `METHODS` for others.
+            ends of the way; "exact" patches every edge, and is what all others estimate.
         steps: points on the way.
         rule: "left" takes them from the corrupt end on, which it includes, as the reference implementation does;
             "right" up to the clean end, as the paper says; "midpoint" the middles of the parts.
@@ -72,6 +74,8 @@ def attribute(
         spans: keep scores by span too (`Graph.by_span`), of the clean prompt's positions; one that several spans name
             counts in each.
         align: how positions of pairs stand for each other: "tokens", "common" or named spans; see `Aligned.of`.
+        edges: which edges to score, of methods that can leave others out ("exact"): a mask, or a graph, whose
+            members are meant. The others score 0, and are no members of the graph that is given.
         batch_size: pairs at a time; found from the memory if None.
         keep_examples: keep each example's scores, signed unless joined as magnitudes over positions; where they take
             up to 256 MB if None.
@@ -95,19 +99,20 @@ def attribute(
     chosen = _checked(method, steps, rule, examples, positions)
     check_dropout(model)
     layout = Layout.of(model)
+    some = _some_edges(model, layout, method, edges)
     aligned = Aligned.of(model, pairs, measure, align)
     named = _columns_of(model, pairs, aligned, spans or {})
     total = len(aligned)
     bar = tqdm(total=0, desc=f"{method}, {model.name}", unit="pair", disable=not progress, delay=1.0)
-    settings = Settings(measure, steps, rule, positions, checkpointing, seed)
+    settings = Settings(measure, steps, rule, positions, checkpointing, seed, some)
     sums = _Sums(layout, examples, len(named), total, keep_examples)
     size = min(batch_size or _pairs_at_once(model, aligned, checkpointing), total)
     bar.total = total * chosen.passes(layout, settings)
 
     def run(rows: Sequence[int]) -> Tensor:
-        some = slice(rows[0], rows[-1] + 1)
-        part = aligned.part(some)
-        columns = named[:, some, named.shape[-1] - part.corrupt_at.shape[1] :]
+        here = slice(rows[0], rows[-1] + 1)
+        part = aligned.part(here)
+        columns = named[:, here, named.shape[-1] - part.corrupt_at.shape[1] :]
         told = replace(settings, tick=lambda: bar.update(len(rows)))
         return chosen.score(model, Batch(part, columns), told).cpu()
 
@@ -138,7 +143,7 @@ def attribute(
     return Graph(
         layout=layout,
         scores=means[0],
-        members=layout.reach,
+        members=layout.reach if some is None else some,
         convention=convention,
         per_example=sums.kept,
         by_span=dict(zip(spans or {}, means[1:], strict=True)),
@@ -154,7 +159,26 @@ def _checked(method: str, steps: int, rule: Rule, examples: OverExamples, positi
     for name, given, ways in (("examples", examples, OverExamples), ("positions", positions, OverPositions)):
         if given not in get_args(ways):
             raise CircuitError(f"{name} are joined as {' or '.join(map(repr, get_args(ways)))}, not {given!r}")
-    return METHODS[method]
+    chosen = METHODS[method]
+    if positions == "sum-absolute" and not chosen.by_token:
+        raise CircuitError(
+            f'{method!r} patches whole edges, and its scores are no sums over positions: use positions="sum", or spans'
+        )
+    return chosen
+
+
+def _some_edges(
+    model: Model, layout: Layout, method: str, edges: Tensor | Graph | None
+) -> Bool[Tensor, "sources destinations"] | None:
+    if edges is None:
+        return None
+    if not METHODS[method].chooses:
+        able = ", ".join(name for name, each in METHODS.items() if each.chooses)
+        raise CircuitError(f"{method!r} scores all edges at once: edges= goes with {able}")
+    if isinstance(edges, Graph):
+        edges.check_fits(model)
+        return edges.members
+    return checked_members(layout, edges)
 
 
 def _columns_of(

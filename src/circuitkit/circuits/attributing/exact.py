@@ -7,7 +7,7 @@ behind it, and the edges into one layer run together.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from circuitkit.circuits.attributing.alignment import Aligned
 from circuitkit.circuits.attributing.written import Differences, Written
@@ -44,7 +43,7 @@ def exact_effects(
     *,
     edges: Bool[Tensor, "sources destinations"] | None = None,
     within: Bool[Tensor, "batch column"] | None = None,
-    progress: bool = True,
+    tick: Callable[[], object] = lambda: None,
 ) -> Float[Tensor, "example sources destinations"]:
     """What each example's metric loses where one edge alone carries what the source writes in the corrupt run.
 
@@ -58,7 +57,7 @@ def exact_effects(
         metric: what is measured.
         edges: which to patch; all if None. Those that are left out are 0.
         within: the clean columns at which the source writes its corrupt value; all if None.
-        progress: show a bar over the edges.
+        tick: told of each layer's attention, each MLP and the logits, once the edges into it are measured.
 
     Raises:
         CircuitError: an edge is asked for that is none; see also `Written` and `Differences`.
@@ -67,7 +66,7 @@ def exact_effects(
     >>> from circuitkit.metrics import logit_difference
     >>> model = ck.load("deductor-130k")
     >>> pairs = ck.Pairs(["Alex is a wumpus. Alex is a"], ["Alex is a lempus. Alex is a"], [" wumpus"], [" lempus"])
-    >>> exact_effects(model, Aligned.of(model, pairs, logit_difference), logit_difference, progress=False).shape
+    >>> exact_effects(model, Aligned.of(model, pairs, logit_difference), logit_difference).shape
     torch.Size([1, 16, 40])
     """
     layout = Layout.of(model)
@@ -77,15 +76,13 @@ def exact_effects(
             f"edges must be some of the {layout.n_edges:,} that {model.name} has, as a mask of its layout"
         )
     effects = torch.zeros(len(aligned), *layout.reach.shape)
-    bar = tqdm(total=int(edges.sum()), desc="exact edge patching", unit="edge", disable=not progress, delay=1.0)
-    with torch.inference_mode(), bar:
+    with torch.inference_mode():
         patching = _Patching(model, layout, aligned, metric, within)
         for step in _steps(layout, edges):
             for places, values in patching.measured(step, edges):
                 rows, columns = (list(each) for each in zip(*places, strict=True))
                 effects[:, rows, columns] = values.T.to(effects.dtype)
-                bar.update(len(places))
-            bar.n = int(edges[:, : step.columns.stop].sum())
+            tick()
     # Outside of inference mode again, so that whoever reads them may go on with them.
     return effects.clone()
 

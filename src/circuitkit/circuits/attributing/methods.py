@@ -11,11 +11,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from circuitkit.circuits.attributing.alignment import Aligned
 from circuitkit.circuits.attributing.contraction import Contraction, Scores
+from circuitkit.circuits.attributing.exact import exact_effects
 from circuitkit.circuits.attributing.passes import INPUT, GradientPass, read_logits
 from circuitkit.circuits.attributing.reading import Received
 from circuitkit.circuits.attributing.written import Differences, Written
@@ -40,6 +42,7 @@ class Settings:
         positions: how positions are joined.
         checkpointing: compute layers again on the way back, and keep less.
         seed: of what is drawn, where a method draws.
+        edges: which edges to score, where a method can leave others out; all if None.
         tick: told of each pass.
     """
 
@@ -49,6 +52,7 @@ class Settings:
     positions: OverPositions = "sum"
     checkpointing: bool = False
     seed: int = 0
+    edges: Bool[Tensor, "sources destinations"] | None = None
     tick: Callable[[], object] = lambda: None
 
 
@@ -79,11 +83,15 @@ class Method:
         score: gives a batch's scores, of all positions and then of each span.
         passes: forward and backward passes that a batch takes, for the progress bar.
         integrates: whether it has steps and a rule.
+        chooses: whether it can leave edges out, and is the quicker for it.
+        by_token: whether a score is a sum over tokens, so that their magnitudes can be added up too.
     """
 
     score: Callable[[Model, Batch, Settings], Scores]
     passes: Callable[[Layout, Settings], int]
     integrates: bool = False
+    chooses: bool = False
+    by_token: bool = True
 
 
 def alphas(steps: int, rule: Rule) -> list[float]:
@@ -187,6 +195,19 @@ def _groups(runs: Runs) -> Iterator[tuple[Site, slice, Tensor, Tensor]]:
         yield Site("mlp_out", layer=layer), slice(mlp, mlp + 1), corrupt.mlps[layer], clean.mlps[layer]
 
 
+def exactly(model: Model, batch: Batch, settings: Settings) -> Scores:
+    """Scores by patching every edge; of a span, by patching what the source writes in it alone."""
+    ways = (None, *batch.spans)
+    return torch.stack(
+        [
+            exact_effects(
+                model, batch.aligned, settings.metric, edges=settings.edges, within=within, tick=settings.tick
+            )
+            for within in ways
+        ]
+    )
+
+
 METHODS: dict[str, Method] = {
     "eap": Method(lambda model, batch, settings: on_inputs(model, batch, settings, [1.0]), lambda layout, settings: 1),
     "eap-ig": Method(
@@ -200,5 +221,6 @@ METHODS: dict[str, Method] = {
     "clean-corrupted": Method(
         lambda model, batch, settings: on_inputs(model, batch, settings, [0.0, 1.0]), lambda layout, settings: 2
     ),
+    "exact": Method(exactly, lambda layout, settings: 2 * layout.n_layers + 1, chooses=True, by_token=False),
 }
 """Ways to score edges, by name."""
