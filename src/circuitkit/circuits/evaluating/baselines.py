@@ -104,11 +104,11 @@ def magnitudes(
 ) -> Graph:
     """Score each edge by how large it is, whatever it does: what a method of attribution has to beat.
 
-    The score of u→v is |D_u| / |x_v| · |W_v|, summed over positions (at the logits, over those that are read) and
-    averaged over examples: the length of what u writes in the corrupt run less what it writes in the clean one, beside
-    that of the clean stream that v reads, which a norm divides by; times the root mean square length of the rows of the
-    matrix by which v reads (a head's part of the query, key or value projection, the MLP's input matrices, the
-    unembedding). So it is of the order of what a number that v computes would move by, were directions random. No
+    The score of u→v is |D_u| / |x_v| · |W_v|, averaged over examples and over the positions where v is read (at the
+    logits the last, or the answer's): the length of what u writes in the corrupt run less what it writes in the clean
+    one, beside that of the clean stream that v reads, which a norm divides by; times the root mean square length of the
+    rows of the matrix by which v reads (a head's part of the query, key or value projection, the MLP's input matrices,
+    the unembedding). So it is of the order of what a number that v computes would move by, were directions random. No
     gradient is taken; of the metric it matters alone where it reads.
 
     Raises:
@@ -151,7 +151,7 @@ def _rows_at_once(model: Model, aligned: Aligned, batch_size: int | None) -> int
 
 
 def _moved(model: Model, layout: Layout, part: Aligned) -> Float[Tensor, "source destination"]:
-    """How far each source moves beside each destination's stream, summed over examples and positions."""
+    """How far each source moves beside each destination's stream, mean over positions, summed over examples."""
     with torch.no_grad():
         differences = Differences(model, part, Written.of(model, part.clean), Written.of(model, part.corrupt))
         weights = _beside_streams(model, layout, part)
@@ -169,23 +169,26 @@ def _blocks(layout: Layout) -> list[slice]:
 
 
 def _beside_streams(model: Model, layout: Layout, part: Aligned) -> Float[Tensor, "destination batch position"]:
-    """One by the length of the clean stream that each destination reads; 0 on padding and where nobody reads."""
+    """One by the length of the clean stream that each destination reads, and by how many positions it is read at."""
     tokens, columns = part.clean.tokens, part.clean.columns
     last = model.n_layers - 1
-    named = ["resid_pre", *([] if all(layout.parallel) else ["resid_mid"]), Site("resid_post", layer=last)]
+    named: list[Site | str] = ["resid_pre", Site("resid_post", layer=last)]
+    named += [] if all(layout.parallel) else ["resid_mid"]
     with model.intervene((), capture=named) as session:
         forward(model, tokens, columns)
 
-    def beside(kind: Kind, layer: int) -> Float[Tensor, "batch position"]:
+    def beside(kind: Kind, layer: int, at: Tensor | None = None) -> Float[Tensor, "batch position"]:
         stream = session.cache[Site(kind, layer=layer)].to(model.device).float()
-        return tokens.mask.to(stream.device) / stream.norm(dim=-1).clamp(min=torch.finfo(torch.float32).tiny)
+        mask = tokens.mask.to(stream.device) if at is None else at.to(stream.device)
+        lengths: Tensor = stream.norm(dim=-1).clamp(min=torch.finfo(torch.float32).tiny)
+        return mask / lengths / mask.sum(1, keepdim=True)
 
     weights = torch.zeros(len(layout.destinations), *tokens.ids.shape, device=model.device)
     for layer, parallel in enumerate(layout.parallel):
         weights[layout.attention_at(layer)] = before = beside("resid_pre", layer)
         weights[layout.mlp_input_at(layer)] = before if parallel else beside("resid_mid", layer)
     read = torch.zeros_like(tokens.mask).scatter_(1, columns.to(tokens.mask.device), True)
-    weights[layout.logits_at] = beside("resid_post", last) * read.to(weights.device)
+    weights[layout.logits_at] = beside("resid_post", last, read)
     return weights
 
 

@@ -16,6 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from circuitkit import saving
+from circuitkit.circuits.evaluating.faithful import SMALL, Averaging
 from circuitkit.circuits.evaluating.resampling import (
     Estimates,
     Resampling,
@@ -28,7 +29,6 @@ from circuitkit.statistics.cells import Floats, as_array
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-Averaging = Literal["ratio of means", "mean of ratios"]
 Measure = Literal["cpr", "cmd"]
 AVERAGINGS: tuple[Averaging, ...] = ("ratio of means", "mean of ratios")
 _DRAWS = 2000
@@ -58,8 +58,8 @@ class Curve:
 
     Faithfulness of a circuit is f = (m − m∅) / (m₁ − m∅), of its metric m, that of the empty circuit m∅ under the same
     ablation, and that of the whole model m₁. `ratio of means` takes the mean of each over examples first, as MIB does;
-    `mean of ratios` takes f of each example. Intervals are of examples drawn anew, whole groups where pairs have
-    groups.
+    `mean of ratios` takes f of each example, but those whose whole and empty runs hardly differ. Intervals are of
+    examples drawn anew, whole groups where pairs have groups.
 
     Attributes:
         fractions: the sizes asked for, as shares of all edges.
@@ -102,8 +102,11 @@ class Curve:
 
     def _ratio(self, values: Float[Tensor, "cell example"], how: Averaging) -> Statistic:
         empty = as_array(self.empty)
-        make = ratio_of_means if how == "ratio of means" else mean_of_ratios
-        return make(as_array(values) - empty, as_array(self.clean) - empty)
+        parts, wholes = as_array(values) - empty, as_array(self.clean) - empty
+        if how == "ratio of means":
+            return ratio_of_means(parts, wholes)
+        # An example whose whole and empty runs hardly differ has no ratio that says anything; see `Faithfulness`.
+        return mean_of_ratios(parts, np.where(np.abs(wholes) > SMALL * np.abs(wholes).mean(), wholes, 0.0))
 
     def _values(self, values: Float[Tensor, "... size example"], how: Averaging) -> Floats:
         """f of each circuit over all examples."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -25,7 +25,6 @@ from circuitkit.circuits.graphs.graph import Graph
 from circuitkit.metrics import Compute, Metric
 from circuitkit.model.tokens import Prompts
 from circuitkit.pairs import Pairs
-from circuitkit.records import provenance
 
 if TYPE_CHECKING:
     from circuitkit.model.model import Model
@@ -140,8 +139,8 @@ def curve(
             "n_edges": graph.layout.n_edges,
             "seed": seed,
         },
-        groups=_groups(pairs),
-        provenance=_provenance(model, graph, runs, seed),
+        groups=runs.clusters,
+        provenance=runs.provenance("circuits.curve", graph, seed),
     )
 
 
@@ -203,23 +202,3 @@ def _checked(sizes: Sequence[float]) -> tuple[float, ...]:
             f"{list(shares)}"
         )
     return shares
-
-
-def _groups(pairs: Pairs) -> Tensor | None:
-    if pairs.groups is None:
-        return None
-    numbers = {group: number for number, group in enumerate(dict.fromkeys(pairs.groups))}
-    return torch.tensor([numbers[group] for group in pairs.groups])
-
-
-def _provenance(model: Model, graph: Graph, runs: Runs, seed: int) -> dict[str, Any]:
-    aligned = runs.aligned
-    return provenance(
-        model_name=model.name,
-        revision=model.revision,
-        data=[aligned.clean.tokens.ids, aligned.corrupt.tokens.ids, aligned.targets.answer],
-        seed=seed,
-        study="circuits.curve",
-        convention=str(graph.convention),
-        scores=dict(graph.provenance),
-    )
