@@ -18,11 +18,30 @@ TWO_LAYERS = Layout((4, 2), (2, 2), (False, True))
 @few
 @given(graphs)
 def test_nodes_are_what_edges_touch(graph: Graph) -> None:
-    read_by, edges = readers(graph.layout), named(graph)
-    touched = {source for source, _ in edges} | {node for _, destination in edges for node in read_by[destination]}
+    touched = touched_by(graph)
     assert graph.nodes == tuple(node for node in graph.layout.nodes if node in touched)
+    leading = {source for source, _ in named(graph.prune())}
+    assert set(graph.prune().nodes) == leading | ({"logits"} if leading else set())
     assert [f"a{layer}.h{head}" for layer, head in graph.heads] == [n for n in graph.nodes if n.startswith("a")]
     assert [f"m{layer}" for layer in graph.mlps] == [node for node in graph.nodes if node.startswith("m")]
+
+
+def touched_by(graph: Graph) -> set[str]:
+    """The ends of edges; of a shared key or value, those heads that something leads out of, if there are any."""
+    read_by, edges = readers(graph.layout), named(graph)
+    leading = {source for source, _ in edges}
+    return leading | {node for _, end in edges for node in (read_by[end] & leading or read_by[end])}
+
+
+def test_a_head_is_not_in_a_circuit_since_another_of_its_group_is() -> None:
+    graph = graph_of(Layout((4,), (2,), (False,)))
+    members = torch.zeros_like(graph.members)
+    for source, destination in (("input", "a0.kv1<v>"), ("a0.h3", "logits")):
+        members[graph.layout.source(source), graph.layout.destination(destination)] = True
+    circuit = graph.with_members(members)
+    assert circuit.heads == circuit.prune().heads == [(0, 3)] and circuit.prune().size == 2
+    table = circuit.complexity.set_index("node")
+    assert table["in_degree"].to_dict() == dict.fromkeys(graph.layout.nodes, 0) | {"a0.h3": 1, "logits": 1}
 
 
 @few
@@ -86,7 +105,8 @@ def test_complexity_counts_edges_and_ways(graph: Graph) -> None:
         walk(["input"])
     for row in graph.complexity.itertuples():
         assert row.out_degree == sum(source == row.node for source, _ in edges)
-        assert row.in_degree == sum(row.node in read_by[destination] for _, destination in edges)
+        degree = sum(row.node in read_by[destination] for _, destination in edges)
+        assert row.in_degree == (degree if row.node in touched_by(graph) else 0)
         assert not edge_limit or row.paths == through[row.node]
 
 

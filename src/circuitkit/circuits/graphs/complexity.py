@@ -10,14 +10,15 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from circuitkit.circuits.graphs.layout import Layout
-from circuitkit.circuits.graphs.selection import Members
+from circuitkit.circuits.graphs.selection import Members, touched
 
 
 def complexity(layout: Layout, members: Members) -> pd.DataFrame:
     """A row a node, in the order of the graph: its degrees and the ways through it.
 
     Columns: `node`, `layer` (−1 of the input, the number of layers of the logits), `head` (−1 where there is none),
-    `in_degree` (member edges into its inputs; those into a key or value that heads share count for each of them),
+    `in_degree` (member edges into its inputs; those into a key or value that heads share count for each of them that is
+    in the circuit),
     `out_degree` (member edges out of it) and `paths`, the number of ways from the input to the logits along members
     that lead through it. A way enters a head by its query, its key or its value, and those count apart. Ways are exact
     integers, however many: the column holds Python's.
@@ -28,7 +29,7 @@ def complexity(layout: Layout, members: Members) -> pd.DataFrame:
     """
     reads = layout.reads.numpy()
     into = members.sum(0)
-    inward = np.array([into[columns].sum() for columns in reads])
+    inward = (reads @ into) * touched(layout, members)
     from_input, to_logits = ways_from_input(layout, members), ways_to_logits(layout, members)
     whole = int(from_input[members[:, layout.logits_at]].sum())
     layers, heads = places(layout)

@@ -42,21 +42,22 @@ def read(path: str | Path, convention: Convention, layout: Layout | None = None)
     _check_names(path, "edge", told["edges"], [name for name, _, _ in ends])
     rows, columns = np.array([(row, column) for _, row, column in ends]).T
     scores, inside = _edge_values(path, told["edges"], [name for name, _, _ in ends])
+    _tell_disagreeing(
+        path, told["nodes"], _ends_of(name for (name, _, _), own in zip(ends, inside, strict=True) if own)
+    )
     table = np.zeros(layout.reach.shape)
     np.add.at(table, (rows, columns), scores)
     members = np.zeros(table.shape, dtype=bool)
     np.logical_or.at(members, (rows, columns), inside)
     # What was a float32 when it was written is one again.
     single = bool((scores.astype(np.float32) == scores).all())
-    graph = Graph(
+    return Graph(
         layout=layout,
         scores=torch.from_numpy(table.astype(np.float32) if single else table),
         members=torch.from_numpy(members),
         convention=convention,
         provenance=provenance(model_name="not told by the file", data=text, read_from=path.name, cfg=told["cfg"]),
     )
-    _tell_disagreeing(path, told["nodes"], graph)
-    return graph
 
 
 def write(graph: Graph, path: str | Path, d_model: int | None = None, shared: Shared = "refuse") -> Path:
@@ -68,14 +69,15 @@ def write(graph: Graph, path: str | Path, d_model: int | None = None, shared: Sh
     sharing = _sharing(graph.layout, shared)
     scores = (graph.scores.double() / torch.from_numpy(sharing)).to(graph.scores.dtype).tolist()
     members = graph.members.tolist()
-    touched = set(graph.nodes) | {LOGITS}
+    edges = {
+        name: {"score": scores[row][column], "in_graph": members[row][column]}
+        for name, row, column in _edges(graph.layout)
+    }
+    touched = _ends_of(name for name, edge in edges.items() if edge["in_graph"]) | {LOGITS}
     told = {
         "cfg": cfg,
         "nodes": {name: {"in_graph": name in touched} for name in graph.layout.nodes},
-        "edges": {
-            name: {"score": scores[row][column], "in_graph": members[row][column]}
-            for name, row, column in _edges(graph.layout)
-        },
+        "edges": edges,
     }
     with whole_file(path) as beside:
         beside.write_text(json.dumps(told))
@@ -104,6 +106,11 @@ def _into(layout: Layout, rows: slice, inputs: Iterable[tuple[str, int]]) -> Ite
     for row in range(rows.start, rows.stop):
         for name, column in inputs:
             yield f"{layout.sources[row]}->{name}", row, column
+
+
+def _ends_of(edges: Iterable[str]) -> set[str]:
+    """The nodes at the ends of named edges."""
+    return {end.split("<")[0] for edge in edges for end in edge.split("->")}
 
 
 # Reading
@@ -180,8 +187,7 @@ def _edge_values(
     return np.array(scores), np.array(inside)
 
 
-def _tell_disagreeing(path: Path, nodes: Mapping[str, Any], graph: Graph) -> None:
-    touched = set(graph.nodes)
+def _tell_disagreeing(path: Path, nodes: Mapping[str, Any], touched: set[str]) -> None:
     # The format has the logits in every circuit, the empty one included.
     differing = [name for name, node in nodes.items() if node["in_graph"] != (name in touched) and name != LOGITS]
     if differing:

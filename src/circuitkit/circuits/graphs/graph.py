@@ -210,10 +210,10 @@ class Graph:
 
     @property
     def nodes(self) -> tuple[str, ...]:
-        """The nodes that the circuit's edges touch, from `input` to `logits`.
+        """The nodes that the circuit's edges lead out of or into, from `input` to `logits`.
 
-        An edge into a key or value that heads share touches each of these heads; after `prune` only those are left that
-        lead somewhere.
+        An edge into a key or value that heads share counts for those of them that an edge leads out of; where there are
+        none such, for all.
         """
         touched = [name for name, inside in zip(self.layout.sources, self.touched.tolist(), strict=True) if inside]
         logits = bool(self.members[:, self.layout.logits_at].any())
@@ -221,12 +221,12 @@ class Graph:
 
     @property
     def touched(self) -> Bool[Tensor, " sources"]:
-        """Which sources the circuit's edges lead out of, or lead into as nodes."""
-        return self.members.any(1) | (self.layout.reads & self.members.any(0)).any(1)
+        """Which sources are nodes of the circuit (see `nodes`)."""
+        return torch.from_numpy(selection.touched(self.layout, self._members))
 
     @property
     def heads(self) -> list[tuple[int, int]]:
-        """The heads that the circuit's edges touch (see `nodes`), each as layer and head."""
+        """The heads that are nodes of the circuit (see `nodes`), each as layer and head."""
         touched = self.touched
         return [
             (layer, head)
@@ -236,7 +236,7 @@ class Graph:
 
     @property
     def mlps(self) -> list[int]:
-        """The layers of the MLPs that the circuit's edges touch."""
+        """The layers of the MLPs that are nodes of the circuit."""
         touched = self.touched
         return [layer for layer in range(self.layout.n_layers) if touched[self.layout.mlp_at(layer)]]
 

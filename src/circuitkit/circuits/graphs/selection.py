@@ -52,6 +52,25 @@ def on_a_way(layout: Layout, members: Members) -> Members:
     return kept
 
 
+def touched(layout: Layout, members: Members) -> Bool[np.ndarray, " sources"]:
+    """Which nodes are in the circuit: those that a member leads out of, or into.
+
+    A key or value that heads share belongs to those of them that something leads out of; where there are none such, to
+    all. So heads are not in a circuit merely since another head of their group is.
+
+    >>> layout = Layout((2,), (1,), (False,))
+    >>> members = np.zeros(layout.reach.shape, dtype=bool)
+    >>> members[0, layout.destination("a0.kv0<k>")] = members[layout.source("a0.h1"), layout.logits_at] = True
+    >>> touched(layout, members).tolist()
+    [True, False, True, False]
+    """
+    leading: Bool[np.ndarray, " sources"] = members.any(1)
+    reads = layout.reads.numpy()
+    dead_ends: Bool[np.ndarray, " destinations"] = members.any(0) & ~reads[leading].any(0)
+    found: Bool[np.ndarray, " sources"] = leading | reads[:, dead_ends].any(1)
+    return found
+
+
 def led_into(layout: Layout, members: Members) -> Bool[np.ndarray, " sources"]:
     """Which nodes the members lead into from the input, which itself counts as led into."""
     led = np.zeros(len(layout.sources), dtype=bool)
