@@ -64,9 +64,9 @@ def touched(layout: Layout, members: Members) -> Bool[np.ndarray, " sources"]:
     >>> touched(layout, members).tolist()
     [True, False, True, False]
     """
-    leading: Bool[np.ndarray, " sources"] = members.any(1)
+    leading = np.asarray(members.any(1))
     reads = layout.reads.numpy()
-    dead_ends: Bool[np.ndarray, " destinations"] = members.any(0) & ~reads[leading].any(0)
+    dead_ends = np.asarray(members.any(0)) & ~reads[leading].any(0)
     found: Bool[np.ndarray, " sources"] = leading | reads[:, dead_ends].any(1)
     return found
 
