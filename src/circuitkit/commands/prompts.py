@@ -41,6 +41,23 @@ class PairsFrom:
     seed: Annotated[int, Parameter(group=PROMPTS)] = 0
     """Of the draw and of the statistics."""
 
+    def checked(self) -> PairsFrom:
+        """The options themselves.
+
+        Raises:
+            ValueError: a file and a task are named at once, a sentence of another task, or no pair.
+
+        >>> PairsFrom(n=3).checked().n
+        3
+        """
+        if self.pairs is not None and self.task is not None:
+            raise ValueError("--pairs names prompts and --task draws them: give one of the two")
+        if self.template is not None and self.task != "indirect-objects":
+            raise ValueError("--template names a sentence of --task indirect-objects, and goes with no other prompts")
+        if self.n < 1:
+            raise ValueError(f"--n {self.n} draws no pair: give 1 or more")
+        return self
+
 
 def load_with_pairs(model: str, load_as: LoadAs | None, chosen: PairsFrom) -> tuple[Model, Pairs]:
     """A command's model and its pairs; a file of pairs is read before the model is loaded for it.
@@ -54,13 +71,7 @@ def load_with_pairs(model: str, load_as: LoadAs | None, chosen: PairsFrom) -> tu
     >>> len(drawn)
     3
     """
-    if chosen.pairs is not None and chosen.task is not None:
-        raise ValueError("--pairs names prompts and --task draws them: give one of the two")
-    if chosen.template is not None and chosen.task != "indirect-objects":
-        raise ValueError("--template names a sentence of --task indirect-objects, and goes with no other prompts")
-    if chosen.n < 1:
-        raise ValueError(f"--n {chosen.n} draws no pair: give 1 or more")
-    given = pairs_in(chosen.pairs)
+    given = pairs_in(chosen.checked().pairs)
     loaded = load(model, load_as)
     return loaded, pairs_of(loaded, given, chosen.n, chosen.task, chosen.template)(chosen.seed)
 

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from circuitkit.circuits.errors import CircuitError
 from circuitkit.circuits.evaluating.choosing import Choice, Select
@@ -77,7 +77,7 @@ def stability(
     cut = _Cut(graph, choice)
     rng = np.random.default_rng(seed)
     flips = 0 if graph.convention.magnitudes else _FLIPS
-    with tqdm(total=resamples + flips * _RESAMPLES_OF_A_FLIP, desc="stability", disable=not progress) as bar:
+    with tqdm(total=resamples + flips * _RESAMPLES_OF_A_FLIP, desc="stability", disable=not progress, delay=1.0) as bar:
         found = cut.circuits(sums.drawn(resamples, rng), bar)
         noise = [_noise(cut, sums, rng, bar) for _ in range(flips)]
     circuit = choice.of(graph)

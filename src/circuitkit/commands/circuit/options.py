@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
 
+from circuitkit.commands.options import MetricName
+
 if TYPE_CHECKING:
-    from circuitkit.circuits import Graph
+    from circuitkit.circuits.evaluating.choosing import Choice
+    from circuitkit.pairs import Pairs
 
 SCORES = Group("Scores of edges", sort_key=0)
 CIRCUIT = Group("Which edges are the circuit", sort_key=1)
@@ -112,19 +115,24 @@ class Selection:
             raise ValueError("--select greedy grows to a number of edges: give --top or --share, not --threshold")
         return self
 
-    def edges(self, graph: Graph) -> int | None:
-        """How many edges are taken, before pruning; None where a threshold says it."""
-        if self.threshold is not None:
-            return None
-        share = 0.05 if self.share is None else self.share
-        return self.top if self.top is not None else max(1, int(share * graph.layout.n_edges))
+    @property
+    def named(self) -> bool:
+        """Whether edges are selected by a number, a share or a threshold that was given."""
+        return any(each is not None for each in (self.top, self.share, self.threshold))
 
-    def of(self, graph: Graph) -> Graph:
-        """The circuit in a graph."""
-        n = self.edges(graph)
-        if n is None:
-            assert self.threshold is not None  # what edges() is None for
-            circuit = graph.threshold(self.threshold, self.by)
-        else:
-            circuit = graph.greedy(n, self.by) if self.select == "greedy" else graph.top(n, self.by)
-        return circuit.prune() if self.prune else circuit
+    def choice(self, n_edges: int) -> Choice:
+        """The rule, for a graph of so many edges.
+
+        >>> Selection(share=0.1).choice(262).n
+        26
+        """
+        from circuitkit.circuits.evaluating.choosing import Choice
+
+        share = 0.05 if self.share is None else self.share
+        n = None if self.threshold is not None else self.top or max(1, int(share * n_edges))
+        return Choice(n, self.threshold, self.by, self.select, self.prune)
+
+
+def metric_name(metric: MetricName | None, pairs: Pairs) -> MetricName:
+    """The metric that is named, or that of the pairs: the logit difference where they have distractors, else the KL."""
+    return metric or ("kl" if pairs.distractor is None else "logit_difference")
