@@ -20,7 +20,7 @@ from circuitkit.circuits.evaluating.resampling import clusters_of
 from circuitkit.circuits.evaluating.steadiness import Stability
 from circuitkit.circuits.graphs.convention import By
 from circuitkit.circuits.graphs.graph import Graph
-from circuitkit.circuits.graphs.selection import Members
+from circuitkit.circuits.graphs.selection import Members, touched
 from circuitkit.records import provenance
 
 _AT_ONCE = 16_000_000
@@ -73,8 +73,8 @@ def stability(
     choice = Choice(n, threshold, by, select, prune)
     if resamples < 2:
         raise CircuitError(f"{resamples} resamples have nothing to compare: give 2 or more, such as 100")
-    sums = _Sums.of(graph)
-    cut = _Cut(graph, choice)
+    sums = ClusterSums.of(graph)
+    cut = Cutter(graph, choice)
     rng = np.random.default_rng(seed)
     flips = 0 if graph.convention.magnitudes else _FLIPS
     with tqdm(total=resamples + flips * _RESAMPLES_OF_A_FLIP, desc="stability", disable=not progress, delay=1.0) as bar:
@@ -99,14 +99,19 @@ def stability(
 
 
 @dataclass(frozen=True, eq=False)
-class _Sums:
+class ClusterSums:
     """Each cluster's sum of scores, edge by edge, and how many examples it has."""
 
     scores: Float[np.ndarray, "cluster edge"]
     sizes: Float[np.ndarray, " cluster"]
 
     @classmethod
-    def of(cls, graph: Graph) -> _Sums:
+    def of(cls, graph: Graph) -> ClusterSums:
+        """The sums of a graph's clusters.
+
+        Raises:
+            CircuitError: it has no scores of single examples, others than its scores are made of, or one cluster alone.
+        """
         if graph.per_example is None:
             raise CircuitError(
                 "stability needs each example's scores, and this graph has not kept them: attribute with "
@@ -151,7 +156,7 @@ def _check_made_of(graph: Graph, each: Float[np.ndarray, "example edge"]) -> Non
 
 
 @dataclass(frozen=True, eq=False)
-class _Circuits:
+class Circuits:
     """Circuits as rows: their edges, these with their signs (twice as many), and their nodes but the logits."""
 
     edges: Bool[np.ndarray, "circuit edge"]
@@ -159,15 +164,14 @@ class _Circuits:
     nodes: Bool[np.ndarray, "circuit source"]
 
 
-class _Cut:
+class Cutter:
     """A rule that cuts circuits out of a graph's layout, given the scores of its edges one after the other."""
 
     def __init__(self, graph: Graph, choice: Choice) -> None:
         self.graph, self.choice = graph, choice
         self.reach: Members = graph.layout.reach.numpy()
-        self._reads: Members = graph.layout.reads.numpy()
 
-    def circuits(self, scores: Iterator[Scores], bar: Any) -> _Circuits:
+    def circuits(self, scores: Iterator[Scores], bar: Any) -> Circuits:
         """The circuits of some scores."""
         layout, convention = self.graph.layout, self.graph.convention
         edges, positive, nodes = [], [], []
@@ -176,11 +180,11 @@ class _Cut:
             members = self.choice.members(layout, self.spread(strengths))
             edges.append(members[self.reach])
             positive.append(edges[-1] & (one > 0))
-            nodes.append(members.any(1) | (self._reads & members.any(0)).any(1))
+            nodes.append(touched(layout, members))
             if bar is not None:
                 bar.update()
         rows, above = np.stack(edges), np.stack(positive)
-        return _Circuits(rows, np.concatenate([above, rows & ~above], axis=1), np.stack(nodes))
+        return Circuits(rows, np.concatenate([above, rows & ~above], axis=1), np.stack(nodes))
 
     def spread(self, edges: NDArray[np.floating]) -> Float[np.ndarray, "sources destinations"]:
         """Numbers of edges in their places, 0 elsewhere."""
@@ -189,7 +193,7 @@ class _Cut:
         return spread
 
 
-def _noise(cut: _Cut, sums: _Sums, rng: np.random.Generator, bar: Any) -> tuple[float, float]:
+def _noise(cut: Cutter, sums: ClusterSums, rng: np.random.Generator, bar: Any) -> tuple[float, float]:
     """The mean Jaccard index of resamples that share flipped signs, without and with signs."""
     signs = rng.choice(np.array([-1, 1]), len(sums.sizes))
     found = cut.circuits(sums.drawn(_RESAMPLES_OF_A_FLIP, rng, signs), bar)

@@ -22,6 +22,11 @@ _FORMAT = 1
 
 def save(graph: Graph, path: str | Path) -> Path:
     """Write a graph to one file, whole or not at all, and give its path; a folder gets `graph.safetensors`."""
+    return saving.save(path, "graph", *packed(graph))
+
+
+def packed(graph: Graph) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """A graph as arrays by name, and all else as JSON."""
     arrays = {
         "scores": graph.scores,
         "members": graph.members,
@@ -35,7 +40,7 @@ def save(graph: Graph, path: str | Path) -> Path:
         "spans": list(graph.by_span),
         "provenance": dict(graph.provenance),
     }
-    return saving.save(path, "graph", {name: array for name, array in arrays.items() if array is not None}, told)
+    return {name: array for name, array in arrays.items() if array is not None}, told
 
 
 def load(path: str | Path) -> Graph:
@@ -46,9 +51,17 @@ def load(path: str | Path) -> Graph:
         ValueError: the file is cut short, or holds something else.
         CircuitError: it was written by a later version, or its arrays and what it tells of them disagree.
     """
+    return unpacked(path, *saving.load(path, "graph"))
+
+
+def unpacked(path: str | Path, arrays: Mapping[str, Tensor], told: Mapping[str, Any]) -> Graph:
+    """The graph that `packed` took apart; `path` is where it was found.
+
+    Raises:
+        CircuitError: it was written by a later version, or its arrays and what it tells of them disagree.
+    """
     from circuitkit.circuits.graphs.graph import Graph
 
-    arrays, told = saving.load(path, "graph")
     if told.get("format") != _FORMAT:
         raise CircuitError(
             f"{path}: a graph of format {told.get('format')!r}, and this version reads {_FORMAT}: it was written by a "
