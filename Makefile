@@ -39,12 +39,16 @@ $(STAMP): pyproject.toml constraints.txt
 demo: setup
 	OMP_NUM_THREADS=1 $(BIN)/circuitkit demo --out $(OUT)
 
-# One thread a worker: the tests' tensors are small, and two pools of threads on two cores wait for each other.
+# One thread a worker: the tests' tensors are small, and two pools of threads on two cores wait for each other. A file's
+# tests run in one worker, so that what they share is made once, and files in the order that conftest.py gives them.
+# Bytecode is kept: every process that tests start would else compile the package anew.
+PYTEST := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+
 test: setup
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) -m "not slow" --durations=10
+	$(PYTEST) -m "not slow" --durations=10
 
 slow: setup
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) -m slow --durations=10 || test $$? -eq 5
+	$(PYTEST) -m slow --durations=10 || test $$? -eq 5
 
 lint: setup
 	$(BIN)/ruff check .

@@ -30,6 +30,25 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(_Imported())
 
 
+LONGEST = (
+    "tests/slow/test_ray_sweeps.py",
+    "tests/slow/test_tensor_parallel.py",
+    "tests/slow/test_who_reasons.py",
+    "tests/experiments/test_finetuning.py",
+    "tests/experiments/test_families.py",
+    "tests/slow/test_killed_sweeps.py",
+    "tests/studies/test_ray.py",
+    "tests/test_readme.py",
+)
+"""Files that take longest; they are begun first, lest one worker have one of them left when the others are done."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest files first."""
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.nodeid.partition("::")[0], len(LONGEST)))
+
+
 class _Imported:
     """Takes the libraries that are imported out of what the garbage collector looks through.
 
