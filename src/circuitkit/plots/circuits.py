@@ -114,18 +114,19 @@ def circuit_overlay(
     axes = axes or _new_axes(base)
     places = Places(base.layout)
     styled = _draw_edges(axes, places, _Drawn(rows[order], columns[order], shares[order], colours))
-    colours_of = {name: looks[name in base.nodes, name in post.nodes] for name in (base | post).nodes}
-    _draw_nodes(axes, places, colours_of)
+    ends, others = set(base.nodes), set(post.nodes)
+    _draw_nodes(axes, places, {name: looks[name in ends, name in others] for name in ends | others})
     _dress(axes, places)
-    heads_of = [set(graph.heads) for graph in (base, post)]
     axes.set_title(f"{title or f'{names[0]} and {names[1]}'}\n{_told(len(order), len(rows))}", fontsize=10)
+    heads = [set(graph.heads) for graph in (base, post)]
+    counts = (
+        ("both", base & post, heads[0] & heads[1]),
+        (f"{names[0]} alone", base - post, heads[0] - heads[1]),
+        (f"{names[1]} alone", post - base, heads[1] - heads[0]),
+    )
     notes = [
-        Line2D([], [], color=colour, linewidth=2.4, label=f"in {which}: {circuit.size:,} edges, {heads:,} heads")
-        for which, circuit, heads, colour in (
-            ("both", base & post, len(heads_of[0] & heads_of[1]), looks[True, True]),
-            (f"{names[0]} alone", base - post, len(heads_of[0] - heads_of[1]), looks[True, False]),
-            (f"{names[1]} alone", post - base, len(heads_of[1] - heads_of[0]), looks[False, True]),
-        )
+        Line2D([], [], color=colour, linewidth=2.4, label=f"in {which}: {edges.size:,} edges, {len(own):,} heads")
+        for (which, edges, own), colour in zip(counts, looks.values(), strict=True)
     ]
     _explain(axes, [*notes, *styled], alone=alone)
     return axes
