@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from circuitkit.commands.circuit.options import MEASURES, Ablation, Selection
+from circuitkit.commands.circuit.options import MEASURES, Ablation, Selection, metric_name
 from circuitkit.commands.loading import LoadAs
-from circuitkit.commands.options import MetricName
-from circuitkit.commands.prompts import PairsFrom
+from circuitkit.commands.options import MetricName, metric_of
+from circuitkit.commands.prompts import PairsFrom, load_with_pairs
 
 _Sizes = Annotated[list[float] | None, Parameter(group=MEASURES, negative="", consume_multiple=True)]
 
@@ -21,18 +21,25 @@ def evaluate(
     *,
     sizes: _Sizes = None,
     selection: Selection | None = None,
+    positive: Literal["lowers", "raises", "unknown"] = "unknown",
     metric: MetricName | None = None,
     ablation: Ablation = "patch",
-    random: Annotated[int, Parameter(group=MEASURES)] = 10,
+    controls: Annotated[int, Parameter(group=MEASURES)] = 20,
     prompts: PairsFrom | None = None,
     out: Path = Path("evaluation"),
     load_as: LoadAs | None = None,
 ) -> None:
-    """Run circuits of every size alone, and measure how much of the behaviour each has.
+    """Run circuits of every size alone, and measure how much of the behaviour each keeps.
+
+    The curve over sizes has its areas CPR and CMD, as MIB (arXiv 2504.13151) defines them. The circuit of the graph, or
+    the one that is selected, is tested for faithfulness (what it keeps), completeness (what the rest keeps without its
+    parts) and minimality (what each of its edges is for). Pairs that the graph was not found on are an honest test:
+    give another --seed than find had.
 
     ```
     circuitkit circuit evaluate deductor-130k circuit/graph.safetensors --seed 1
-    circuitkit circuit evaluate gpt2 ioi-eap-ig.json --task indirect-objects
+    circuitkit circuit evaluate gpt2 ioi-eap-ig.json --positive raises \\
+        --task indirect-objects --top 756
     ```
 
     Parameters
@@ -43,18 +50,29 @@ def evaluate(
         A graph that "circuitkit circuit find" wrote (safetensors), or one of the EAP-IG reference code (JSON).
     sizes
         Shares of all edges, such as 0.01 0.1 1; those of MIB (0.001 to 1) if not given.
+    positive
+        Of JSON, which does not tell: what a score above zero says of corrupting the edge, that it lowers or raises the
+        metric. MIB's files say raises. While unknown, edges go by magnitude alone, and there is no CPR by sign.
     metric
         What is measured; the logit difference of pairs with a distractor if not given, the KL from the clean run else.
     ablation
         What the edges outside a circuit carry. patch: what they carry in the corrupt run. mean: their mean. zero:
         nothing.
-    random
-        How many random circuits of each size to run beside them.
+    controls
+        How many random circuits of each size are run beside them.
     out
         Folder for curves (safetensors), tables (CSV), figures (PNG) and provenance (JSON).
     """
-    from circuitkit.commands.circuit.evaluating import evaluated, told, written
+    from circuitkit.commands.circuit.evaluating import Evaluating, circuit_of, read_graph
+    from circuitkit.commands.sfn.telling import check_folder
 
-    study = evaluated(model, graph, sizes, selection, metric, ablation, random, prompts, load_as)
-    written(study, out)
-    told(study, out)
+    rule = (selection or Selection()).checked()
+    check_folder(out)
+    chosen = prompts or PairsFrom()
+    loaded, pairs = load_with_pairs(model, load_as, chosen)
+    circuit = circuit_of(read_graph(graph, positive, loaded), rule)
+    measured = metric_of(metric_name(metric, pairs), loaded)
+    drawn = chosen.pairs is None
+    found = Evaluating.of(loaded, circuit, rule, pairs, measured, sizes, ablation, controls, chosen.seed, drawn)
+    found.write(out)
+    found.tell(out)

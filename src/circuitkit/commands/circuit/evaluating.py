@@ -1,0 +1,180 @@
+"""What circuits of a graph do alone: curves over sizes, and one circuit's faithfulness; what is written and said."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import pandas as pd
+
+from circuitkit import circuits, plots
+from circuitkit.circuits.evaluating.curves import MIB_SIZES
+from circuitkit.circuits.evaluating.replaced import Ablation
+from circuitkit.circuits.graphs.convention import By, Positive
+from circuitkit.commands.circuit.options import Selection
+from circuitkit.metrics import Metric
+from circuitkit.pairs import Pairs
+from circuitkit.writing import write_json, write_table
+
+if TYPE_CHECKING:
+    from circuitkit.model import Model
+
+_POSITIVE: dict[str, Positive] = {
+    "lowers": "corrupting lowers the metric",
+    "raises": "corrupting raises the metric",
+    "unknown": "unknown",
+}
+_BY: tuple[By, ...] = ("signed", "absolute")
+_SHOWN = ["fraction", "requested", "edges", "faithfulness", "low", "high", "random", "magnitude"]
+
+
+def read_graph(path: Path, positive: Literal["lowers", "raises", "unknown"], model: Model) -> circuits.Graph:
+    """A graph from a file of either format, once it is known to be of the model's architecture.
+
+    Raises:
+        FileNotFoundError, ValueError, CircuitError: there is no such file, it holds something else, or a graph of
+            another architecture.
+    """
+    if not path.exists():
+        raise ValueError(f"{path}: no such file; circuitkit circuit find writes one, graph.safetensors")
+    if path.suffix == ".json":
+        layout = circuits.Layout.of(model)
+        grouped = layout if layout.n_heads != layout.n_kv_heads else None
+        graph = circuits.Graph.from_eap_ig(path, positive=_POSITIVE[positive], layout=grouped)
+    else:
+        graph = circuits.Graph.load(path)
+    graph.check_fits(model)
+    return graph
+
+
+def circuit_of(graph: circuits.Graph, rule: Selection) -> circuits.Graph:
+    """The circuit that is selected; if none is, that of the file, or of the usual share where the file has all edges.
+
+    Raises:
+        ValueError: it has no edge.
+    """
+    whole = graph.size == graph.layout.n_edges
+    circuit = rule.choice(graph.layout.n_edges).of(graph) if rule.named or whole else graph
+    if not circuit.size:
+        raise ValueError("the circuit has no edge to run: take more with --top or --share, or try --select greedy")
+    return circuit
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluating:
+    """What circuits of a graph do alone.
+
+    Attributes:
+        circuit: the one circuit, with the scores of all edges.
+        curves: over sizes, edges taken by sign and by magnitude.
+        unsigned: why there is none by sign, where there is none.
+        faithful: of the one circuit.
+        seed: with which pairs were drawn; None where they are from a file.
+    """
+
+    circuit: circuits.Graph
+    curves: Mapping[By, circuits.Curve]
+    unsigned: str
+    faithful: circuits.Faithfulness
+    seed: int | None
+
+    @classmethod
+    def of(
+        cls,
+        model: Model,
+        circuit: circuits.Graph,
+        rule: Selection,
+        pairs: Pairs,
+        metric: Metric,
+        sizes: Sequence[float] | None,
+        ablation: Ablation,
+        controls: int,
+        seed: int,
+        drawn: bool,
+    ) -> Evaluating:
+        """Run them; `drawn` says that pairs were drawn with the seed."""
+        unsigned = _unsigned(circuit)
+        curves = {
+            by: circuits.curve(
+                model,
+                circuit,
+                pairs,
+                metric,
+                MIB_SIZES if sizes is None else sizes,
+                by,
+                ablation,
+                rule.select,
+                prune=rule.prune,
+                controls=controls,
+                seed=seed,
+            )
+            for by in _BY
+            if by == "absolute" or not unsigned
+        }
+        faithful = circuits.faithfulness(model, circuit, pairs, metric, ablation, seed=seed)
+        return cls(circuit, curves, unsigned, faithful, seed if drawn else None)
+
+    def write(self, out: Path) -> None:
+        """Write curves, tables, figures and provenance into a folder."""
+        out.mkdir(parents=True, exist_ok=True)
+        for by in _BY:
+            for name in (f"curve-{by}.safetensors", f"curve-{by}.png"):
+                (out / name).unlink(missing_ok=True)
+        for by, curve in self.curves.items():
+            curve.save(out / f"curve-{by}.safetensors")
+            plots.save(curve.plot(), out / f"curve-{by}.png")
+        write_table(out / "curves.csv", _joined({by: curve.frame for by, curve in self.curves.items()}))
+        write_table(out / "areas.csv", _joined({by: curve.areas for by, curve in self.curves.items()}))
+        write_table(out / "faithfulness.csv", self.faithful.frame)
+        write_json(out / "provenance.json", {**self.faithful.provenance, "graph": dict(self.circuit.provenance)})
+
+    def tell(self, out: Path) -> None:
+        """Print the curves and their areas, the one circuit's figures, and where all is."""
+        for curve in self.curves.values():
+            print(curve)
+            print(_shown(curve).to_string(index=False, na_rep="", float_format="{:.3f}".format))
+        if self.unsigned:
+            print(f"No CPR by sign: {self.unsigned}")
+        print(self.faithful)
+        if self._on_its_own_pairs:
+            print(
+                "These are the very pairs that the scores were made on, which flatters: give another --seed, or --pairs"
+            )
+        print(f"curves, areas and figures are in {out}/")
+
+    @property
+    def _on_its_own_pairs(self) -> bool:
+        made_on, now = self.circuit.provenance, self.faithful.provenance
+        same = made_on.get("data_sha256") is not None and made_on["data_sha256"] == now.get("data_sha256")
+        # More pairs of the same draw begin with the same ones.
+        return same or (self.seed is not None and made_on.get("seed") == self.seed)
+
+
+def _unsigned(graph: circuits.Graph) -> str:
+    """Why edges cannot be taken by sign, or nothing where they can."""
+    try:
+        graph.convention.helpful(graph.scores)
+    except circuits.CircuitError as error:
+        return str(error)
+    return ""
+
+
+def _joined(tables: Mapping[By, pd.DataFrame]) -> pd.DataFrame:
+    """Tables of curves one behind the other, told apart by how edges were taken."""
+    parts = []
+    for by, table in tables.items():
+        part = table.copy()
+        part.insert(0, "by", by)
+        parts.append(part)
+    return pd.concat(parts, ignore_index=True)
+
+
+def _shown(curve: circuits.Curve) -> pd.DataFrame:
+    """A row a size, with what random circuits and those of the largest magnitude keep beside it."""
+    parts = dict(iter(curve.frame.groupby("circuit", sort=False)))
+    table = parts["found"].reset_index(drop=True)
+    for name in ("random", "magnitude"):
+        table[name] = parts[name]["faithfulness"].to_numpy() if name in parts else float("nan")
+    return table[_SHOWN].dropna(axis="columns", how="all")
