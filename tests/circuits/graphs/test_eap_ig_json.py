@@ -25,37 +25,43 @@ def published() -> Path:
     return Path(os.environ["CIRCUITKIT_DATA"]) / "circuits" / "ioi-eap-ig.json"
 
 
-def test_the_published_circuit_is_read_and_written_as_it_was(published: Path, tmp_path: Path) -> None:
-    graph = Graph.from_eap_ig(published, positive=RAISES, metric="logit_difference")
+@pytest.fixture(scope="module")
+def ioi(published: Path) -> Graph:
+    return Graph.from_eap_ig(published, positive=RAISES, metric="logit_difference")
+
+
+def test_the_published_circuit_is_read_and_written_as_it_was(ioi: Graph, published: Path, tmp_path: Path) -> None:
+    graph = ioi
     assert (graph.layout.n_edges, graph.size, len(graph.layout.nodes)) == (32_491, 756, 158)
     assert graph.scores.dtype == torch.float32
+    assert graph.convention.positive == RAISES and graph.convention.metric == "logit_difference"
     assert graph.edge("a9.h9", "logits").score == pytest.approx(-0.28153809905052185, abs=0)
     assert graph.to_eap_ig(tmp_path / "again.json").read_bytes() == published.read_bytes()
 
 
-def test_the_published_circuit_is_the_800_strongest_edges_pruned(published: Path) -> None:
-    graph = Graph.from_eap_ig(published, positive=RAISES)
-    assert torch.equal(graph.whole().top(800).prune().members, graph.members)
+def test_the_published_circuit_is_the_800_strongest_edges_pruned(ioi: Graph) -> None:
+    assert torch.equal(ioi.whole().top(800).prune().members, ioi.members)
 
 
-def test_the_published_circuits_heads_are_those_of_the_literature(published: Path) -> None:
-    importance = Graph.from_eap_ig(published, positive=RAISES).importance()
-    top = importance.flatten().argsort(descending=True)[:14].tolist()
+def test_the_published_circuits_heads_are_those_of_the_literature(ioi: Graph) -> None:
+    top = ioi.importance().flatten().argsort(descending=True)[:14].tolist()
     known = "9.9 10.7 9.6 5.5 8.6 3.0 8.10 7.9 10.10 11.10 6.9 10.0 7.3 0.1"
     assert [f"{at // 12}.{at % 12}" for at in top] == known.split()
 
 
-def test_the_reader_says_which_sign_helps(published: Path) -> None:
-    def best(positive: str) -> str:
-        graph = Graph.from_eap_ig(published, positive=positive).whole()  # type: ignore[arg-type]
-        return graph.top(1, by="signed").frame["source"].item()
-
+def test_the_reader_says_which_sign_helps(ioi: Graph, tmp_path: Path) -> None:
     # A name mover helps and a negative name mover does not, which the literature knows and the file does not.
-    assert (best(RAISES), best(LOWERS)) == ("a9.h9", "a10.h7")
+    assert ioi.whole().top(1, by="signed").frame["source"].item() == "a9.h9"
+    path = graph_of(TWO_LAYERS, seed=1).to_eap_ig(tmp_path / "a.json", d_model=4)
+
+    def best(positive: str) -> float:
+        return Graph.from_eap_ig(path, positive=positive).top(1, by="signed").frame["score"].item()  # type: ignore[arg-type]
+
+    assert (best(RAISES), best(LOWERS)) == (-3.0, 3.0)
     with pytest.raises(CircuitError, match=r"not known.*positive="):
         best("unknown")
     with pytest.raises(TypeError, match="positive"):
-        Graph.from_eap_ig(published)  # type: ignore[call-arg]
+        Graph.from_eap_ig(path)  # type: ignore[call-arg]
 
 
 layouts = st.builds(

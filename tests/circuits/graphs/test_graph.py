@@ -11,7 +11,7 @@ import circuitkit as ck
 from circuitkit.circuits import CircuitError, Graph, Layout
 from circuits.graphs.random_graphs import CONVENTION, graph_of, graphs, named, readers
 
-few = settings(max_examples=25, deadline=None)
+few = settings(max_examples=15, deadline=None)
 TWO_LAYERS = Layout((4, 2), (2, 2), (False, True))
 
 
