@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from overlaps import held_against
 from reports import listed, write_report
-from scipy.stats import binomtest, fisher_exact
-from statsmodels.stats.proportion import confint_proportions_2indep
 
 from circuitkit.records import provenance
 from circuitkit.statistics import holm, wilson
@@ -129,7 +128,7 @@ def contrasts(table: pd.DataFrame, arm: str, keys: Sequence[str]) -> pd.DataFram
                     **dict(zip(keys, names, strict=True)),
                     "first": first[arm],
                     "second": second[arm],
-                    **_held_against(first["right"], second["right"], first["n"]),
+                    **held_against(first["right"], second["right"], first["n"]),
                 }
             )
     found = pd.DataFrame(rows)
@@ -142,28 +141,6 @@ def _counted(accuracy: float, n: int) -> dict[str, float]:
     right = round(accuracy * n)
     low, high = wilson(right, n)
     return {"n": n, "right": right, "accuracy": right / n, "low": low, "high": high}
-
-
-def _held_against(first: int, second: int, n: int) -> dict[str, float]:
-    low, high = confint_proportions_2indep(second, n, first, n, method="newcomb", compare="diff")
-    # The overlap of right answers is at most the smaller count, and at least what no longer fits beside the larger.
-    most, least = min(first, second), max(0, first + second - n)
-    return {
-        "n": n,
-        "right_first": first,
-        "right_second": second,
-        "difference": (second - first) / n,
-        "low": low,
-        "high": high,
-        "p_least": _mcnemar(first - most, second - most),
-        "p_most": _mcnemar(first - least, second - least),
-        "p_unpaired": float(fisher_exact([[first, n - first], [second, n - second]]).pvalue),
-    }
-
-
-def _mcnemar(only_first: int, only_second: int) -> float:
-    split = only_first + only_second
-    return float(binomtest(only_first, split).pvalue) if split else 1.0
 
 
 def said_of_merges(table: pd.DataFrame, against: pd.DataFrame) -> list[str]:

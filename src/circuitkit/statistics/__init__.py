@@ -13,9 +13,11 @@ from circuitkit.statistics.paired import Difference, McNemar, mcnemar, paired_bo
 from circuitkit.statistics.permutation import SignFlipTest, sign_flip_test
 from circuitkit.statistics.recovery import Recovered, recovered
 from circuitkit.statistics.sizes import effect_size, jaccard
+from circuitkit.statistics.time_series import BlockPermutation, block_permutation_test
 from circuitkit.statistics.two_samples import GroupDifference, difference_of_groups
 
 __all__ = [
+    "BlockPermutation",
     "Control",
     "Difference",
     "GroupDifference",
@@ -29,6 +31,7 @@ __all__ = [
     "against_controls",
     "against_others",
     "benjamini_hochberg",
+    "block_permutation_test",
     "bootstrap_mean",
     "difference_of_groups",
     "effect_size",
