@@ -38,12 +38,16 @@ def test_the_example_prints_what_stands_below_it(code: str, printed: str):
     assert out.getvalue().split() == printed.split()
 
 
+def test_the_readme_is_short():
+    assert len(README.splitlines()) < 150
+
+
+@pytest.mark.slow
 def test_the_demo_says_what_is_quoted(tmp_path):
     quoted = next(text for kind, text in BLOCKS if kind == "text" and text.startswith("deductor-1m prefers"))
     model = ck.load("deductor-1m")
     findings = demonstrate(model, pairs_of(model, None, 48), tmp_path, progress=False)
     assert "\n".join(findings.sentences()).startswith(quoted.strip())
-    assert len(README.splitlines()) < 150
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=shlex.join)

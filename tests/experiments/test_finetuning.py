@@ -378,8 +378,24 @@ def test_ways_of_equal_steps_share_their_first_stages():
     assert study.slug("openai-community/gpt2 seed 0") == "openai-community-gpt2-seed-0"
 
 
+# The small preset with fewer models, proofs, steps and words; every arm, rule, table and figure is there.
+SMALLER = replace(
+    plans.SMALL,
+    models=("deductor-20k-base", "deductor-20k-base-newlines"),
+    trials=8,
+    n=8,
+    tuning=replace(plans.SMALL.tuning, epochs=1),
+    transferring=replace(plans.SMALL.transferring, steps=8),
+    staged_steps=9,
+    after=2,
+    grpo=replace(plans.SMALL.grpo, max_new_tokens=24),
+    max_new_tokens=32,
+)
+
+
 @pytest.mark.slow
-def test_the_small_preset_runs_whole_and_goes_on(tmp_path, capsys):
+def test_a_preset_runs_whole_and_goes_on(tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(plans.PRESETS, "small", SMALLER)
     finetuning.main(out=tmp_path, preset="small", progress=False)
     said = capsys.readouterr().out
     for name in ("accuracy", "confound", "degraded", "separators", "memorising", "transfer", "stages", "contrasts"):

@@ -2,7 +2,6 @@
 
 import functools
 import json
-import os
 import subprocess
 import sys
 import warnings
@@ -111,25 +110,6 @@ def test_failures_are_kept_and_retried_on_request(tmp_path: Path) -> None:
     assert "error" not in whole.frame
     assert len(whole.failures) == 0 and list((out / "failed").iterdir()) == []
     pd.testing.assert_frame_equal(Sweep.load(out).frame, whole.frame)
-
-
-def test_a_cell_may_leave_or_lose_its_process(tmp_path: Path) -> None:
-    sweep = swept([*grid(functions.dies, x=[0, 1, 2]), *grid(functions.leaves, x=[0, 1])], tmp_path, workers=2)
-    errors = dict(zip(sweep.failures["function"], sweep.failures["error"], strict=True))
-    assert errors == {
-        "studies.functions.dies": "the process that ran it ended with SIGKILL; the machine may have run out of memory",
-        "studies.functions.leaves": "SystemExit: leaving",
-    }
-    assert len(sweep.frame) == 5
-
-
-def test_workers_have_one_thread_each_and_do_as_one_process_does(tmp_path: Path) -> None:
-    cells = grid(functions.threads, x=range(6))
-    many, one = (swept(cells, tmp_path / str(n), workers=n).frame for n in (2, 1))
-    assert set(many["threads"]) == {1}
-    assert os.getpid() not in set(many["pid"]) and set(one["pid"]) == {os.getpid()}
-    assert many["drawn"].tolist() == one["drawn"].tolist()
-    assert many["drawn"].nunique() == 6
 
 
 def test_random_numbers_hang_on_the_cell_alone(tmp_path: Path) -> None:

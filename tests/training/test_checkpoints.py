@@ -1,9 +1,7 @@
 """Checkpoints are whole or not there: after errors, kills at every moment, and on disks that are full."""
 
 import contextlib
-import json
 import os
-import resource
 import signal
 import subprocess
 import time
@@ -15,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from circuitkit.training import checkpoints
 from circuitkit.training.errors import TrainingError
+from file_limit import under_file_limit
 
 
 def write(folder, step, value=1.0, count=1000):
@@ -123,29 +122,10 @@ def checked(folder, found):
     return {name: told for name, (told, _) in found.items()}
 
 
-def under_a_limit(work, limit):
-    """What a process returns whose files may not be larger: the same errors as on a full disk. It is forked."""
-    heard, told = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-            os.write(told, json.dumps(work()).encode())
-        except BaseException as error:
-            os.write(told, json.dumps({"error": repr(error)}).encode())
-        os._exit(0)
-    os.close(told)
-    with os.fdopen(heard, "rb") as pipe:
-        found = json.loads(pipe.read())
-    os.waitpid(child, 0)
-    return found
-
-
 def test_files_that_grow_too_large_leave_the_last_good_one(tmp_path):
     folder = tmp_path / "checkpoints"
     write(folder, 10)
-    told = checked(folder, under_a_limit(lambda: filled(folder), 1_000_000))
+    told = checked(folder, under_file_limit(lambda: filled(folder), 1_000_000))
     assert "could not be written in full" in told["torch"]
     assert "files may not be so large" in told["python"] and "files may not be so large" in told["safetensors"]
 
