@@ -65,7 +65,9 @@ def attribute(
         method: "eap" takes the gradient in the clean run; "eap-ig" its mean over `steps` points on the way from the
             corrupt to the clean input (what enters the first layer); "eap-ig-activations" goes, for each layer's heads
             together and for each MLP, the way between what they write; "clean-corrupted" takes its mean over both
-            ends of the way; "exact" patches every edge, and is what all others estimate.
+            ends of the way; "eap-qk" is "eap", but goes through the softmax itself where an edge ends in a query or
+            key, which "eap" misses where attention is saturated; "exact" patches every edge, and is what all others
+            estimate.
         steps: points on the way.
         rule: "left" takes them from the corrupt end on, which it includes, as the reference implementation does;
             "right" up to the clean end, as the paper says; "midpoint" the middles of the parts.
@@ -162,7 +164,8 @@ def _checked(method: str, steps: int, rule: Rule, examples: OverExamples, positi
     chosen = METHODS[method]
     if positions == "sum-absolute" and not chosen.by_token:
         raise CircuitError(
-            f'{method!r} patches whole edges, and its scores are no sums over positions: use positions="sum", or spans'
+            f"{method!r} changes all positions of an edge together, and its scores are no sums over positions: use "
+            'positions="sum", or spans'
         )
     return chosen
 

@@ -2,13 +2,15 @@
 
 EAP (Syed et al. 2023, arXiv 2310.10348) takes it in the clean run. EAP-IG (Hanna et al. 2024, arXiv 2403.17806) takes
 its mean on the straight way from the corrupt to the clean input, or, over activations, for each layer's heads and each
-MLP on the way between what they write in the two runs.
+MLP on the way between what they write in the two runs. With the QK fix (Kramár et al. 2024, arXiv 2403.00745) edges
+into queries and keys go through the softmax itself.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
@@ -19,14 +21,16 @@ from circuitkit.circuits.attributing.alignment import Aligned
 from circuitkit.circuits.attributing.contraction import Contraction, Scores
 from circuitkit.circuits.attributing.exact import exact_effects
 from circuitkit.circuits.attributing.passes import INPUT, GradientPass, read_logits
+from circuitkit.circuits.attributing.qk_edges import on_queries_and_keys
 from circuitkit.circuits.attributing.reading import Received
-from circuitkit.circuits.attributing.written import Differences, Written
+from circuitkit.circuits.attributing.written import Differences, Written, entering
 from circuitkit.circuits.errors import CircuitError
 from circuitkit.circuits.graphs.convention import OverPositions, Rule
 from circuitkit.circuits.graphs.layout import Layout
 from circuitkit.metrics import Metric, Targets
 from circuitkit.model.site import Site
 from circuitkit.run.memory import memory
+from circuitkit.run.run import forward
 
 if TYPE_CHECKING:
     from circuitkit.model.model import Model
@@ -114,24 +118,40 @@ def alphas(steps: int, rule: Rule) -> list[float]:
 
 
 class Runs:
-    """The clean and the corrupt run of a batch, and what edges' scores are made of.
+    """A batch's clean and corrupt prompts, and what edges' scores are made of.
+
+    What sources write in the two runs is found out when gradients are there to hold it against: on the way to them, its
+    memory is free.
+
+    Attributes:
+        clean_input, corrupt_input: what enters the first layer.
+        targets: the answers, with the clean run's logits where the metric needs them.
 
     Raises:
         CircuitError: see `Written.of` and `Differences`.
     """
 
-    def __init__(self, model: Model, batch: Batch, settings: Settings, *, attention: bool = False) -> None:
+    def __init__(self, model: Model, batch: Batch, settings: Settings) -> None:
         self.model, self.batch, self.settings, aligned = model, batch, settings, batch.aligned
-        self.clean = Written.of(model, aligned.clean, attention=attention)
-        self.corrupt = Written.of(model, aligned.corrupt, attention=attention)
+        self.clean_input, self.corrupt_input = (entering(model, each) for each in (aligned.clean, aligned.corrupt))
         self.targets: Targets = aligned.targets
         if settings.metric.needs_clean:
-            self.targets = replace(self.targets, clean_logits=read_logits(self.clean.logits, settings.metric))
-        self.differences = Differences(model, aligned, self.clean, self.corrupt)
-        self.contraction = Contraction(self.differences, settings.positions, batch.spans)
-        for run in (self.clean, self.corrupt):
-            # Its differences are kept, and nothing else of it is asked for.
-            run.z.clear()
+            with torch.no_grad():
+                logits = forward(model, aligned.clean.tokens, aligned.clean.columns)
+            self.targets = replace(self.targets, clean_logits=read_logits(logits, settings.metric))
+
+    @cached_property
+    def differences(self) -> Differences:
+        """What each source writes in the corrupt run less what it writes in the clean one."""
+        aligned = self.batch.aligned
+        return Differences(
+            self.model, aligned, Written.of(self.model, aligned.clean), Written.of(self.model, aligned.corrupt)
+        )
+
+    @cached_property
+    def contraction(self) -> Contraction:
+        """Where scores add up."""
+        return Contraction(self.differences, self.settings.positions, self.batch.spans)
 
     def received(self) -> Received:
         """Where gradients go."""
@@ -158,7 +178,7 @@ def on_inputs(model: Model, batch: Batch, settings: Settings, points: list[float
     budget = memory(model, None)
     needs_graph = any(reads.needs_graph for reads in received.reads)
     for number, alpha in enumerate(points, start=1):
-        value = batch.aligned.between(runs.corrupt.embedding, runs.clean.embedding, alpha)
+        value = batch.aligned.between(runs.corrupt_input, runs.clean_input, alpha)
         runs.pass_at(INPUT, value, received, 1 / len(points))
         # Gradients of one pass alone can go back through its graph; of many, their streams take room.
         if number < len(points) and (needs_graph or received.bytes_waiting > budget):
@@ -170,7 +190,7 @@ def on_inputs(model: Model, batch: Batch, settings: Settings, points: list[float
 
 def on_activations(model: Model, batch: Batch, settings: Settings) -> Scores:
     """Scores of each group of sources by the mean gradient on the way between what it writes in the two runs."""
-    runs = Runs(model, batch, settings, attention=True)
+    runs = Runs(model, batch, settings)
     points = alphas(settings.steps, settings.rule)
     for site, rows, corrupt, clean in _groups(runs):
         received = runs.received()
@@ -186,7 +206,8 @@ def on_activations(model: Model, batch: Batch, settings: Settings) -> Scores:
 
 def _groups(runs: Runs) -> Iterator[tuple[Site, slice, Tensor, Tensor]]:
     """Where each group of sources writes, its rows, and what it writes in the corrupt and in the clean run."""
-    clean, corrupt, layout = runs.clean, runs.corrupt, runs.differences.layout
+    aligned, layout = runs.batch.aligned, runs.contraction.layout
+    clean, corrupt = (Written.of(runs.model, each, attention=True) for each in (aligned.clean, aligned.corrupt))
     yield INPUT, slice(0, 1), corrupt.embedding, clean.embedding
     for layer in range(layout.n_layers):
         attention = Site("attn_out", layer=layer)
@@ -221,6 +242,7 @@ METHODS: dict[str, Method] = {
     "clean-corrupted": Method(
         lambda model, batch, settings: on_inputs(model, batch, settings, [0.0, 1.0]), lambda layout, settings: 2
     ),
+    "eap-qk": Method(on_queries_and_keys, lambda layout, settings: 1 + layout.n_layers, by_token=False),
     "exact": Method(exactly, lambda layout, settings: 2 * layout.n_layers + 1, chooses=True, by_token=False),
 }
 """Ways to score edges, by name."""
