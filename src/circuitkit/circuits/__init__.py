@@ -13,15 +13,23 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from circuitkit.circuits.attributing.attribution import attribute
     from circuitkit.circuits.attributing.methods import METHODS
+    from circuitkit.circuits.comparing.cohorts_of_heads import Cohorts, cohorts
+    from circuitkit.circuits.comparing.complexity_changes import ComplexityChange, compare_complexity
+    from circuitkit.circuits.comparing.emergence import emergent_heads
     from circuitkit.circuits.comparing.failures import OUTCOMES, classify_failures
     from circuitkit.circuits.comparing.generating import generation_effects
     from circuitkit.circuits.comparing.generation_outcome import GenerationEffects
+    from circuitkit.circuits.comparing.head_changes import HeadChanges
+    from circuitkit.circuits.comparing.importance_effects import HeadEffects, effect
+    from circuitkit.circuits.comparing.overlapping import Overlap, overlap
     from circuitkit.circuits.errors import CircuitError
     from circuitkit.circuits.evaluating.agreeing import Agreement, agreement
     from circuitkit.circuits.evaluating.baselines import magnitudes
+    from circuitkit.circuits.evaluating.complete import Completeness, completeness
     from circuitkit.circuits.evaluating.curve_outcome import Curve
     from circuitkit.circuits.evaluating.curves import curve
     from circuitkit.circuits.evaluating.faithful import Faithfulness, faithfulness
+    from circuitkit.circuits.evaluating.minimal import Minimality, minimality
     from circuitkit.circuits.evaluating.recovery import auroc, average_precision
     from circuitkit.circuits.evaluating.resampled_circuits import stability
     from circuitkit.circuits.evaluating.running import run_circuit, run_circuits
@@ -35,22 +43,36 @@ __all__ = [
     "OUTCOMES",
     "Agreement",
     "CircuitError",
+    "Cohorts",
+    "Completeness",
+    "ComplexityChange",
     "Convention",
     "Curve",
     "Faithfulness",
     "GenerationEffects",
     "Graph",
+    "HeadChanges",
+    "HeadEffects",
     "Layout",
+    "Minimality",
+    "Overlap",
     "Stability",
     "agreement",
     "attribute",
     "auroc",
     "average_precision",
     "classify_failures",
+    "cohorts",
+    "compare_complexity",
+    "completeness",
     "curve",
+    "effect",
+    "emergent_heads",
     "faithfulness",
     "generation_effects",
     "magnitudes",
+    "minimality",
+    "overlap",
     "run_circuit",
     "run_circuits",
     "stability",
@@ -62,6 +84,12 @@ _HOMES = {
     "METHODS": "attributing.methods",
     "attribute": "attributing.attribution",
     **dict.fromkeys(("OUTCOMES", "classify_failures"), "comparing.failures"),
+    **dict.fromkeys(("Cohorts", "cohorts"), "comparing.cohorts_of_heads"),
+    **dict.fromkeys(("ComplexityChange", "compare_complexity"), "comparing.complexity_changes"),
+    "HeadChanges": "comparing.head_changes",
+    "emergent_heads": "comparing.emergence",
+    **dict.fromkeys(("HeadEffects", "effect"), "comparing.importance_effects"),
+    **dict.fromkeys(("Overlap", "overlap"), "comparing.overlapping"),
     "GenerationEffects": "comparing.generation_outcome",
     "generation_effects": "comparing.generating",
     "Convention": "graphs.convention",
@@ -73,7 +101,9 @@ _HOMES = {
     "magnitudes": "evaluating.baselines",
     **dict.fromkeys(("auroc", "average_precision"), "evaluating.recovery"),
     **dict.fromkeys(("run_circuit", "run_circuits"), "evaluating.running"),
+    **dict.fromkeys(("Completeness", "completeness"), "evaluating.complete"),
     **dict.fromkeys(("Faithfulness", "faithfulness"), "evaluating.faithful"),
+    **dict.fromkeys(("Minimality", "minimality"), "evaluating.minimal"),
     "stability": "evaluating.resampled_circuits",
 }
 

@@ -9,15 +9,15 @@ from threading import get_ident
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from circuitkit.circuits.attributing.entrances import PROJECTED, Projected
-from circuitkit.circuits.evaluating.changes import Changes
 from circuitkit.circuits.evaluating.layers import Layers
-from circuitkit.circuits.evaluating.plan import Mixtures, Plan
+from circuitkit.circuits.evaluating.plan import Plan
 from circuitkit.circuits.evaluating.reading_anew import BlockCall
 from circuitkit.circuits.evaluating.replaced import Replacement
+from circuitkit.circuits.evaluating.streams import Streams
 from circuitkit.circuits.graphs.layout import Layout
 from circuitkit.model import taps
 from circuitkit.model.points import Point, first_tensor
@@ -42,6 +42,7 @@ class CircuitRun:
         replacement: what edges outside the circuits carry.
         known: where the replacement says something; None where everywhere. Elsewhere nothing is replaced.
         streams_at_once: how many streams, of a prompt batch each, may be held beside each other.
+        bytes_kept: what changes may keep of what sources write.
     """
 
     def __init__(
@@ -53,13 +54,14 @@ class CircuitRun:
         replacement: Replacement,
         known: Bool[Tensor, "batch column"] | None,
         streams_at_once: int,
+        bytes_kept: int,
     ) -> None:
-        self.layers, self.layout, self.plans, self.reading = layers, layout, plans, reading
+        self.layers, self.plans, self.reading = layers, plans, reading
         self.replacement, self.known, self.streams_at_once = replacement, known, streams_at_once
         tokens, n = reading.tokens, len(plans)
         self.tokens = Tokens(stacked(tokens.ids, n), stacked(tokens.mask, n))
         self.rows = len(tokens)
-        self.changes = Changes(layers, layout, n)
+        self.streams = Streams(layers, layout, plans, replacement, known, bytes_kept)
         self.calls: dict[int, BlockCall] = {}
         self.projected: dict[Projected, Tensor] = {}
         self.made: dict[Projected, list[tuple[int, list[int], Tensor]]] = {}
@@ -105,7 +107,7 @@ class CircuitRun:
             return
         own = self._apart(first_tensor((*args, *kwargs.values())))
         if layer == 0:
-            self.changes.enter(own, self.replacement.entering[0])
+            self.streams.changes.enter(own, self.replacement.entering[0])
         self.calls[layer] = args, kwargs
         self._computing = True
         try:
@@ -118,10 +120,10 @@ class CircuitRun:
         made: dict[Projected, list[tuple[int, list[int], Tensor]]] = {kind: [] for kind in PROJECTED}
         projections = reads.projections()
         for circuit, plan in enumerate(self.plans):
-            mixtures, readers = plan.attention[layer].mixtures, plan.attention[layer].readers
-            for first in range(0, len(mixtures), self.streams_at_once):
+            readers = plan.attention[layer].readers
+            for first in range(0, len(readers), self.streams_at_once):
                 some = slice(first, first + self.streams_at_once)
-                streams = self._mixed(circuit, mixtures.select(some), own[circuit], self.replacement.entering[layer])
+                streams = self.streams.attention(layer, circuit, some, own[circuit])
                 normed = reads.normed(streams.flatten(0, 1), call).view(streams.shape)
                 for each, by in zip(normed, readers[some], strict=True):
                     for kind, heads in by.items():
@@ -156,16 +158,14 @@ class CircuitRun:
         return out.flatten(0, 1)
 
     def _attended(self, layer: int, z: Tensor, now: Pass) -> None:
-        self.changes.attend(self._apart(self.layers.writers[layer].scaled(z)), self.replacement.z[layer])
+        self.streams.changes.attend(self._apart(self.layers.writers[layer].scaled(z)), self.replacement.z[layer])
 
     def _read_by_mlp(self, layer: int, normed: bool, own: Tensor, now: Pass) -> Tensor | None:
         """Put in place what the layer's MLP reads, or what its norm does."""
-        replacement = self.replacement.before_mlp[layer]
         # Where the norm lies before what is handed over, the stream is that which entered the layer.
         call = self.calls.pop(layer)
         stream = self._apart(first_tensor((*call[0], *call[1].values())) if normed else own)
-        mixtures = [plan.mlp[layer] for plan in self.plans]
-        new = self._one_each(mixtures, stream, replacement)
+        new = self.streams.mlps(layer, stream)
         if new is None:
             return None
         if not normed:
@@ -177,55 +177,11 @@ class CircuitRun:
             self._computing = False
 
     def _mlp_wrote(self, layer: int, out: Tensor, now: Pass) -> None:
-        self.changes.compute(self._apart(out), self.replacement.mlp[layer])
+        self.streams.changes.compute(self._apart(out), self.replacement.mlp[layer])
 
     def _read_by_logits(self, own: Tensor, now: Pass) -> Tensor | None:
-        assert self.replacement.leaving is not None  # its run has ended
-        read = torch.unique(self.reading.columns).to(own.device)
-        new = self._one_each(
-            [plan.logits for plan in self.plans], self._apart(own), self.replacement.leaving, columns=read
-        )
+        new = self.streams.last(self._apart(own), torch.unique(self.reading.columns).to(own.device))
         return None if new is None else new.flatten(0, 1)
-
-    # Streams
-
-    def _one_each(
-        self,
-        mixtures: Sequence[Mixtures],
-        own: Float[Tensor, "circuit batch position d_model"],
-        replacement: Tensor,
-        columns: Int[Tensor, " column"] | None = None,
-    ) -> Tensor | None:
-        """One stream of each circuit, at some columns; None where it is the run's own in all."""
-        if not any(bool(each.replaced.any()) or bool(each.coefficients.any()) for each in mixtures):
-            return None
-        new = own.clone()
-        for circuit, each in enumerate(mixtures):
-            stream = self._mixed(circuit, each, own[circuit], replacement, columns)[0]
-            if columns is None:
-                new[circuit] = stream
-            else:
-                new[circuit][:, columns] = stream
-        return new
-
-    def _mixed(
-        self,
-        circuit: int,
-        mixtures: Mixtures,
-        own: Float[Tensor, "batch position d_model"],
-        replacement: Tensor,
-        columns: Int[Tensor, " column"] | None = None,
-    ) -> Float[Tensor, "stream batch position d_model"]:
-        """Streams of one circuit, in the model's precision."""
-        known = self._known(own.device)
-        if columns is not None:
-            own = own[:, columns]
-            replacement = replacement if replacement.shape[1] == 1 else replacement[:, columns.to(replacement.device)]
-            known = known if known.shape[1] == 1 else known[:, columns]
-        changed = self.changes.summed(circuit, mixtures.coefficients, own, columns)
-        replaced = mixtures.replaced.to(own.device)[:, None, None, None]
-        base = torch.where(replaced, replacement.to(own.device, changed.dtype), own.to(changed.dtype))
-        return torch.where(known[None, ..., None], base + changed, own).to(own.dtype)
 
     def _known(self, device: torch.device) -> Bool[Tensor, "#batch #column"]:
         if self.known is None:

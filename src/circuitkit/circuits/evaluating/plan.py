@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from jaxtyping import Bool, Float
@@ -34,6 +35,11 @@ class Mixtures:
         replaced = 2 * inside.sum(1) <= inside.shape[1]
         signs = torch.where(replaced[:, None], inside.float(), -(~inside).float())
         return cls(signs, replaced)
+
+    @property
+    def is_own(self) -> bool:
+        """Whether every stream is the run's own."""
+        return not bool(self.replaced.any() | self.coefficients.any())
 
     def select(self, streams: slice) -> Mixtures:
         """Some of the streams."""
@@ -95,6 +101,14 @@ class Plan:
     attention: tuple[AttentionReads, ...]
     mlp: tuple[Mixtures, ...]
     logits: Mixtures
+
+    @cached_property
+    def used(self) -> Bool[Tensor, " source"]:
+        """The sources whose change any stream is made with."""
+        used = self.logits.coefficients.any(0)
+        for mixtures in (*(each.mixtures for each in self.attention), *self.mlp):
+            used[: mixtures.coefficients.shape[1]] |= mixtures.coefficients.any(0)
+        return used
 
     @classmethod
     def of(cls, layout: Layout, members: Bool[Tensor, "sources destinations"]) -> Plan:

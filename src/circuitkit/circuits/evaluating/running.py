@@ -263,6 +263,7 @@ class Runs:
                 replacement,
                 None if everywhere else known,
                 self._streams_at_once(n_rows, n_columns),
+                memory(self.model, self.budget) // 2,
             )
             return under_way.logits()
 

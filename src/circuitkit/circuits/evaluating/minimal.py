@@ -1,0 +1,294 @@
+"""Whether a circuit has nothing that it does not need: what it loses by each of its parts, beside random parts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from circuitkit import metrics, saving, statistics
+from circuitkit.circuits.attributing.alignment import Align
+from circuitkit.circuits.errors import CircuitError
+from circuitkit.circuits.evaluating.complete import interval_of, without_nodes
+from circuitkit.circuits.evaluating.random_ways import Way, random_way_beside
+from circuitkit.circuits.evaluating.replaced import Ablation
+from circuitkit.circuits.evaluating.running import Runs
+from circuitkit.circuits.graphs.graph import Graph
+from circuitkit.circuits.graphs.layout import INPUT, LOGITS, Layout
+from circuitkit.metrics import Compute, Metric
+from circuitkit.model.tokens import Prompts
+from circuitkit.pairs import Pairs
+from circuitkit.statistics.cells import Floats, as_array
+
+if TYPE_CHECKING:
+    from circuitkit.model.model import Model
+
+Of = Literal["edges", "nodes"]
+Members = Bool[Tensor, "sources destinations"]
+_FORMAT = 1
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Minimality:
+    """What a circuit loses by each of its edges or nodes, beside what inflated circuits lose by random ones.
+
+    A part's contribution is F(C) − F(C without it), turned so that it is positive where the part helps. Of a part that
+    is not needed it is like that of a random one: to the circuit a random way from input to logits is added, and of
+    that an edge (or node) which the circuit has not is taken out again (Shi et al. 2024).
+
+    Attributes:
+        of: "edges" or "nodes".
+        parts: their names, an edge's as `source->destination`.
+        contributions: of each part, each example's.
+        random: of random parts.
+        whole: the metric of the circuit itself.
+        metric, unit, ablation: what was measured, and what replaced edges carried.
+        untested: how many parts of the circuit were left out.
+        groups: the clusters that examples belong to; None where each stands alone.
+        seed: of random parts and intervals.
+        provenance: model, data, versions, command.
+    """
+
+    of: Of
+    parts: tuple[str, ...]
+    contributions: Float[Tensor, "part example"]
+    random: Float[Tensor, "draw example"]
+    whole: Float[Tensor, " example"]
+    metric: str
+    unit: str = ""
+    ablation: Ablation = "patch"
+    untested: int = 0
+    groups: Int[Tensor, " example"] | None = None
+    seed: int = 0
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def p(self) -> Floats:
+        """For each part the chance that a random one does at least as much, in magnitude; NaN without random ones.
+
+        It is never under 1 / (1 + draws).
+        """
+        own, drawn = (np.abs(as_array(each).mean(-1)) for each in (self.contributions, self.random))
+        if not len(drawn):
+            return np.full(len(own), np.nan)
+        as_large = (drawn[None] >= own[:, None] * (1 - 1e-9)).sum(1)
+        return np.asarray((1 + as_large) / (1 + len(drawn)))
+
+    @cached_property
+    def frame(self) -> pd.DataFrame:
+        """A row a part, the largest contribution first.
+
+        Columns: `source` and `destination`, or `node`; `contribution` with the 95 % bootstrap interval `low` and
+        `high`; `random_mean` and `random_high`, the mean and the 95th percentile of random parts' magnitudes; `p`,
+        `p_corrected` (Benjamini-Hochberg over all parts) and `needed` (`p_corrected` < 0.05): of those that are called
+        needed, at most 5 % are expected to do no more than random parts.
+        """
+        values = as_array(self.contributions)
+        low, high = interval_of(values, self.groups, self.seed)
+        drawn = np.abs(as_array(self.random).mean(-1))
+        corrected = statistics.benjamini_hochberg(self.p)
+        names = ("source", "destination") if self.of == "edges" else ("node",)
+        named = dict(zip(names, zip(*(part.split("->") for part in self.parts), strict=True), strict=True))
+        columns: dict[str, Any] = {
+            **named,
+            "contribution": values.mean(-1),
+            "low": low,
+            "high": high,
+            "random_mean": drawn.mean() if len(drawn) else np.nan,
+            "random_high": np.quantile(drawn, 0.95) if len(drawn) else np.nan,
+            "p": self.p,
+            "p_corrected": corrected,
+            "needed": corrected < 0.05,
+        }
+        frame = pd.DataFrame(columns)
+        order = frame["contribution"].abs().sort_values(ascending=False, kind="stable").index
+        return frame.loc[order].reset_index(drop=True)
+
+    @property
+    def unneeded(self) -> tuple[str, ...]:
+        """The parts that do no more than random ones, as far as can be told."""
+        needed = statistics.benjamini_hochberg(self.p) < 0.05
+        return tuple(part for part, each in zip(self.parts, needed, strict=True) if not each)
+
+    def __str__(self) -> str:
+        n, unit = len(self.parts), f" {self.unit}" if self.unit else ""
+        tested = f"{n} {self.of}" + (f" ({self.untested} more were not tried)" if self.untested else "")
+        if not len(self.random):
+            return f"Of {tested} nothing can be said: no random {self.of} beside the circuit were run."
+        rest = self.unneeded
+        some = ", ".join(rest[:5]) + (", …" if len(rest) > 5 else "")
+        those = f", and {len(rest)} do not: {some}" if rest else ""
+        return (
+            f"Of {tested}, {n - len(rest)} do more for {self.metric} than {len(self.random)} random ones, which do "
+            f"{float(self.random.double().mean(-1).abs().mean()):.2g}{unit} on average{those}."
+        )
+
+    __repr__ = __str__
+
+    def save(self, path: str | Path) -> Path:
+        """Write everything to one safetensors file, whole or not at all, and give its path.
+
+        Raises:
+            ValueError: the file has another suffix.
+        """
+        tensors = {name: getattr(self, name) for name in ("contributions", "random", "whole")}
+        if self.groups is not None:
+            tensors["groups"] = self.groups
+        names = ("of", "parts", "metric", "unit", "ablation", "untested", "seed")
+        told = {name: getattr(self, name) for name in names}
+        told |= {"provenance": dict(self.provenance), "format": _FORMAT}
+        return saving.save(path, "minimality", tensors, told)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Minimality:
+        """Read what `save` wrote.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: it is cut short, or holds something else.
+        """
+        tensors, told = saving.load(path, "minimality")
+        told.pop("format")
+        parts = tuple(told.pop("parts"))
+        of: Of = told.pop("of")
+        contributions, random, whole = (tensors[name] for name in ("contributions", "random", "whole"))
+        return cls(of, parts, contributions, random, whole, groups=tensors.get("groups"), **told)
+
+
+def minimality(
+    model: Model,
+    graph: Graph,
+    pairs: Pairs,
+    metric: Metric | Compute | str = metrics.logit_difference,
+    ablation: Ablation = "patch",
+    *,
+    of: Of = "edges",
+    random: int = 100,
+    most: int | None = None,
+    align: Align = "tokens",
+    reference: Prompts | None = None,
+    by_position: bool | None = None,
+    batch_size: int | None = None,
+    budget: int | None = None,
+    seed: int = 0,
+    progress: bool = True,
+) -> Minimality:
+    """Measure what a circuit loses by each of its edges or nodes, beside what is lost by random ones.
+
+    It takes a run for each part, and two for each random one.
+
+    Args:
+        of: "edges", or "nodes" (heads and MLPs, with all edges out of them).
+        random: how many random parts; drawn by the seed. With fewer than 20 no part can be told from them.
+        most: try no more parts than this, drawn by the seed; all if None.
+        seed: of random parts and intervals.
+
+    The other arguments and errors are those of `run_circuit`.
+
+    Raises:
+        CircuitError: the circuit has no such parts, or a count is below 0.
+
+    Source: Wang et al. 2022, arXiv 2211.00593, section 4; Shi et al. 2024, arXiv 2410.13032, for the inflated circuits.
+
+    >>> model = ck.load("deductor-5k")
+    >>> pairs = ck.tasks.deductions.pairs(model.tokenizer, n=3)
+    >>> graph = ck.circuits.attribute(model, pairs, method="eap", progress=False)
+    >>> found = minimality(model, graph.top(3), pairs, random=4, progress=False)
+    >>> len(found.frame), tuple(found.random.shape)
+    (3, (4, 3))
+    """
+    graph.check_fits(model)
+    if random < 0 or (most is not None and most < 1):
+        raise CircuitError(f"random and most are counts; got {random} and {most}")
+    rng = np.random.default_rng(seed)
+    every = _parts(graph, of)
+    chosen = range(len(every)) if most is None else sorted(rng.permutation(len(every))[:most].tolist())
+    parts = [every[at] for at in chosen]
+    inflated = [each for _ in range(random) if (each := _inflated(graph, of, rng)) is not None]
+    runs = Runs.of(
+        model,
+        pairs,
+        metric,
+        ablation,
+        align=align,
+        reference=reference,
+        by_position=by_position,
+        batch_size=batch_size,
+        budget=budget,
+        progress=progress,
+    )
+    without = [_without(graph.layout, graph.members, part) for part in parts]
+    circuits = [graph.members, *without, *(one for pair in inflated for one in pair)]
+    values = runs.measured(torch.stack(circuits), "minimality").double()
+    sign = 1.0 if runs.metric.higher_is_better else -1.0
+    of_random = values[1 + len(parts) :].view(len(inflated), 2, -1)
+    return Minimality(
+        of=of,
+        parts=tuple(parts),
+        contributions=sign * (values[0] - values[1 : 1 + len(parts)]),
+        random=sign * (of_random[:, 0] - of_random[:, 1]),
+        whole=values[0],
+        metric=runs.metric.name,
+        unit=runs.metric.unit,
+        ablation=ablation,
+        untested=len(every) - len(parts),
+        groups=runs.clusters,
+        seed=seed,
+        provenance=runs.provenance("circuits.minimality", graph, seed),
+    )
+
+
+def _parts(graph: Graph, of: Of) -> list[str]:
+    layout = graph.layout
+    if of == "nodes":
+        parts = [name for name in graph.nodes if name not in (INPUT, LOGITS)]
+    elif of == "edges":
+        edges = graph.members.nonzero().tolist()
+        parts = [f"{layout.sources[row]}->{layout.destinations[column]}" for row, column in edges]
+    else:
+        raise CircuitError(f"minimality is of 'edges' or of 'nodes', not of {of!r}")
+    if not parts:
+        raise CircuitError(f"the circuit has no {of}, so there is nothing to take out of it")
+    return parts
+
+
+def _without(layout: Layout, members: Members, part: str) -> Members:
+    source, edge, destination = part.partition("->")
+    if not edge:
+        return without_nodes(layout, members, [source])
+    kept = members.clone()
+    kept[layout.source(source), layout.destination(destination)] = False
+    return kept
+
+
+def _inflated(graph: Graph, of: Of, rng: np.random.Generator) -> tuple[Members, Members] | None:
+    """The circuit with a random way more, and that without a part of the way that the circuit has not."""
+    layout = graph.layout
+    way = random_way_beside(layout, graph.members, rng)
+    if way is None:
+        return None
+    inflated = graph.members.clone()
+    for edge in way:
+        inflated[edge] = True
+    new = _new_nodes(graph, way) if of == "nodes" else _new_edges(graph, way)
+    if not new:
+        return None
+    return inflated, _without(layout, inflated, new[int(rng.integers(len(new)))])
+
+
+def _new_edges(graph: Graph, way: Way) -> Sequence[str]:
+    sources, destinations = graph.layout.sources, graph.layout.destinations
+    return [f"{sources[row]}->{destinations[column]}" for row, column in way if not graph.members[row, column]]
+
+
+def _new_nodes(graph: Graph, way: Way) -> Sequence[str]:
+    touched = graph.touched
+    return [graph.layout.sources[row] for row, _ in way if not touched[row]]
