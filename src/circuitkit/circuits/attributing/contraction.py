@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 Scores = Float[Tensor, "kept example sources destinations"]
 """Of each example: joined over all its positions, then over those of each span."""
 
+Blocks = list[tuple[slice, Float[Tensor, "source batch position d_model"]]]
+"""Rows of the layout, and what those sources change."""
+
 
 class Contraction:
     """Scores of a batch, some sources at a time.
@@ -44,28 +47,46 @@ class Contraction:
 
     def add(self, received: Received, rows: slice | None = None) -> None:
         """Add the scores of some sources, or of all, under the gradients that came back."""
-        layout, mlps, last = self.layout, received.mlps(), received.last()
-        rows = slice(0, len(layout.sources)) if rows is None else rows
-        columns = [*(layout.mlp_input_at(layer) for layer in range(layout.n_layers)), layout.logits_at]
-        read = torch.cat([mlps, last[None]])
-        for some in self._some_at_a_time(received.model, rows):
-            block = self.differences.block(some)
-            # One for all layers, of which some do not read all of these sources.
-            reached = layout.reach[some, columns].to(block.device)
-            self.scores[:, :, some, columns] += self._held(block, read).masked_fill_(~reached, 0.0)
-            for layer in range(layout.n_layers):
-                before = layout.before_attention(layer).stop
-                if before <= some.start:
-                    continue
-                if (read_by_heads := received.attention(layer)) is not None:
-                    until = min(before, some.stop)
-                    made = self._held(block[: until - some.start], read_by_heads)
-                    self.scores[:, :, some.start : until, layout.attention_at(layer)] += made
+        rows = slice(0, len(self.layout.sources)) if rows is None else rows
+        for blocks in self._some_at_a_time(received.model, rows):
+            self._add_singles(received, blocks)
+            for layer in range(self.layout.n_layers):
+                before, at = self.layout.before_attention(layer).stop, self.layout.attention_at(layer)
+                reached = [(some, block) for some, block in blocks if some.stop <= before]
+                if reached and (read := received.attention(layer)) is not None:
+                    for some, block in reached:
+                        self.scores[:, :, some, at] += self._held(block, read)
 
-    def _some_at_a_time(self, model: Model, rows: slice) -> Iterator[slice]:
-        size = max(1, memory(model, None) // self.differences.bytes_a_source)
-        for start in range(rows.start, rows.stop, size):
-            yield slice(start, min(start + size, rows.stop))
+    def _add_singles(self, received: Received, blocks: Blocks) -> None:
+        """Add the scores into MLPs and into the logits, all layers' together."""
+        layout = self.layout
+        columns = [*(layout.mlp_input_at(layer) for layer in range(layout.n_layers)), layout.logits_at]
+        read = torch.cat([received.mlps(), received.last()[None]])
+        for some, block in blocks:
+            unreached = ~layout.reach[some, columns].to(block.device)
+            self.scores[:, :, some, columns] += self._held(block, read).masked_fill_(unreached, 0.0)
+
+    def _some_at_a_time(self, model: Model, rows: slice) -> Iterator[Blocks]:
+        """What sources change, a tensor a layer, as many layers at a time as there is memory for."""
+        # Apart, so that a layer's finds room where a pass has left it, and all that attention reads ends with one.
+        budget, size = memory(model, None), self.differences.bytes_a_source
+        blocks: Blocks = []
+        held = 0
+        for some in self._by_layers(rows):
+            if blocks and held + size * (some.stop - some.start) > budget:
+                yield blocks
+                blocks, held = [], 0
+            blocks.append((some, self.differences.block(some)))
+            held += size * (some.stop - some.start)
+        if blocks:
+            yield blocks
+
+    def _by_layers(self, rows: slice) -> Iterator[slice]:
+        ends = [1, *(self.layout.mlp_at(layer) + 1 for layer in range(self.layout.n_layers))]
+        for start, stop in zip([0, *ends[:-1]], ends, strict=True):
+            some = slice(max(start, rows.start), min(stop, rows.stop))
+            if some.start < some.stop:
+                yield some
 
     def _held(
         self,

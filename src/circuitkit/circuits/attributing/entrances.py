@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 from weakref import WeakKeyDictionary
 
@@ -33,11 +34,13 @@ class Entrance:
         point: the projection's output; of a parallel MLP, the module's input.
         norm: the norm before it, where it is a known one.
         way: what lies between: nothing, that norm, or something else, which autograd alone can go back through.
+        heads: how many read so, and how wide each; None of an MLP.
     """
 
     point: Point
     norm: Norm | None
     way: Literal["nothing", "norm", "graph"]
+    heads: tuple[int, int] | None = None
 
     def weight(self, model: Model) -> Float[Tensor, "head d_head d_model"]:
         """Each head's part of the projection, held against the unit-scale stream where the norm is known."""
@@ -71,8 +74,21 @@ class Reads:
     @property
     def needs_graph(self) -> bool:
         """Whether autograd has to go back through something that is not known."""
-        entrances = [*self.heads.values(), *([] if self.parallel_mlp is None else [self.parallel_mlp])]
-        return any(each.way == "graph" for each in entrances)
+        return any(each.way == "graph" for each in self._entrances)
+
+    @property
+    def _entrances(self) -> list[Entrance]:
+        return [*self.heads.values(), *([] if self.parallel_mlp is None else [self.parallel_mlp])]
+
+    @cached_property
+    def norms(self) -> tuple[Norm, ...]:
+        """The known norms that it reads through."""
+        return tuple(dict.fromkeys(each.norm for each in self._entrances if each.norm is not None))
+
+    @cached_property
+    def norms_of_heads(self) -> tuple[Norm, ...]:
+        """Those among them that heads read through."""
+        return tuple(dict.fromkeys(each.norm for each in self.heads.values() if each.norm is not None))
 
 
 _reads: WeakKeyDictionary[Model, tuple[Reads, ...]] = WeakKeyDictionary()
@@ -135,21 +151,27 @@ def _watch(block: nn.Module, record: _Seen, stack: ExitStack) -> None:
 def _layer(model: Model, layer: int, seen: _Seen) -> Reads:
     norms: dict[nn.Module, Norm | None] = {}
 
-    def entrance(point: Point) -> Entrance:
+    def entrance(point: Point, heads: tuple[int, int] | None = None) -> Entrance:
         handed, stream = seen.handed.get(point.module), seen.stream
         if handed is None or stream is None:
             raise CircuitError(f"a short run of {model.name} does not call {point.module} of layer {layer}")
         if _same(handed, stream):
-            return Entrance(point, None, "nothing")
+            return Entrance(point, None, "nothing", heads)
         for module, taken, made in seen.made:
             if _same(made, handed) and _same(taken, stream):
                 if module not in norms:
                     norms[module] = Norm.of(module, model.d_model, model.hf.dtype)
                 if norms[module] is not None:
-                    return Entrance(point, norms[module], "norm")
-        return Entrance(point, None, "graph")
+                    return Entrance(point, norms[module], "norm", heads)
+        return Entrance(point, None, "graph", heads)
 
-    heads = {kind: entrance(model.point(Site(kind, layer=layer))) for kind in PROJECTED}
+    def of_heads(kind: Projected) -> Entrance:
+        point = model.point(Site(kind, layer=layer))
+        made = next(made for module, _, made in seen.made if module is point.module)
+        _, _, n_heads, d_head = point.view.read(made).shape
+        return entrance(point, (n_heads, d_head))
+
+    heads = {kind: of_heads(kind) for kind in PROJECTED}
     if "resid_mid" in model.layers[layer].points:
         return Reads(heads, model.point(Site("resid_mid", layer=layer)), None)
     mlp = model.anatomy.blocks[layer].mlp

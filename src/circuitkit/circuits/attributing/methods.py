@@ -29,7 +29,6 @@ from circuitkit.circuits.graphs.convention import OverPositions, Rule
 from circuitkit.circuits.graphs.layout import Layout
 from circuitkit.metrics import Metric, Targets
 from circuitkit.model.site import Site
-from circuitkit.run.memory import memory
 from circuitkit.run.run import forward
 
 if TYPE_CHECKING:
@@ -153,9 +152,27 @@ class Runs:
         """Where scores add up."""
         return Contraction(self.differences, self.settings.positions, self.batch.spans)
 
-    def received(self) -> Received:
-        """Where gradients go."""
-        return Received(self.model, self.batch.shape)
+    def received(self, passes: int = 1) -> Received:
+        """Where gradients of so many passes go."""
+        return Received(self.model, self.batch.shape, passes)
+
+    def mean_gradient(
+        self,
+        site: Site,
+        corrupt: Float[Tensor, "batch column d_model"],
+        clean: Float[Tensor, "batch position d_model"],
+        points: list[float],
+        into: Received,
+        rows: slice | None = None,
+    ) -> None:
+        """Add scores by the mean gradient at some points between what stands at a site in the two runs."""
+        into.clear()
+        for number, alpha in enumerate(points, start=1):
+            self.pass_at(site, self.batch.aligned.between(corrupt, clean, alpha), into, 1 / len(points))
+            if into.full and number < len(points):
+                self.contraction.add(into, rows)
+                into.clear()
+        self.contraction.add(into, rows)
 
     def pass_at(self, site: Site, value: Float[Tensor, "batch position d_model"], into: Received, share: float) -> None:
         """Take gradients where something else stands at a site of the clean run."""
@@ -174,17 +191,7 @@ class Runs:
 def on_inputs(model: Model, batch: Batch, settings: Settings, points: list[float]) -> Scores:
     """Scores by the mean gradient at some points of the way from the corrupt to the clean input."""
     runs = Runs(model, batch, settings)
-    received = runs.received()
-    budget = memory(model, None)
-    needs_graph = any(reads.needs_graph for reads in received.reads)
-    for number, alpha in enumerate(points, start=1):
-        value = batch.aligned.between(runs.corrupt_input, runs.clean_input, alpha)
-        runs.pass_at(INPUT, value, received, 1 / len(points))
-        # Gradients of one pass alone can go back through its graph; of many, their streams take room.
-        if number < len(points) and (needs_graph or received.bytes_waiting > budget):
-            runs.contraction.add(received)
-            received = runs.received()
-    runs.contraction.add(received)
+    runs.mean_gradient(INPUT, runs.corrupt_input, runs.clean_input, points, runs.received(len(points)))
     return runs.contraction.scores
 
 
@@ -192,15 +199,9 @@ def on_activations(model: Model, batch: Batch, settings: Settings) -> Scores:
     """Scores of each group of sources by the mean gradient on the way between what it writes in the two runs."""
     runs = Runs(model, batch, settings)
     points = alphas(settings.steps, settings.rule)
+    received = runs.received(len(points))
     for site, rows, corrupt, clean in _groups(runs):
-        received = runs.received()
-        for alpha in points:
-            value = batch.aligned.between(corrupt, clean, alpha)
-            runs.pass_at(site, value, received, 1 / len(points))
-            if any(reads.needs_graph for reads in received.reads):
-                runs.contraction.add(received, rows)
-                received = runs.received()
-        runs.contraction.add(received, rows)
+        runs.mean_gradient(site, corrupt, clean, points, received, rows)
     return runs.contraction.scores
 
 

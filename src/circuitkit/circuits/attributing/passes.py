@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,11 +16,11 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from circuitkit.circuits.attributing.entrances import PROJECTED, Entrance, Projected, Reads
+from circuitkit.circuits.attributing.holding import after, before
 from circuitkit.circuits.attributing.reading import Received
 from circuitkit.circuits.errors import CircuitError
 from circuitkit.metrics import Metric, Targets
 from circuitkit.model.forwards import forward_replaced
-from circuitkit.model.points import first_tensor, with_first_tensor
 from circuitkit.model.site import Site
 from circuitkit.pairs import Reading
 from circuitkit.run.run import forward, nan_advice, nan_row
@@ -143,9 +142,9 @@ class GradientPass:
             return point.own(point.view.write(held, value))
 
         if point.end == "input":
-            _before(point.module, instead, stack)
+            before(point.module, instead, stack)
         else:
-            _after(point.module, instead, stack)
+            after(point.module, instead, stack)
 
     def _hold_layer(self, layer: int, block: nn.Module, reads: Reads, stack: ExitStack) -> None:
         streams: list[Tensor] = []
@@ -155,7 +154,7 @@ class GradientPass:
             streams[:] = [stream] if reads.needs_graph else []
             self.received.enter(layer, stream)
 
-        _before(block, enter, stack)
+        before(block, enter, stack)
         kinds: dict[nn.Module, list[Projected]] = {}
         for kind in PROJECTED:
             kinds.setdefault(reads.heads[kind].point.module, []).append(kind)
@@ -175,7 +174,7 @@ class GradientPass:
         name = f"{', '.join(kinds)} of layer {layer}"
         handed: list[Tensor] = []
         if any(reads.heads[kind].way == "graph" for kind in kinds):
-            _before(module, handed.append, stack)
+            before(module, handed.append, stack)
 
         def back(gradient: Tensor, made: Tensor) -> None:
             # A detached tensor counts what is written into the one that it was taken from.
@@ -217,7 +216,7 @@ class GradientPass:
                 self._on_gradient(own, name, back)
             return own
 
-        _before(point.module, copy, stack)
+        before(point.module, copy, stack)
 
     def _last(self, gradient: Tensor, made: Tensor) -> None:
         self.received.logits(gradient)
@@ -241,7 +240,7 @@ class GradientPass:
 
             self._on_gradient(output, name, come)
 
-        _after(module, meet, stack)
+        after(module, meet, stack)
 
     def _on_gradient(self, tensor: Tensor, name: str, back: Callable[[Tensor], None]) -> None:
         if not tensor.requires_grad:
@@ -258,33 +257,3 @@ def _checkpointed(whole: Callable[..., Any]) -> Callable[..., Any]:
         return checkpoint(whole, *args, use_reentrant=False, preserve_rng_state=False, **kwargs)
 
     return run
-
-
-def _before(module: nn.Module, act: Callable[[Tensor], Tensor | None], stack: ExitStack) -> None:
-    """Act on what a module is handed along the stream, in this thread; what is returned goes in instead."""
-    thread = get_ident()
-
-    def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if get_ident() != thread:
-            return None
-        if any(isinstance(value, Tensor) for value in args):
-            new = act(first_tensor(args))
-            return None if new is None else (with_first_tensor(args, new), kwargs)
-        name = next(name for name, value in kwargs.items() if isinstance(value, Tensor))
-        new = act(kwargs[name])
-        return None if new is None else (args, {**kwargs, name: new})
-
-    stack.callback(module.register_forward_pre_hook(hook, with_kwargs=True).remove)
-
-
-def _after(module: nn.Module, act: Callable[[Tensor], Tensor | None], stack: ExitStack) -> None:
-    """Act on what a module makes along the stream, in this thread; what is returned goes on instead."""
-    thread = get_ident()
-
-    def hook(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
-        if get_ident() != thread:
-            return None
-        new = act(first_tensor(output))
-        return None if new is None else with_first_tensor(output, new)
-
-    stack.callback(module.register_forward_hook(hook).remove)

@@ -51,13 +51,14 @@ def _fix(runs: Runs, layer: int, gradient: Tensor, scores: Scores) -> None:
     """Put the fixed scores of edges into one layer's queries and keys in the place of EAP's."""
     model, layout, tokens = runs.model, runs.differences.layout, runs.batch.aligned.clean.tokens
     clean = model.run(tokens, capture=[Site(kind, layer=layer) for kind in _KINDS], logits_at=-1).cache
-    anew = SoftmaxAnew(model, tokens, layer, clean, gradient)
+    anew = SoftmaxAnew(model, tokens, layer, clean)
     columns = {"q": layout.queries_at(layer), "k": layout.keys_at(layer)}
     rows = layout.before_attention(layer)
     size = max(1, memory(model, None) // _bytes(model, tokens, layout.n_heads[layer]))
 
     def fixed(some: Sequence[int]) -> dict[Part, Tensor]:
-        return _fixed(anew, runs.differences.block(slice(some[0], some[-1] + 1)), clean, runs.contraction.kept)
+        block = runs.differences.block(slice(some[0], some[-1] + 1))
+        return _fixed(anew, block, clean, gradient, runs.contraction.kept)
 
     for some, made in some_at_a_time(model, range(rows.start, rows.stop), size, fixed, "sources"):
         for part, effects in made.items():
@@ -68,15 +69,16 @@ def _fixed(
     anew: SoftmaxAnew,
     block: Float[Tensor, "source batch position d_model"],
     clean: Cache,
+    gradient: Float[Tensor, "batch position head d_head"],
     kept: Bool[Tensor, "kept batch position"],
 ) -> dict[Part, Float[Tensor, "kept batch source part_head"]]:
     queries, keys = _parts(anew, block, clean)
-    everywhere = torch.einsum("sbph,kbp->kbsh", anew.effects("q", queries), kept.to(queries.dtype))
-    of_keys = [anew.effects("k", keys).sum(2).transpose(0, 1)]
+    everywhere = torch.einsum("sbph,kbp->kbsh", anew.effects("q", queries, gradient), kept.to(queries.dtype))
+    of_keys = [anew.effects("k", keys, gradient).sum(2).transpose(0, 1)]
     for span in kept[1:]:
         # Of keys, whose changes meet in one softmax, a span's part is what they do with no other changed.
         only = torch.where(span[..., None, None], keys, clean[Site("k", layer=anew.layer)])
-        of_keys.append(anew.effects("k", only).sum(2).transpose(0, 1))
+        of_keys.append(anew.effects("k", only, gradient).sum(2).transpose(0, 1))
     return {"q": everywhere, "k": torch.stack(of_keys)}
 
 

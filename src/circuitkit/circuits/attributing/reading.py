@@ -9,7 +9,7 @@ add up before it is made; and a part along each pass's stream, of which a number
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
@@ -20,6 +20,7 @@ from circuitkit.circuits.attributing.linear_maps import wide
 from circuitkit.circuits.attributing.norms import Norm
 from circuitkit.circuits.errors import CircuitError
 from circuitkit.circuits.graphs.layout import Layout
+from circuitkit.run.memory import memory
 
 if TYPE_CHECKING:
     from circuitkit.model.model import Model
@@ -33,36 +34,67 @@ class Received:
     Args:
         model: the model.
         shape: batch and position.
+        passes: how many are to be added up, where memory allows (see `full`).
 
     Raises:
         CircuitError: see `reads_of`.
     """
 
-    def __init__(self, model: Model, shape: tuple[int, int]) -> None:
+    def __init__(self, model: Model, shape: tuple[int, int], passes: int = 1) -> None:
         self.model, self.layout, self.reads, self.shape = model, Layout.of(model), reads_of(model), shape
         self.dtype = wide(model.hf.dtype)
+        # Room is made beforehand: between a graph's tensors, sums would keep its memory from being given back.
+        self._room = {
+            (layer, kind): self._zeros(*shape, *entrance.heads)
+            for layer, reads in enumerate(self.reads)
+            for kind, entrance in reads.heads.items()
+            if entrance.heads is not None
+        }
         self._heads: dict[tuple[int, Projected], Tensor] = {}
-        self._mlps: dict[int, Tensor] = {}
-        self._logits: Tensor | None = None
+        self._mlps = self._zeros(self.layout.n_layers, *shape, model.d_model)
+        self._logits = self._zeros(*shape, model.d_model)
         # Each pass's stream at unit scale by layer and norm; how much along it each head's gradient goes.
-        self._units: dict[tuple[int, Norm], list[Tensor]] = defaultdict(list)
+        norms = [(layer, norm) for layer, reads in enumerate(self.reads) for norm in reads.norms_of_heads]
+        a_pass = len(norms) * self._logits.numel() * self._logits.element_size()
+        self.capacity = max(1, min(passes, memory(model, None) // max(1, a_pass)))
+        if any(reads.needs_graph for reads in self.reads):
+            self.capacity = 1
+        units = self._zeros(len(norms), self.capacity, *shape, model.d_model)
+        self._units: dict[tuple[int, Norm], Tensor] = dict(zip(norms, units, strict=True))
+        self._passes = 0
         self._along: dict[tuple[int, Projected], list[Tensor]] = defaultdict(list)
         self._now: dict[tuple[int, Norm], Unit] = {}
         # What autograd has to go back through: the stream, what was made of it, and the gradient there.
         self._behind: dict[tuple[int, Projected | None], tuple[Tensor, Tensor, Tensor]] = {}
         self._offsets: dict[tuple[int, Projected], Tensor] = {}
 
+    def _zeros(self, *shape: int) -> Tensor:
+        return torch.zeros(shape, dtype=self.dtype, device=self.model.device)
+
+    @property
+    def full(self) -> bool:
+        """Whether no further pass can be added: its gradients have to be used, and cleared, first."""
+        return self._passes == self.capacity
+
+    def clear(self) -> None:
+        """Begin anew."""
+        for room in (*self._room.values(), self._mlps, self._logits):
+            room.zero_()
+        self._heads.clear()
+        self._along.clear()
+        self._behind.clear()
+        self._passes = 0
+
     # What passes hand in
 
     def enter(self, layer: int, stream: Float[Tensor, "batch position d_model"]) -> None:
         """A pass's stream as it enters a layer."""
         reads = self.reads[layer]
-        entrances = [*reads.heads.values(), *([] if reads.parallel_mlp is None else [reads.parallel_mlp])]
-        for norm in dict.fromkeys(each.norm for each in entrances if each.norm is not None):
+        for norm in reads.norms:
             unit, root = norm.unit(stream.detach().to(self.model.device))
+            if norm in reads.norms_of_heads:
+                unit = self._units[layer, norm][self._passes].copy_(unit)
             self._now[layer, norm] = unit, root
-        for norm in dict.fromkeys(each.norm for each in reads.heads.values() if each.norm is not None):
-            self._units[layer, norm].append(self._now[layer, norm][0])
 
     def heads(
         self,
@@ -81,7 +113,7 @@ class Received:
                 self._offsets[layer, kind] = entrance.offset(self.model, gradient)
             made = made.to(gradient) - self._offsets[layer, kind]
             self._along[layer, kind].append((gradient * made).sum(-1) / self.model.d_model)
-        _add(self._heads, (layer, kind), gradient)
+        self._heads[layer, kind] = self._room[layer, kind].add_(gradient)
 
     def behind(self, layer: int, kind: Projected | None, stream: Tensor, handed: Tensor, gradient: Tensor) -> None:
         """A gradient that autograd has to take back from what was handed on to the stream; of the MLP's if no kind."""
@@ -93,21 +125,16 @@ class Received:
         entrance = self.reads[layer].parallel_mlp
         if entrance is not None and entrance.norm is not None:
             gradient = entrance.norm.pulled_back(gradient, *self._now[layer, entrance.norm])
-        _add(self._mlps, layer, gradient)
+        self._mlps[layer] += gradient
 
     def logits(self, gradient: Float[Tensor, "batch position d_model"]) -> None:
         """The gradient at the last stream."""
-        gradient = gradient.to(self.model.device, self.dtype)
-        self._logits = gradient.clone() if self._logits is None else self._logits.add_(gradient)
+        self._logits += gradient.to(self.model.device, self.dtype)
 
     def done(self) -> None:
         """A pass has ended: its streams are known by their unit scale alone."""
         self._now.clear()
-
-    @property
-    def bytes_waiting(self) -> int:
-        """What the passes' streams take until gradients are made."""
-        return sum(unit.numel() * unit.element_size() for units in self._units.values() for unit in units)
+        self._passes += 1
 
     # What destinations read
 
@@ -121,9 +148,7 @@ class Received:
         if not any((layer, kind) in self._heads for kind in PROJECTED):
             return None
         d_model = self.model.d_model
-        made = torch.zeros(
-            columns.stop - columns.start, *self.shape, d_model, dtype=self.dtype, device=self.model.device
-        )
+        made = self._zeros(columns.stop - columns.start, *self.shape, d_model)
         for kind, at in zip(PROJECTED, self._columns(layer), strict=True):
             if (layer, kind) in self._heads:
                 part = made[at.start - columns.start : at.stop - columns.start]
@@ -142,7 +167,7 @@ class Received:
         flat = out.view(len(out), -1, out.shape[-1])
         torch.bmm(rows, weight, out=flat)
         if entrance.norm is not None:
-            units = torch.stack([unit.flatten(0, 1) for unit in self._units[layer, entrance.norm]], dim=1)
+            units = self._units[layer, entrance.norm][: self._passes].flatten(1, 2).transpose(0, 1)
             along = torch.stack([each.flatten(0, 1) for each in self._along[layer, kind]], dim=-1)
             # A matrix a token, heads by passes times passes by width, taken from all that token's heads at once.
             flat.transpose(0, 1).baddbmm_(along, units, alpha=-1)
@@ -159,18 +184,13 @@ class Received:
         Raises:
             CircuitError: it holds NaN.
         """
-        made = torch.zeros(
-            self.layout.n_layers, *self.shape, self.model.d_model, dtype=self.dtype, device=self.model.device
-        )
         for layer in range(self.layout.n_layers):
             if (layer, None) in self._behind:
                 stream, handed, gradient = self._behind[layer, None]
                 [back] = torch.autograd.grad(handed, stream, gradient, retain_graph=True)
-                made[layer] = back
-            elif layer in self._mlps:
-                made[layer] = self._mlps[layer]
-            self._check(made[layer], f"what the MLP of layer {layer} reads")
-        return made
+                self._mlps[layer] = back
+            self._check(self._mlps[layer], f"what the MLP of layer {layer} reads")
+        return self._mlps
 
     def last(self) -> Float[Tensor, "batch position d_model"]:
         """The gradient at the last stream.
@@ -178,7 +198,6 @@ class Received:
         Raises:
             CircuitError: it holds NaN.
         """
-        assert self._logits is not None  # a pass has been
         self._check(self._logits, "the last stream")
         return self._logits
 
@@ -188,8 +207,3 @@ class Received:
                 f"the metric's gradient at {where} holds NaN: look for a metric that divides by zero or takes the "
                 "logarithm of it, or an overflow in half precision"
             )
-
-
-def _add(sums: dict[Any, Tensor], key: Any, value: Tensor) -> None:
-    # What autograd hands over belongs to it.
-    sums[key] = value.clone() if key not in sums else sums[key].add_(value)

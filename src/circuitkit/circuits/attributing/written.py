@@ -8,6 +8,7 @@ layer add up to what its attention adds to the stream, but for a bias that is th
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
@@ -17,15 +18,17 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from circuitkit.circuits.attributing.alignment import Aligned
+from circuitkit.circuits.attributing.holding import after, before
 from circuitkit.circuits.attributing.linear_maps import check_whole, made_of, matrix_of, wide
 from circuitkit.circuits.attributing.norms import Norm
 from circuitkit.circuits.errors import CircuitError
 from circuitkit.circuits.graphs.layout import Layout
 from circuitkit.model.devices import execution_device
-from circuitkit.model.points import Heads, Whole
+from circuitkit.model.points import Heads, Point, Whole
 from circuitkit.model.site import Kind, Site
 from circuitkit.pairs import Reading
 from circuitkit.run.run import forward, nan_advice, nan_row
+from circuitkit.run.session import check_dropout
 
 if TYPE_CHECKING:
     from circuitkit.model.model import Model
@@ -197,19 +200,23 @@ class Written:
         Raises:
             CircuitError: logits hold NaN; or see `writers`.
         """
-        writers(model)
-        kinds = ["z", "mlp_out", *(["attn_out"] if attention else [])]
-        with model.intervene((), capture=[_INPUT, *kinds]) as session, torch.no_grad():
-            logits = forward(model, reading.tokens, reading.columns)
-        if (row := nan_row(logits)) is not None:
-            raise CircuitError(f"the logits of row {reading.first_row + row} hold NaN: {nan_advice(model)}")
-        cache, layers = session.cache, range(model.n_layers)
+        found, device, tokens = writers(model), model.device, reading.tokens
+        # Room is made beforehand: between a run's tensors, what is kept would keep its memory from being given back.
+        stream = torch.empty(*tokens.ids.shape, model.d_model, dtype=model.hf.dtype, device=device)
+        kept: dict[Site, Tensor] = {_INPUT: stream}
+        for layer, writer in enumerate(found):
+            shape = (*tokens.ids.shape, writer.n_heads, writer.d_head)
+            kept[Site("z", layer=layer)] = stream.new_empty(shape)
+            kept[Site("mlp_out", layer=layer)] = torch.empty_like(stream)
+            if attention:
+                kept[Site("attn_out", layer=layer)] = torch.empty_like(stream)
+        logits = _run(model, reading, kept)
+        layers = range(model.n_layers)
 
-        def kept(kind: Kind) -> list[Tensor]:
-            return [cache[Site(kind, layer=layer)].to(model.device) for layer in layers]
+        def each(kind: Kind) -> list[Tensor]:
+            return [kept[Site(kind, layer=layer)] for layer in layers]
 
-        outs = kept("attn_out") if attention else []
-        return cls(model, cache[_INPUT].to(model.device), kept("z"), kept("mlp_out"), logits, outs)
+        return cls(model, stream, each("z"), each("mlp_out"), logits, each("attn_out") if attention else [])
 
     def heads(self, layer: int) -> Float[Tensor, "head batch position d_model"]:
         """What a layer's heads write."""
@@ -218,6 +225,54 @@ class Written:
     def mlp(self, layer: int) -> Float[Tensor, "batch position d_model"]:
         """What a layer's MLP writes."""
         return self.mlps[layer]
+
+
+def _run(model: Model, reading: Reading, kept: dict[Site, Tensor]) -> Float[Tensor, "batch reads vocab"]:
+    """Run a batch once, and copy what is at each site into the tensor that is kept for it."""
+    met: set[Site] = set()
+    check_dropout(model)
+    with ExitStack() as stack, torch.no_grad():
+        for site, room in kept.items():
+            point = model.point(site)
+
+            def keep(held: Tensor, site: Site = site, room: Tensor = room, point: Point = point) -> None:
+                met.add(site)
+                room.copy_(point.view.read(held))
+
+            (before if point.end == "input" else after)(point.module, keep, stack)
+        logits = forward(model, reading.tokens, reading.columns)
+    if missing := [site for site in kept if site not in met]:
+        raise CircuitError(f"{missing[0]} of {model.name} is never reached by the model's forward")
+    if (row := nan_row(logits)) is not None:
+        raise CircuitError(f"the logits of row {reading.first_row + row} hold NaN: {nan_advice(model)}")
+    return logits
+
+
+def entering(model: Model, reading: Reading) -> Float[Tensor, "batch position d_model"]:
+    """What enters the first layer; no layer is run.
+
+    >>> model = ck.load("deductor-130k")
+    >>> tokens = model.tokens("Every wumpus is a dumpus.")
+    >>> entering(model, Reading(tokens, tokens.columns(-1)[:, None])).shape
+    torch.Size([1, 6, 64])
+    """
+    found: list[Tensor] = []
+
+    def end(stream: Tensor) -> None:
+        found.append(stream.clone())
+        raise _EnteredError
+
+    with ExitStack() as stack, torch.no_grad():
+        before(model.point(_INPUT).module, end, stack)
+        with suppress(_EnteredError):
+            forward(model, reading.tokens, reading.columns)
+    if not found:
+        raise CircuitError(f"{_INPUT} of {model.name} is never reached by the model's forward")
+    return found[0].to(model.device)
+
+
+class _EnteredError(Exception):
+    """Ends a forward pass of which nothing more is needed."""
 
 
 class Differences:
