@@ -79,6 +79,8 @@ def test_of_many_edges_the_strongest_are_drawn_and_the_title_says_so() -> None:
     assert f"the 5 strongest of {LAYOUT.n_edges} edges are drawn" in axes.get_title()
     few = drawn(graph.top(5).plot())
     assert sorted(map(str, drawn(axes).get_segments())) == sorted(map(str, few.get_segments()))
+    with pytest.raises(ValueError, match="most=0"):
+        graph.plot(most=0)
     widths = drawn(axes).get_linewidths()
     assert list(widths) == sorted(widths) and widths[-1] > widths[0]
 

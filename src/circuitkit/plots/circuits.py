@@ -166,6 +166,8 @@ def _shares(graph: Graph) -> Float[np.ndarray, "sources destinations"]:
 
 def _strongest(strengths: Float[np.ndarray, " edge"], most: int) -> NDArray[np.int64]:
     """The places of the strongest, weakest first, so that the strong are drawn over the weak."""
+    if most < 1:
+        raise ValueError(f"most={most}: a picture draws one edge or more")
     order = np.argsort(-strengths, kind="stable")[:most]
     return order[::-1]
 

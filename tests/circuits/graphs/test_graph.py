@@ -121,6 +121,18 @@ def test_ways_are_exact_however_many_there_are() -> None:
     assert frame["layer"].tolist()[:2] == [-1, 0] and frame["layer"].iloc[-1] == 30
 
 
+def test_a_spans_scores_make_a_graph_of_their_own() -> None:
+    graph = graph_of(TWO_LAYERS, density=0.5)
+    whole = replace(graph, per_example=graph.scores[None], by_span={"rule": graph.scores / 4})
+    part = whole.of_span("rule")
+    assert torch.equal(part.scores, graph.scores / 4) and torch.equal(part.members, graph.members)
+    assert part.per_example is None and part.convention == graph.convention
+    with pytest.raises(CircuitError, match=r"no scores of a span 'query': it has 'rule'"):
+        whole.of_span("query")
+    with pytest.raises(CircuitError, match=r"attribute with spans="):
+        graph.of_span("rule")
+
+
 def test_bf16_scores_are_held_in_single_precision() -> None:
     graph = graph_of(TWO_LAYERS)
     assert replace(graph, scores=graph.scores.bfloat16()).scores.dtype == torch.float32

@@ -6,7 +6,7 @@ import copy
 import json
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -170,6 +170,20 @@ class Graph:
         other = copy.copy(self)
         object.__setattr__(other, "members", checked_members(self.layout, members))
         return other
+
+    def of_span(self, span: str) -> Graph:
+        """The graph with the scores of one span of positions, of those that attribution kept apart.
+
+        Raises:
+            CircuitError: no such span was kept; those that were are named.
+        """
+        if span not in self.by_span:
+            kept = (
+                f"it has {', '.join(map(repr, self.by_span))}" if self.by_span else "attribute with spans= to keep some"
+            )
+            raise CircuitError(f"this graph has no scores of a span {span!r}: {kept}")
+        # Each example's scores are those of all positions.
+        return replace(self, scores=self.by_span[span], per_example=None, by_span={}, groups=None)
 
     def __and__(self, other: Graph) -> Graph:
         check_same(self.layout, other.layout)
