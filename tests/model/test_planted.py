@@ -196,7 +196,7 @@ def test_the_answer_is_the_most_likely_word(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_denoising_z_finds_exactly_the_circuit(name, seed):
     o = oracle(name, seed)
-    effects = denoised(o, o.planted.pairs(16, seed=1), o.all_heads)
+    effects = denoised(o, o.planted.pairs(8, seed=1), o.all_heads)
     others = [head for head in o.all_heads if head not in o.planted.heads]
     assert min(effects[head] for head in o.planted.heads) >= 5 * largest(effects, others)
     assert abs(effects[o.planted.decoy]) < 0.01 * effects[o.planted.circuit[o.planted.primary]]
@@ -212,7 +212,7 @@ def test_what_each_corruption_needs_of_the_circuit(name):
         "object": {o.planted.circuit[o.planted.primary], o.planted.saturated},
     }
     for corruption, carriers in reaches.items():
-        effects = denoised(o, o.planted.pairs(16, seed=2, corruption=corruption), sorted(o.planted.heads))
+        effects = denoised(o, o.planted.pairs(8, seed=2, corruption=corruption), sorted(o.planted.heads))
         for head in o.planted.heads:
             assert (effects[head] > 0.3) == (head in carriers), (corruption, head)
             assert head in carriers or abs(effects[head]) < 0.02
@@ -222,7 +222,7 @@ def test_what_each_corruption_needs_of_the_circuit(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_ablation_finds_exactly_the_circuit(name, how):
     o = oracle(name)
-    pairs, others = o.planted.pairs(16, seed=3), o.planted.pairs(16, seed=4)
+    pairs, others = o.planted.pairs(8, seed=3), o.planted.pairs(8, seed=4)
     z = o.z(others.clean)
     values = {
         "zero": {head: torch.zeros(()) for head in z},

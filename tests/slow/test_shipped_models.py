@@ -1,7 +1,11 @@
 """Every model that the package ships: its accuracy is what its card says, and the demo on it is sound."""
 
 import json
+import re
+from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,7 +13,7 @@ import torch
 import circuitkit as ck
 from circuitkit.commands.prompts import pairs_of
 from circuitkit.demo import demonstrate
-from circuitkit.demo.findings import SURE, carrying
+from circuitkit.demo.findings import SURE, Findings, carrying
 from circuitkit.model import embedded, planted
 from circuitkit.statistics import wilson
 
@@ -19,6 +23,7 @@ prontoqa = ck.tasks.prontoqa
 FOLDERS = sorted({embedded.path(name) for name in embedded.names()})
 SEEDS = range(5)
 LONGEST_PROOF = 160
+README = Path(__file__).parents[2] / "README.md"
 
 
 @cache
@@ -45,12 +50,31 @@ def test_proofs_of_held_out_questions_are_as_often_correct_as_the_card_says(fold
         assert low <= said["high"] and said["low"] <= high, (hops, hits, said)
 
 
+@pytest.fixture(scope="module")
+def demonstrated(tmp_path_factory) -> Callable[[Path], tuple[Findings, Path]]:
+    """The demo on a model, run once, and its folder."""
+
+    @cache
+    def run(folder: Path) -> tuple[Findings, Path]:
+        model, out = ck.load(folder), tmp_path_factory.mktemp(folder.name)
+        return demonstrate(model, pairs_of(model, None, 48), out, progress=False), out
+
+    return run
+
+
+def test_the_demo_says_what_the_readme_quotes(demonstrated):
+    blocks = re.findall(r"```text\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL)
+    quoted = next(text for text in blocks if text.startswith("deductor-1m prefers"))
+    findings, _ = demonstrated(embedded.path("deductor-1m"))
+    # Loaded by its name there, by its folder here.
+    assert "\n".join(replace(findings, model="deductor-1m").sentences()).startswith(quoted.strip())
+
+
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
-def test_the_demo_says_what_it_found_and_replicates_where_the_task_is_solved(folder, tmp_path):
-    model = ck.load(folder)
-    findings = demonstrate(model, pairs_of(model, None, 48), tmp_path, progress=False)
+def test_the_demo_says_what_it_found_and_replicates_where_the_task_is_solved(folder, demonstrated):
+    findings, out = demonstrated(folder)
     sentences = findings.sentences()
-    assert (tmp_path / "findings.txt").read_text().splitlines() == sentences
+    assert (out / "findings.txt").read_text().splitlines() == sentences
     assert sentences[1].startswith("Nothing was found") == (not findings.found)
     claimed = any(sentence.endswith("the found heads carry the proof.") for sentence in sentences)
     if not findings.found:
