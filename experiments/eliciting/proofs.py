@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from random import Random
 
 import circuitkit as ck
@@ -34,15 +35,7 @@ class Questions:
 
     def task(self) -> Task:
         """The questions as a task."""
-        drawn = prontoqa.task(self.rules, self.hops, 0, HELD_OUT_SIZE, HELD_OUT_SEED)
-        keys, seen, taken = [], set(), dict.fromkeys(self.rules, 0)
-        for item in drawn.items:
-            rule, asked = str(item.groups["rule"]), told_apart(item.question)
-            if asked not in seen and taken[rule] < self.n:
-                seen.add(asked)
-                taken[rule] += 1
-                keys.append(item.key)
-        return replace(drawn.only(keys), max_new_tokens=self.max_new_tokens)
+        return _held_out(self)
 
     def evaluated(self, model: ck.Model) -> Evaluation:
         """A model's proofs by greedy decoding that nothing distorts, judged."""
@@ -51,6 +44,20 @@ class Questions:
     def texts(self) -> list[str]:
         """Each question with its gold proof, as a model reads both."""
         return [f"{item.question} {item.gold}" for item in self.task().items]
+
+
+# Every cell asks the same again, and drawing it takes longer than a small model's answers.
+@lru_cache(maxsize=16)
+def _held_out(questions: Questions) -> Task:
+    drawn = prontoqa.task(questions.rules, questions.hops, 0, HELD_OUT_SIZE, HELD_OUT_SEED)
+    keys, seen, taken = [], set(), dict.fromkeys(questions.rules, 0)
+    for item in drawn.items:
+        rule, asked = str(item.groups["rule"]), told_apart(item.question)
+        if asked not in seen and taken[rule] < questions.n:
+            seen.add(asked)
+            taken[rule] += 1
+            keys.append(item.key)
+    return replace(drawn.only(keys), max_new_tokens=questions.max_new_tokens)
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -89,15 +90,20 @@ class Deductions:
 
     def fluent(self) -> list[str]:
         """Statements of rules and facts as the family's questions have them, without what is asked of them."""
-        every = [
-            example
-            for rule in self.rules
-            for hops in (1, 2, 3)
-            for example in prontoqa.generate(
-                rule, hops=hops, shots=0, n=-(-self.texts // (3 * len(self.rules))), seed=FLUENT_SEED, mode="direct"
-            )
-        ]
-        return [f"Q: {example.question}" for example in every[: self.texts]]
+        return list(_statements(self.rules, self.texts))
+
+
+# Every cell reads the same again.
+@lru_cache(maxsize=16)
+def _statements(rules: tuple[str, ...], texts: int) -> tuple[str, ...]:
+    each = -(-texts // (3 * len(rules)))
+    every = [
+        example
+        for rule in rules
+        for hops in (1, 2, 3)
+        for example in prontoqa.generate(rule, hops=hops, shots=0, n=each, seed=FLUENT_SEED, mode="direct")
+    ]
+    return tuple(f"Q: {example.question}" for example in every[:texts])
 
 
 @dataclass(frozen=True)
