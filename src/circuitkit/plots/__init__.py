@@ -6,6 +6,7 @@ the first one's); nothing is shown, and pyplot's global state is left alone. `sa
 
 from circuitkit.plots.arcs import attention_arcs
 from circuitkit.plots.circuits import circuit_graph, circuit_overlay
+from circuitkit.plots.cohorts import activation_map, head_cohorts, head_survival
 from circuitkit.plots.edges import edge_map
 from circuitkit.plots.effects import bars
 from circuitkit.plots.evaluation import accuracies
@@ -30,6 +31,7 @@ __all__ = [
     "ChangeShape",
     "accuracies",
     "accuracy_against_size",
+    "activation_map",
     "attention_arcs",
     "attention_pattern",
     "bars",
@@ -38,7 +40,9 @@ __all__ = [
     "edge_map",
     "growth_curve",
     "harness_means",
+    "head_cohorts",
     "head_map",
+    "head_survival",
     "heatmap",
     "joint_effects",
     "models_against",
