@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -25,8 +25,7 @@ from circuitkit.records import provenance
 
 _AT_ONCE = 16_000_000
 """How many scores of resamples are held at a time (64 MB)."""
-_FLIPS, _RESAMPLES_OF_A_FLIP = 39, 4
-"""With 39 flips, one or none may do as well where a circuit is no chance find (p of 0.05 at most)."""
+_FLIPS, _RESAMPLES_OF_A_FLIP = 99, 2
 
 Scores = Float[np.ndarray, " edge"]
 
@@ -48,7 +47,8 @@ def stability(
     Examples are drawn with replacement, whole groups where pairs have groups, and from each resample's scores a circuit
     is cut by the same rule. The figure is the mean Jaccard index of every two of these circuits. Beside it stand the
     same where an edge has to have the same sign too, the index of random circuits of that size, and that of resamples
-    whose scores had their signs flipped at random, group by group, so that no edge has a consistent effect.
+    whose scores had their signs flipped at random, group by group, so that no edge has a consistent effect; and a test
+    of whether effects are consistent at all.
 
     Args:
         graph: with each example's scores.
@@ -80,8 +80,8 @@ def stability(
     with tqdm(total=resamples + flips * _RESAMPLES_OF_A_FLIP, desc="stability", disable=not progress, delay=1.0) as bar:
         found = cut.circuits(sums.drawn(resamples, rng), bar)
         noise = [_noise(cut, sums, rng, bar) for _ in range(flips)]
-    circuit = choice.of(graph)
-    own = cut.circuits(iter([graph.scores.numpy()[cut.reach]]), None)
+    circuit, scores = choice.of(graph), graph.scores.numpy()[cut.reach]
+    own = cut.circuits(iter([scores]), None)
     return Stability(
         choice=choice,
         circuit=circuit,
@@ -92,7 +92,8 @@ def stability(
         nodes=_jaccard(found.nodes),
         heads=_jaccard(found.nodes[:, _heads(graph)]),
         to_circuit=torch.from_numpy(np.nan_to_num(jaccard_between(found.edges, own.edges)[:, 0])),
-        noise=torch.tensor(noise, dtype=torch.float64).reshape(flips, 2),
+        noise=torch.tensor(noise, dtype=torch.float64).reshape(flips, 3),
+        strength=cut.strength(scores),
         n_clusters=len(sums.sizes),
         provenance=_provenance(graph, choice, resamples, seed),
     )
@@ -132,12 +133,12 @@ class ClusterSums:
         starts = np.concatenate([[0], np.cumsum(sizes[:-1])]).astype(np.int64)
         return cls(np.add.reduceat(each[order], starts, axis=0), sizes)
 
-    def drawn(self, n: int, rng: np.random.Generator, signs: NDArray[np.int64] | None = None) -> Iterator[Scores]:
+    def drawn(self, n: int, rng: np.random.Generator, signs: NDArray[np.floating] | None = None) -> Iterator[Scores]:
         """The mean scores of so many resamples, one after the other; `signs` flips those of some clusters."""
         clusters = len(self.sizes)
         weights = rng.multinomial(clusters, np.full(clusters, 1 / clusters), size=n).astype(self.scores.dtype)
         counts = weights @ self.sizes
-        signed = weights if signs is None else weights * signs.astype(self.scores.dtype)
+        signed = weights if signs is None else weights * signs
         step = max(1, _AT_ONCE // self.scores.shape[1])
         for start in range(0, n, step):
             some = slice(start, start + step)
@@ -186,6 +187,12 @@ class Cutter:
         rows, above = np.stack(edges), np.stack(positive)
         return Circuits(rows, np.concatenate([above, rows & ~above], axis=1), np.stack(nodes))
 
+    def strength(self, scores: Scores) -> float:
+        """What the edges that are chosen by some scores, before pruning, are together worth."""
+        strengths = self.spread(self.graph.convention.strengths(torch.from_numpy(scores), self.choice.by).numpy())
+        chosen = replace(self.choice, prune=False).members(self.graph.layout, strengths)
+        return float(strengths[chosen].sum(dtype=np.float64))
+
     def spread(self, edges: NDArray[np.floating]) -> Float[np.ndarray, "sources destinations"]:
         """Numbers of edges in their places, 0 elsewhere."""
         spread = np.zeros(self.reach.shape, dtype=edges.dtype)
@@ -193,12 +200,12 @@ class Cutter:
         return spread
 
 
-def _noise(cut: Cutter, sums: ClusterSums, rng: np.random.Generator, bar: Any) -> tuple[float, float]:
-    """The mean Jaccard index of resamples that share flipped signs, without and with signs."""
-    signs = rng.choice(np.array([-1, 1]), len(sums.sizes))
+def _noise(cut: Cutter, sums: ClusterSums, rng: np.random.Generator, bar: Any) -> tuple[float, float, float]:
+    """With signs flipped at random: the mean Jaccard index of resamples, without and with signs, and the strength."""
+    signs = rng.choice(np.array([-1, 1]), len(sums.sizes)).astype(sums.scores.dtype)
     found = cut.circuits(sums.drawn(_RESAMPLES_OF_A_FLIP, rng, signs), bar)
-    unsigned, signed = (upper(_jaccard(rows).numpy()).mean() for rows in (found.edges, found.signed))
-    return float(unsigned), float(signed)
+    unsigned, signed = (float(upper(_jaccard(rows).numpy()).mean()) for rows in (found.edges, found.signed))
+    return unsigned, signed, cut.strength((signs @ sums.scores) / sums.sizes.sum())
 
 
 def _jaccard(rows: Bool[np.ndarray, "circuit part"]) -> Float[Tensor, "circuit circuit"]:

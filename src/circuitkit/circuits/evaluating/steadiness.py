@@ -50,8 +50,9 @@ class Stability:
         edges, nodes, heads: the Jaccard index of every two resamples.
         signed: that of edges where the same edge has the same sign.
         to_circuit: that of each resample's edges and the circuit's.
-        noise: for each random flip of signs, the mean index of its resamples: of edges, and with signs. Empty where
-            scores are magnitudes.
+        noise: for each random flip of signs, the mean index of its resamples, of edges and with signs, and the strength
+            of its circuit. Empty where scores are magnitudes.
+        strength: what the circuit's edges are together worth, before pruning.
         n_clusters: how many examples, or groups of them, were drawn from.
         provenance: model, rule, seed, versions.
     """
@@ -65,7 +66,8 @@ class Stability:
     nodes: Float[Tensor, "resample resample"]
     heads: Float[Tensor, "resample resample"]
     to_circuit: Float[Tensor, " resample"]
-    noise: Float[Tensor, "flip 2"]
+    noise: Float[Tensor, "flip 3"]
+    strength: float
     n_clusters: int
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
@@ -101,21 +103,21 @@ class Stability:
 
     @property
     def p(self) -> float:
-        """The chance that scores without any consistent sign are as stable, signs counted; NaN of magnitudes.
+        """The chance that edges without any consistent effect are together worth as much; NaN of magnitudes.
 
-        Each cluster's scores have their signs flipped at random, which leaves all magnitudes and what goes together as
-        it is; 0.025 is the least that can come out.
+        A permutation test: each cluster's scores have their signs flipped at random, which leaves magnitudes, and what
+        goes together, as they are, and the circuit is cut anew. 0.01 is the least that can come out.
         """
         if not len(self.noise):
             return float("nan")
-        as_stable = int((self.noise[:, 1] >= self.same_sign - 1e-9).sum())
-        return (1 + as_stable) / (1 + len(self.noise))
+        as_strong = int((self.noise[:, 2] >= self.strength * (1 - 1e-6)).sum())
+        return (1 + as_strong) / (1 + len(self.noise))
 
     @property
     def verdict(self) -> Verdict:
         """`good` from 0.8 up (Méloux et al.), `fair` from 0.5 up, else `poor`; signs counted.
 
-        Whatever the index, a circuit is poor where scores without any consistent sign are as stable (p over 0.05).
+        Whatever the index, a circuit is poor where its effects may be chance (p over 0.05).
         """
         if self.same_sign < FAIR or self.p > _P:
             return "poor"
@@ -137,7 +139,7 @@ class Stability:
 
     @property
     def _noise(self) -> list[float]:
-        return self.noise.mean(0).tolist() if len(self.noise) else [float("nan")] * 2
+        return self.noise[:, :2].mean(0).tolist() if len(self.noise) else [float("nan")] * 2
 
     @property
     def frame(self) -> pd.DataFrame:
@@ -186,10 +188,11 @@ class Stability:
         )
         if not len(self.noise):
             return f"{told}; scores are magnitudes, so nothing tells whether effects are consistent"
-        noise = f"{told}, and scores of random sign {self._noise[1]:.2f} (p {self.p:.3f})"
+        noise = f"{told}, and scores of random sign {self._noise[1]:.2f}"
         if self.verdict != "poor":
             return noise
-        why = "no more alike than by chance" if self.p > _P else "another circuit would come of other examples"
+        chance = f"its effects are no larger than by chance (p {self.p:.2f})"
+        why = chance if self.p > _P else "another circuit would come of other examples"
         return f"{noise}: {why}, so what is in it says little about the model"
 
     def __repr__(self) -> str:
@@ -211,6 +214,7 @@ class Stability:
             "convention": asdict(circuit.convention),
             "circuit": dict(circuit.provenance),
             "n_clusters": self.n_clusters,
+            "strength": self.strength,
             "provenance": dict(self.provenance),
         }
         return saving.save(path, "stability", tensors, told)
@@ -239,6 +243,7 @@ class Stability:
             choice=Choice(**told["choice"]),
             circuit=circuit,
             n_clusters=told["n_clusters"],
+            strength=told["strength"],
             provenance=told["provenance"],
             **arrays,
         )
