@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from circuitkit.circuits.attributing.attribution import attribute
     from circuitkit.circuits.attributing.methods import METHODS
+    from circuitkit.circuits.attributing.node_scores import NodeScores
+    from circuitkit.circuits.attributing.nodes import NODE_METHODS, attribute_nodes
     from circuitkit.circuits.comparing.cohorts_of_heads import Cohorts, cohorts
     from circuitkit.circuits.comparing.complexity_changes import ComplexityChange, compare_complexity
     from circuitkit.circuits.comparing.emergence import emergent_heads
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "METHODS",
+    "NODE_METHODS",
     "OUTCOMES",
     "Agreement",
     "CircuitError",
@@ -55,10 +58,12 @@ __all__ = [
     "HeadEffects",
     "Layout",
     "Minimality",
+    "NodeScores",
     "Overlap",
     "Stability",
     "agreement",
     "attribute",
+    "attribute_nodes",
     "auroc",
     "average_precision",
     "classify_failures",
@@ -82,7 +87,9 @@ _HOMES = {
     **dict.fromkeys(("Agreement", "agreement"), "evaluating.agreeing"),
     "CircuitError": "errors",
     "METHODS": "attributing.methods",
+    "NodeScores": "attributing.node_scores",
     "attribute": "attributing.attribution",
+    **dict.fromkeys(("NODE_METHODS", "attribute_nodes"), "attributing.nodes"),
     **dict.fromkeys(("OUTCOMES", "classify_failures"), "comparing.failures"),
     **dict.fromkeys(("Cohorts", "cohorts"), "comparing.cohorts_of_heads"),
     **dict.fromkeys(("ComplexityChange", "compare_complexity"), "comparing.complexity_changes"),

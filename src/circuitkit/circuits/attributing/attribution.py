@@ -103,12 +103,12 @@ def attribute(
     layout = Layout.of(model)
     some = _some_edges(model, layout, method, edges)
     aligned = Aligned.of(model, pairs, measure, align)
-    named = _columns_of(model, pairs, aligned, spans or {})
+    named = columns_of_spans(model, pairs, aligned, spans or {})
     total = len(aligned)
     bar = tqdm(total=0, desc=f"{method}, {model.name}", unit="pair", disable=not progress, delay=1.0)
     settings = Settings(measure, steps, rule, positions, checkpointing, seed, some)
     sums = _Sums(layout, examples, len(named), total, keep_examples)
-    size = min(batch_size or _pairs_at_once(model, aligned, checkpointing), total)
+    size = min(batch_size or pairs_at_once(model, aligned, checkpointing), total)
     bar.total = total * chosen.passes(layout, settings)
 
     def run(rows: Sequence[int]) -> Tensor:
@@ -140,6 +140,7 @@ def attribute(
         seed=seed,
         method=method,
         pairs=total,
+        d_model=model.d_model,
         align=align if isinstance(align, str) else [str(each) for each in align],
     )
     return Graph(
@@ -184,7 +185,7 @@ def _some_edges(
     return checked_members(layout, edges)
 
 
-def _columns_of(
+def columns_of_spans(
     model: Model, pairs: Pairs, aligned: Aligned, spans: Mapping[str, Span]
 ) -> Bool[Tensor, "span batch position"]:
     """The clean columns of each span."""
@@ -201,7 +202,7 @@ def _columns_of(
     return named
 
 
-def _pairs_at_once(model: Model, aligned: Aligned, checkpointing: bool) -> int:
+def pairs_at_once(model: Model, aligned: Aligned, checkpointing: bool) -> int:
     """How many pairs' activations a forward with its graph may hold."""
     columns = aligned.corrupt_at.shape[1]
     config = model.config

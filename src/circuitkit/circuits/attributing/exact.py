@@ -113,7 +113,7 @@ class _Patching:
         self.model, self.layout, self.aligned, self.within = model, layout, aligned, within
         clean, corrupt = (Written.of(model, each) for each in (aligned.clean, aligned.corrupt))
         self.differences = Differences(model, aligned, clean, corrupt)
-        self.study = Study.of(model, _prompts(aligned, metric), aligned.targets, metric, "noise")
+        self.study = Study.of(model, prompts_of(aligned, metric), aligned.targets, metric, "noise")
 
     def measured(self, step: _Step, edges: Tensor) -> Iterator[tuple[list[Place], Float[Tensor, "edge example"]]]:
         """The effects of the edges into one reading, some at a time; edges that change nothing are left out."""
@@ -226,7 +226,7 @@ def _added(
     return (entering.to(made.dtype) + made).to(entering.dtype).flatten(0, 1)
 
 
-def _prompts(aligned: Aligned, metric: Metric) -> Tokens:
+def prompts_of(aligned: Aligned, metric: Metric) -> Tokens:
     """The clean prompts without the answers that a metric may read behind them."""
     reading, answer = aligned.clean, aligned.targets.answer
     if metric.positions == "last" or answer.shape[1] == 1:

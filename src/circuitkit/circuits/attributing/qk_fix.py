@@ -12,7 +12,7 @@ Kramár et al. 2024, "AtP*: An efficient and scalable method for localizing LLM 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 from weakref import WeakKeyDictionary
@@ -39,6 +39,10 @@ _apart: WeakKeyDictionary[Model, dict[tuple[int, Part], bool]] = WeakKeyDictiona
 """Of each layer, whether a head's pattern hangs on no other head's queries or keys."""
 
 
+Change = tuple[int | None, Float[Tensor, "copy batch position head d_head"]]
+"""Of one query or key head, or of all of them at once (None): what changes in `z`, 0 on padding."""
+
+
 class SoftmaxAnew:
     """A layer of a clean run, its attention computed anew from other queries or keys.
 
@@ -47,45 +51,50 @@ class SoftmaxAnew:
         tokens: the clean prompts.
         layer: the layer.
         clean: its `resid_pre`, `q`, `k` and `z` in the clean run.
-        gradient: of minus the metric at its `z` there.
     """
 
-    def __init__(
-        self,
-        model: Model,
-        tokens: Tokens,
-        layer: int,
-        clean: Cache,
-        gradient: Float[Tensor, "batch position head d_head"],
-    ) -> None:
+    def __init__(self, model: Model, tokens: Tokens, layer: int, clean: Cache) -> None:
         self.model, self.tokens, self.layer, self.clean = model, tokens, layer, clean
-        z = clean[Site("z", layer=layer)]
-        self.gradient = gradient.to(device=z.device, dtype=wide(z.dtype)).masked_fill(
-            ~tokens.mask.to(z.device)[..., None, None], 0.0
-        )
+
+    def changes(self, part: Part, new: Float[Tensor, "copy batch position part_head d_head"]) -> Iterator[Change]:
+        """What each copy's queries (or keys) change in `z`, each head's alone: at once where heads are apart."""
+        old = self.clean[Site("z", layer=self.layer)]
+        padding = ~self.tokens.mask.to(old.device)[..., None, None]
+        apart = _heads_apart(self.model, self.tokens, self.layer, part, self.clean)
+        for head in [None] if apart else range(new.shape[3]):
+            heads = None if head is None else [head]
+            made = _z_under(self.model, self.tokens, self.layer, part, self.clean, new, heads)
+            yield head, (made - old).masked_fill_(padding, 0.0)
 
     def effects(
-        self, part: Part, new: Float[Tensor, "copy batch position part_head d_head"]
+        self,
+        part: Part,
+        new: Float[Tensor, "copy batch position part_head d_head"],
+        gradient: Float[Tensor, "batch position head d_head"],
     ) -> Float[Tensor, "copy batch position part_head"]:
         """What each copy's queries (or keys) would take from the metric, a head's alone at a time, by query position.
 
-        A key that heads share acts on all of them.
+        Args:
+            part: queries or keys.
+            new: theirs.
+            gradient: of minus the metric at the layer's `z` in the clean run.
         """
-        n = new.shape[3]
-        if _heads_apart(self.model, self.tokens, self.layer, part, self.clean):
-            by_head = self._by_head(self._made(part, new))
+        return taken(self.changes(part, new), gradient, new.shape[3])
+
+
+def taken(
+    changes: Iterable[Change], gradient: Float[Tensor, "batch position head d_head"], n: int
+) -> Float[Tensor, "copy batch position part_head"]:
+    """What changes of `z` would take from the metric, of `n` queries or keys; a key that heads share acts on all."""
+    alone = []
+    for head, change in changes:
+        dtype = wide(change.dtype)
+        by_head = torch.einsum("cbphd,bphd->cbph", change.to(dtype), gradient.to(change.device, dtype))
+        if head is None:
             return by_head.reshape(*by_head.shape[:-1], n, -1).sum(-1)
         # Through a norm over all heads, one head's query moves the others' patterns too.
-        return torch.stack([self._by_head(self._made(part, new, [head])).sum(-1) for head in range(n)], dim=-1)
-
-    def _made(self, part: Part, new: Tensor, heads: Sequence[int] | None = None) -> Tensor:
-        return _z_under(self.model, self.tokens, self.layer, part, self.clean, new, heads)
-
-    def _by_head(
-        self, z: Float[Tensor, "copy batch position head d_head"]
-    ) -> Float[Tensor, "copy batch position head"]:
-        change = z - self.clean[Site("z", layer=self.layer)]
-        return torch.einsum("cbphd,bphd->cbph", change.to(self.gradient.dtype), self.gradient)
+        alone.append(by_head.sum(-1))
+    return torch.stack(alone, dim=-1)
 
 
 def _z_under(
