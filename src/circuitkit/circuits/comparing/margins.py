@@ -23,12 +23,12 @@ def measured_beside(
 ) -> dict[str, Any]:
     """A table's row: shares before and after, their difference, and how it stands among those of random sets.
 
-    `low` and `high` are the ends of a paired bootstrap's 95 % interval over whole questions (Newcombe's, which is not
-    paired, where no answer differs: that none of these does is no proof that no other would). `p` is McNemar's exact
-    test where each question has one answer, else a test that flips the signs of whole questions; NaN below two
-    questions. `margin` is the effect less the controls' mean, with the interval of a bootstrap that draws questions and
-    controls (Owen 2007, arXiv 0712.1111). `p_controls` is two-sided, from the effect's rank among the controls'
-    effects; 2 / (1 + controls) at the least.
+    `low` and `high` are the ends of a paired bootstrap's 95 % interval over whole questions; Newcombe's, which is not
+    paired, where all answers differ alike, such as not at all: that none of these does is no proof that none would. `p`
+    is McNemar's exact test where each question has one answer, else a test that flips the signs of whole questions; NaN
+    below two questions. `margin` is the effect less the controls' mean, with the interval of a bootstrap that draws
+    questions and controls (Owen 2007, arXiv 0712.1111). `p_controls` is two-sided, from the effect's rank among the
+    controls' effects; 2 / (1 + controls) at the least.
 
     >>> row = measured_beside(np.zeros(4), np.ones(4), np.zeros((3, 4)), np.arange(4))
     >>> row["effect"], row["margin"], row["p"], row["p_controls"]
@@ -45,9 +45,9 @@ def _interval(before: Floats, after: Floats, items: Int[np.ndarray, " row"], see
     n = len(np.unique(items))
     if n < 2:
         return float("nan"), float("nan")
-    if np.array_equal(before, after):
-        hits = round(float(before.mean()) * n)
-        low, high = confint_proportions_2indep(hits, n, hits, n, method="newcomb", compare="diff")
+    if np.ptp(after - before) == 0:
+        hits = [round(float(share.mean()) * n) for share in (after, before)]
+        low, high = confint_proportions_2indep(hits[0], n, hits[1], n, method="newcomb", compare="diff")
         return float(low), float(high)
     found = statistics.paired_bootstrap(before, after, seed=seed, groups=items.tolist())
     return found.low, found.high

@@ -1,0 +1,105 @@
+"""The cells of the study: a model answers, its edges are scored, and its heads are changed while it writes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import circuitkit as ck
+from circuitkit.evaluation import Evaluation
+from circuitkit.statistics import Head
+from emergence.asking import Asked, Opened
+from emergence.plans import Recipe
+from emergence.prompts import Written
+
+Cell = dict[str, Any]
+
+
+def _evaluated(model: ck.Model, asked: Asked, part: str, think: bool | None, out: str | None) -> Evaluation:
+    settings = asked.settings if think is None else {**asked.settings, "think": think}
+    return ck.evaluate(model, asked.task(part), out=out, progress=False, **settings)  # type: ignore[arg-type]
+
+
+def opened(model: ck.Model, asked: Asked, think: bool | None, out: str) -> Cell:
+    """How a model begins to answer the circuits' questions, and how often it is right there."""
+    found = _evaluated(model, replace_samples(asked), "circuit", think, out)
+    told = Opened.of(found)
+    return {"prompts": json.dumps(told.prompts), "answers": json.dumps(told.answers), **_accuracy(found)}
+
+
+def replace_samples(asked: Asked) -> Asked:
+    """The same questions, answered once."""
+    return replace(asked, samples=1) if hasattr(asked, "samples") else asked  # type: ignore[type-var]
+
+
+def _accuracy(found: Evaluation) -> Cell:
+    share = found.accuracy
+    return {"accuracy": share.value, "low": share.low, "high": share.high, "questions": share.n}
+
+
+def judged(model: ck.Model, asked: Asked, think: bool | None, out: str) -> Cell:
+    """How often a model is right on the questions that are answered while heads are changed."""
+    return _accuracy(_evaluated(model, asked, "answers", think, out))
+
+
+def attributed(model: ck.Model, written: Written, recipe: Recipe, resamples: int, seed: int, path: str) -> Cell:
+    """Score a model's edges, keep the graph in a file, and tell how stable its circuit is."""
+    graph = ck.circuits.attribute(
+        model,
+        written.pairs(),
+        recipe.metric,
+        recipe.method,
+        steps=recipe.steps,
+        rule=recipe.rule,
+        examples=recipe.examples,
+        keep_examples=True,
+        progress=False,
+    )
+    graph.save(Path(path))
+    circuit = recipe.cut(graph)
+    told: Cell = {
+        "graph": path,
+        "pairs": len(written),
+        "edges": circuit.size,
+        "all_edges": graph.layout.n_edges,
+        "heads": len(circuit.heads),
+        "mlps": len(circuit.mlps),
+        "strongest": float(graph.scores.abs().max()),
+    }
+    if recipe.threshold is None:
+        steady = ck.circuits.stability(
+            graph, recipe.edges(graph.layout.n_edges), resamples=resamples, seed=seed, progress=False
+        )
+        told |= {"stability": steady.value, "same_sign": steady.same_sign, "chance": steady.chance}
+        told |= {"stability_p": steady.p, "verdict": steady.verdict}
+    return told
+
+
+def changed(
+    model: ck.Model,
+    asked: Asked,
+    think: bool | None,
+    sets: Mapping[str, Sequence[Head]],
+    ways: Sequence[str | float],
+    controls: int,
+    seed: int,
+    path: str,
+) -> Cell:
+    """Change sets of heads while a model answers, beside random sets, and keep what it answered in a file."""
+    settings = asked.settings if think is None else {**asked.settings, "think": think}
+    found = ck.circuits.generation_effects(
+        model,
+        asked.task("answers"),
+        sets,
+        ways=ways,
+        controls=controls,
+        seed=seed,
+        out=Path(path).with_suffix(""),
+        progress=False,
+        **settings,
+    )
+    found.save(Path(path))
+    return {"effects": path, "intact": float(found.intact.right.mean())}
