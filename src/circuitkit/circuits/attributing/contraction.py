@@ -51,9 +51,9 @@ class Contraction:
         for blocks in self._some_at_a_time(received.model, rows):
             self._add_singles(received, blocks)
             for layer in range(self.layout.n_layers):
-                before, at = self.layout.before_attention(layer).stop, self.layout.attention_at(layer)
+                before = self.layout.before_attention(layer).stop
                 reached = [(some, block) for some, block in blocks if some.stop <= before]
-                if reached and (read := received.attention(layer)) is not None:
+                for at, read in received.attention(layer) if reached else ():
                     for some, block in reached:
                         self.scores[:, :, some, at] += self._held(block, read)
 

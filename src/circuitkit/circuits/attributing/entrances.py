@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 from weakref import WeakKeyDictionary
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -53,7 +54,8 @@ class Entrance:
         nothing = like.new_zeros(1, model.d_model)
         shift = None if self.norm is None else self.norm.shift(nothing)
         nothing = nothing if shift is None else nothing + shift
-        made = made_of(self.point.module, nothing.to(model.hf.dtype))
+        with torch.no_grad():
+            made = made_of(self.point.module, nothing.to(model.hf.dtype))
         return self.point.view.read(made[None])[0, 0].to(like)
 
 

@@ -212,7 +212,8 @@ class GradientPass:
             own = taken.view_as(taken)
             if name not in self._met:
                 self._met.add(name)
-                handed.append(taken)
+                if entrance is not None and entrance.way == "graph":
+                    handed.append(taken)
                 self._on_gradient(own, name, back)
             return own
 

@@ -8,14 +8,14 @@ add up before it is made; and a part along each pass's stream, of which a number
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from circuitkit.circuits.attributing.entrances import PROJECTED, Entrance, Projected, reads_of
+from circuitkit.circuits.attributing.entrances import Entrance, Projected, reads_of
 from circuitkit.circuits.attributing.linear_maps import wide
 from circuitkit.circuits.attributing.norms import Norm
 from circuitkit.circuits.errors import CircuitError
@@ -61,12 +61,17 @@ class Received:
             self.capacity = 1
         units = self._zeros(len(norms), self.capacity, *shape, model.d_model)
         self._units: dict[tuple[int, Norm], Tensor] = dict(zip(norms, units, strict=True))
+        self._along = {key: self._zeros(self.capacity, *room.shape[:-1]) for key, room in self._room.items()}
+        self._offsets = {
+            (layer, kind): entrance.offset(model, self._logits)
+            for layer, reads in enumerate(self.reads)
+            for kind, entrance in reads.heads.items()
+            if entrance.norm is not None
+        }
         self._passes = 0
-        self._along: dict[tuple[int, Projected], list[Tensor]] = defaultdict(list)
         self._now: dict[tuple[int, Norm], Unit] = {}
         # What autograd has to go back through: the stream, what was made of it, and the gradient there.
         self._behind: dict[tuple[int, Projected | None], tuple[Tensor, Tensor, Tensor]] = {}
-        self._offsets: dict[tuple[int, Projected], Tensor] = {}
 
     def _zeros(self, *shape: int) -> Tensor:
         return torch.zeros(shape, dtype=self.dtype, device=self.model.device)
@@ -78,10 +83,9 @@ class Received:
 
     def clear(self) -> None:
         """Begin anew."""
-        for room in (*self._room.values(), self._mlps, self._logits):
+        for room in (*self._room.values(), *self._along.values(), self._mlps, self._logits):
             room.zero_()
         self._heads.clear()
-        self._along.clear()
         self._behind.clear()
         self._passes = 0
 
@@ -109,10 +113,8 @@ class Received:
         if entrance.norm is not None:
             _, root = self._now[layer, entrance.norm]
             gradient = gradient * root[..., None]
-            if (layer, kind) not in self._offsets:
-                self._offsets[layer, kind] = entrance.offset(self.model, gradient)
             made = made.to(gradient) - self._offsets[layer, kind]
-            self._along[layer, kind].append((gradient * made).sum(-1) / self.model.d_model)
+            self._along[layer, kind][self._passes] = (gradient * made).sum(-1) / self.model.d_model
         self._heads[layer, kind] = self._room[layer, kind].add_(gradient)
 
     def behind(self, layer: int, kind: Projected | None, stream: Tensor, handed: Tensor, gradient: Tensor) -> None:
@@ -138,25 +140,21 @@ class Received:
 
     # What destinations read
 
-    def attention(self, layer: int) -> Float[Tensor, "destination batch position d_model"] | None:
-        """The gradient at what each query, key and value head of a layer reads; None where nothing came back.
+    def attention(self, layer: int) -> Iterator[tuple[slice, Float[Tensor, "destination batch position d_model"]]]:
+        """The gradient at what a layer's query, key and value heads read, a kind at a time, with their columns.
+
+        Nothing is given where nothing came back.
 
         Raises:
             CircuitError: it holds NaN.
         """
-        reads, columns = self.reads[layer], self.layout.attention_at(layer)
-        if not any((layer, kind) in self._heads for kind in PROJECTED):
-            return None
-        d_model = self.model.d_model
-        made = self._zeros(columns.stop - columns.start, *self.shape, d_model)
-        for kind, at in zip(PROJECTED, self._columns(layer), strict=True):
+        at = {"q": self.layout.queries_at, "k": self.layout.keys_at, "v": self.layout.values_at}
+        for kind, entrance in self.reads[layer].heads.items():
             if (layer, kind) in self._heads:
-                part = made[at.start - columns.start : at.stop - columns.start]
-                self._pull(layer, kind, reads.heads[kind], part)
-        return made
-
-    def _columns(self, layer: int) -> tuple[slice, slice, slice]:
-        return self.layout.queries_at(layer), self.layout.keys_at(layer), self.layout.values_at(layer)
+                columns = at[kind](layer)
+                made = self._zeros(columns.stop - columns.start, *self.shape, self.model.d_model)
+                self._pull(layer, kind, entrance, made)
+                yield columns, made
 
     def _pull(self, layer: int, kind: Projected, entrance: Entrance, out: Tensor) -> None:
         """Write into `out` the gradient at the stream as each head of a kind reads it."""
@@ -168,7 +166,7 @@ class Received:
         torch.bmm(rows, weight, out=flat)
         if entrance.norm is not None:
             units = self._units[layer, entrance.norm][: self._passes].flatten(1, 2).transpose(0, 1)
-            along = torch.stack([each.flatten(0, 1) for each in self._along[layer, kind]], dim=-1)
+            along = self._along[layer, kind][: self._passes].flatten(1, 2).permute(1, 2, 0)
             # A matrix a token, heads by passes times passes by width, taken from all that token's heads at once.
             flat.transpose(0, 1).baddbmm_(along, units, alpha=-1)
         elif entrance.way == "graph":
