@@ -25,6 +25,9 @@ def evaluate(
     metric: MetricName | None = None,
     ablation: Ablation = "patch",
     controls: Annotated[int, Parameter(group=MEASURES)] = 20,
+    sets: Annotated[int, Parameter(group=MEASURES)] = 20,
+    parts: Annotated[Literal["edges", "nodes"], Parameter(group=MEASURES)] = "edges",
+    most_parts: Annotated[int, Parameter(group=MEASURES)] = 100,
     prompts: PairsFrom | None = None,
     out: Path = Path("evaluation"),
     load_as: LoadAs | None = None,
@@ -60,19 +63,28 @@ def evaluate(
         nothing.
     controls
         How many random circuits of each size are run beside them.
+    sets
+        For completeness, how many random sets of the circuit's nodes are taken out of circuit and model alike; 0 for
+        none.
+    parts
+        For minimality, what is taken out of the circuit one at a time.
+    most_parts
+        For minimality, how many of them at the most, drawn at random from all; 0 for none.
     out
         Folder for curves (safetensors), tables (CSV), figures (PNG) and provenance (JSON).
     """
-    from circuitkit.commands.circuit.evaluating import Evaluating, circuit_of, read_graph
+    from circuitkit.commands.circuit.evaluating import Evaluating, Settings, circuit_of, read_graph
     from circuitkit.commands.sfn.telling import check_folder
 
     rule = (selection or Selection()).checked()
+    if min(controls, sets, most_parts) < 0:
+        raise ValueError("--controls, --sets and --most-parts are counts: give 0 for none, or more")
     check_folder(out)
     chosen = prompts or PairsFrom()
     loaded, pairs = load_with_pairs(model, load_as, chosen)
     circuit = circuit_of(read_graph(graph, positive, loaded), rule)
     measured = metric_of(metric_name(metric, pairs), loaded)
-    drawn = chosen.pairs is None
-    found = Evaluating.of(loaded, circuit, rule, pairs, measured, sizes, ablation, controls, chosen.seed, drawn)
+    settings = Settings(measured, ablation, sizes, rule.select, rule.prune, controls, sets, parts, most_parts)
+    found = Evaluating.of(loaded, circuit, pairs, settings, chosen.seed, drawn=chosen.pairs is None)
     found.write(out)
     found.tell(out)

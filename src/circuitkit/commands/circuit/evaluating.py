@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Literal
 import pandas as pd
 
 from circuitkit import circuits, plots
+from circuitkit.circuits.evaluating.choosing import Select
 from circuitkit.circuits.evaluating.curves import MIB_SIZES
 from circuitkit.circuits.evaluating.replaced import Ablation
 from circuitkit.circuits.graphs.convention import By, Positive
 from circuitkit.commands.circuit.options import Selection
 from circuitkit.metrics import Metric
 from circuitkit.pairs import Pairs
+from circuitkit.plots.circuit_tests import completeness_scatter, minimality_bars
 from circuitkit.writing import write_json, write_table
 
 if TYPE_CHECKING:
@@ -63,71 +65,92 @@ def circuit_of(graph: circuits.Graph, rule: Selection) -> circuits.Graph:
 
 
 @dataclass(frozen=True, eq=False)
+class Settings:
+    """What is run, as the options of `circuitkit circuit evaluate` say it."""
+
+    metric: Metric
+    ablation: Ablation
+    sizes: Sequence[float] | None
+    select: Select
+    prune: bool
+    controls: int
+    sets: int
+    parts: Literal["edges", "nodes"]
+    most_parts: int
+
+
+@dataclass(frozen=True, eq=False)
 class Evaluating:
     """What circuits of a graph do alone.
 
     Attributes:
         circuit: the one circuit, with the scores of all edges.
         curves: over sizes, edges taken by sign and by magnitude.
-        unsigned: why there is none by sign, where there is none.
-        faithful: of the one circuit.
+        faithful, complete, minimal: of the one circuit; None of what was not asked for, or cannot be.
+        unknown: what cannot be, and why.
         seed: with which pairs were drawn; None where they are from a file.
     """
 
     circuit: circuits.Graph
     curves: Mapping[By, circuits.Curve]
-    unsigned: str
     faithful: circuits.Faithfulness
+    complete: circuits.Completeness | None
+    minimal: circuits.Minimality | None
+    unknown: Sequence[str]
     seed: int | None
 
     @classmethod
     def of(
-        cls,
-        model: Model,
-        circuit: circuits.Graph,
-        rule: Selection,
-        pairs: Pairs,
-        metric: Metric,
-        sizes: Sequence[float] | None,
-        ablation: Ablation,
-        controls: int,
-        seed: int,
-        drawn: bool,
+        cls, model: Model, circuit: circuits.Graph, pairs: Pairs, settings: Settings, seed: int, *, drawn: bool
     ) -> Evaluating:
         """Run them; `drawn` says that pairs were drawn with the seed."""
-        unsigned = _unsigned(circuit)
-        curves = {
-            by: circuits.curve(
+        unknown = []
+        curves: dict[By, circuits.Curve] = {}
+        if unsigned := _unsigned(circuit):
+            unknown.append(f"no CPR by sign: {unsigned}")
+        for by in _BY[bool(unsigned) :]:
+            curves[by] = circuits.curve(
                 model,
                 circuit,
                 pairs,
-                metric,
-                MIB_SIZES if sizes is None else sizes,
+                settings.metric,
+                MIB_SIZES if settings.sizes is None else settings.sizes,
                 by,
-                ablation,
-                rule.select,
-                prune=rule.prune,
-                controls=controls,
+                settings.ablation,
+                settings.select,
+                prune=settings.prune,
+                controls=settings.controls,
                 seed=seed,
             )
-            for by in _BY
-            if by == "absolute" or not unsigned
-        }
-        faithful = circuits.faithfulness(model, circuit, pairs, metric, ablation, seed=seed)
-        return cls(circuit, curves, unsigned, faithful, seed if drawn else None)
+        measured = (model, circuit, pairs, settings.metric, settings.ablation)
+        faithful = circuits.faithfulness(*measured, seed=seed)
+        complete = minimal = None
+        if settings.sets and not (circuit.heads or circuit.mlps):
+            unknown.append("no completeness: the circuit has no head and no MLP to take out")
+        elif settings.sets:
+            complete = circuits.completeness(*measured, sets=settings.sets, seed=seed)
+        if settings.most_parts and (settings.parts == "edges" or circuit.heads or circuit.mlps):
+            minimal = circuits.minimality(*measured, of=settings.parts, most=settings.most_parts, seed=seed)
+        return cls(circuit, curves, faithful, complete, minimal, unknown, seed if drawn else None)
 
     def write(self, out: Path) -> None:
-        """Write curves, tables, figures and provenance into a folder."""
+        """Write curves, tables, figures and provenance into a folder, in place of an earlier evaluation's."""
         out.mkdir(parents=True, exist_ok=True)
-        for by in _BY:
-            for name in (f"curve-{by}.safetensors", f"curve-{by}.png"):
-                (out / name).unlink(missing_ok=True)
+        for stale in (*(f"curve-{by}" for by in _BY), "completeness", "minimality"):
+            for suffix in ("safetensors", "png", "csv"):
+                (out / f"{stale}.{suffix}").unlink(missing_ok=True)
         for by, curve in self.curves.items():
             curve.save(out / f"curve-{by}.safetensors")
             plots.save(curve.plot(), out / f"curve-{by}.png")
         write_table(out / "curves.csv", _joined({by: curve.frame for by, curve in self.curves.items()}))
         write_table(out / "areas.csv", _joined({by: curve.areas for by, curve in self.curves.items()}))
         write_table(out / "faithfulness.csv", self.faithful.frame)
+        if self.complete is not None:
+            write_table(out / "completeness.csv", self.complete.frame)
+            plots.save(completeness_scatter(self.complete), out / "completeness.png")
+        if self.minimal is not None:
+            write_table(out / "minimality.csv", self.minimal.frame)
+            plots.save(minimality_bars(self.minimal), out / "minimality.png")
         write_json(out / "provenance.json", {**self.faithful.provenance, "graph": dict(self.circuit.provenance)})
 
     def tell(self, out: Path) -> None:
@@ -135,9 +158,11 @@ class Evaluating:
         for curve in self.curves.values():
             print(curve)
             print(_shown(curve).to_string(index=False, na_rep="", float_format="{:.3f}".format))
-        if self.unsigned:
-            print(f"No CPR by sign: {self.unsigned}")
-        print(self.faithful)
+        for each in (self.faithful, self.complete, self.minimal):
+            if each is not None:
+                print(each)
+        for why in self.unknown:
+            print(f"{why[:1].upper()}{why[1:]}.")
         if self._on_its_own_pairs:
             print(
                 "These are the very pairs that the scores were made on, which flatters: give another --seed, or --pairs"
@@ -174,7 +199,7 @@ def _joined(tables: Mapping[By, pd.DataFrame]) -> pd.DataFrame:
 def _shown(curve: circuits.Curve) -> pd.DataFrame:
     """A row a size, with what random circuits and those of the largest magnitude keep beside it."""
     parts = dict(iter(curve.frame.groupby("circuit", sort=False)))
-    table = parts["found"].reset_index(drop=True)
+    table = parts["found"].reset_index(drop=True).astype({"edges": int})
     for name in ("random", "magnitude"):
         table[name] = parts[name]["faithfulness"].to_numpy() if name in parts else float("nan")
     return table[_SHOWN].dropna(axis="columns", how="all")
