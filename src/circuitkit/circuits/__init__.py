@@ -17,13 +17,16 @@ if TYPE_CHECKING:
     from circuitkit.circuits.attributing.nodes import NODE_METHODS, attribute_nodes
     from circuitkit.circuits.comparing.cohorts_of_heads import Cohorts, cohorts
     from circuitkit.circuits.comparing.complexity_changes import ComplexityChange, compare_complexity
+    from circuitkit.circuits.comparing.cross_patching import CrossPatch, cross_patch
     from circuitkit.circuits.comparing.emergence import emergent_heads
     from circuitkit.circuits.comparing.failures import OUTCOMES, classify_failures
     from circuitkit.circuits.comparing.generating import generation_effects
     from circuitkit.circuits.comparing.generation_outcome import GenerationEffects
     from circuitkit.circuits.comparing.head_changes import HeadChanges
     from circuitkit.circuits.comparing.importance_effects import HeadEffects, effect
+    from circuitkit.circuits.comparing.openings import deductions_with_openings, written_openings
     from circuitkit.circuits.comparing.overlapping import Overlap, overlap
+    from circuitkit.circuits.comparing.thinking import ThinkingPairs, thinking_pairs
     from circuitkit.circuits.errors import CircuitError
     from circuitkit.circuits.evaluating.agreeing import Agreement, agreement
     from circuitkit.circuits.evaluating.baselines import magnitudes
@@ -50,6 +53,7 @@ __all__ = [
     "Completeness",
     "ComplexityChange",
     "Convention",
+    "CrossPatch",
     "Curve",
     "Faithfulness",
     "GenerationEffects",
@@ -61,6 +65,7 @@ __all__ = [
     "NodeScores",
     "Overlap",
     "Stability",
+    "ThinkingPairs",
     "agreement",
     "attribute",
     "attribute_nodes",
@@ -70,7 +75,9 @@ __all__ = [
     "cohorts",
     "compare_complexity",
     "completeness",
+    "cross_patch",
     "curve",
+    "deductions_with_openings",
     "effect",
     "emergent_heads",
     "faithfulness",
@@ -81,6 +88,8 @@ __all__ = [
     "run_circuit",
     "run_circuits",
     "stability",
+    "thinking_pairs",
+    "written_openings",
 ]
 
 _HOMES = {
@@ -93,6 +102,9 @@ _HOMES = {
     **dict.fromkeys(("OUTCOMES", "classify_failures"), "comparing.failures"),
     **dict.fromkeys(("Cohorts", "cohorts"), "comparing.cohorts_of_heads"),
     **dict.fromkeys(("ComplexityChange", "compare_complexity"), "comparing.complexity_changes"),
+    **dict.fromkeys(("CrossPatch", "cross_patch"), "comparing.cross_patching"),
+    **dict.fromkeys(("deductions_with_openings", "written_openings"), "comparing.openings"),
+    **dict.fromkeys(("ThinkingPairs", "thinking_pairs"), "comparing.thinking"),
     "HeadChanges": "comparing.head_changes",
     "emergent_heads": "comparing.emergence",
     **dict.fromkeys(("HeadEffects", "effect"), "comparing.importance_effects"),

@@ -52,18 +52,7 @@ class Asking:
     think: bool | None = None
 
     def __post_init__(self) -> None:
-        if self.think is not None and not self.chat:
-            raise EvaluationError("think turns thinking on or off in a chat template: give chat=True as well")
-        if not self.chat:
-            return
-        template = getattr(self.tokenizer, "chat_template", None)
-        if template is None:
-            raise EvaluationError("this tokenizer has no chat template: leave chat out, or set tokenizer.chat_template")
-        if self.think is not None and "enable_thinking" not in str(template):
-            raise EvaluationError(
-                "this tokenizer's chat template does not know enable_thinking, so thinking cannot be turned on or off "
-                "by it: leave think out"
-            )
+        check_template(self.tokenizer, self.chat, self.think)
 
     def asked(self, items: Sequence[Item]) -> list[Asked]:
         """The prompts of some items, in their order."""
@@ -78,12 +67,37 @@ class Asking:
         return [len(ids) for ids in self.tokenizer(asked, add_special_tokens=not self.chat)["input_ids"]]
 
     def _templated(self, text: str) -> str:
-        if not self.chat:
-            return text
-        settings = {} if self.think is None else {"enable_thinking": self.think}
-        messages = [{"role": "user", "content": text}]
-        told: str = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, **settings)
-        return told
+        return templated(self.tokenizer, text, self.chat, self.think)
+
+
+def check_template(tokenizer: Any, chat: bool, think: bool | None) -> None:
+    """Refuse a chat template that is not there, or that cannot turn thinking on and off.
+
+    Raises:
+        EvaluationError: it is so.
+    """
+    if think is not None and not chat:
+        raise EvaluationError("think turns thinking on or off in a chat template: give chat=True as well")
+    if not chat:
+        return
+    template = getattr(tokenizer, "chat_template", None)
+    if template is None:
+        raise EvaluationError("this tokenizer has no chat template: leave chat out, or set tokenizer.chat_template")
+    if think is not None and "enable_thinking" not in str(template):
+        raise EvaluationError(
+            "this tokenizer's chat template does not know enable_thinking, so thinking cannot be turned on or off "
+            "by it: leave think out"
+        )
+
+
+def templated(tokenizer: Any, text: str, chat: bool, think: bool | None = None) -> str:
+    """A text as one message of the user in the chat template, up to where the answer begins; itself without `chat`."""
+    if not chat:
+        return text
+    settings = {} if think is None else {"enable_thinking": think}
+    messages = [{"role": "user", "content": text}]
+    told: str = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, **settings)
+    return told
 
 
 def check_fits(model: Model, asked: Sequence[Asked], shots: int) -> None:

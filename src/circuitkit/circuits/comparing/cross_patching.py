@@ -140,7 +140,8 @@ class CrossPatch:
                 else "; no other heads match them"
             )
             told.append(
-                f"{row['direction']}, {row['set']}: {self.metric} {row['alone']:.3f} to {row['patched']:.3f}{way}{beside}"
+                f"{row['direction']}, {row['set']}: {self.metric} {row['alone']:.3f} to {row['patched']:.3f}"
+                f"{way}{beside}"
             )
         return "\n".join(told)
 
@@ -251,8 +252,8 @@ def check_same_reading(base: Model, post: Model, pairs: Pairs) -> None:
     for row, (one, other) in enumerate(zip(_rows(ours), _rows(theirs), strict=True)):
         if one != other:
             raise CircuitError(
-                f"{base.name} and {post.name} read prompt {row} as other tokens, so positions do not correspond: compare "
-                "models with one tokenizer, or give prompts as token ids"
+                f"{base.name} and {post.name} read prompt {row} as other tokens, so positions do not correspond: "
+                "compare models with one tokenizer, or give prompts as token ids"
             )
 
 

@@ -224,7 +224,8 @@ class HeadChanges:
         return (
             f"of {n} emergent head{'s' * (n != 1)} {len(self.sure)} emerge{'s' * (len(self.sure) == 1)} in "
             f"{100 * _SURE:.0f} % of resamples or more ({draws} resamples of {support.clusters} problems, {drawn}); "
-            f"noise alone makes emerge: {', '.join(noise)}; chance of as many between two samples of one model: p {support.p(n):.3f}"
+            f"noise alone makes emerge: {', '.join(noise)}; chance of as many between two samples of one model: p "
+            f"{support.p(n):.3f}"
         )
 
     def __repr__(self) -> str:
