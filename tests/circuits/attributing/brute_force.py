@@ -189,9 +189,21 @@ class Copies:
         self.own.append(torch.zeros_like(self.like, requires_grad=True))
         return self.own[-1]
 
-    def gradients(self, ids: Tensor, mask: Tensor, entering: Tensor, value: Callable[[Tensor], Tensor]) -> Tensor:
-        """The value's gradient at each destination's copy, `[destination, batch, position, d_model]`."""
+    def gradients(
+        self,
+        ids: Tensor,
+        mask: Tensor,
+        entering: Tensor,
+        value: Callable[[Tensor], Tensor],
+        instead: tuple[nn.Module, Tensor] | None = None,
+    ) -> Tensor:
+        """The value's gradient at each destination's copy, `[destination, batch, position, d_model]`.
+
+        Where a module and a tensor are given, the module gives that tensor instead of its own output.
+        """
         with ExitStack() as stack:
+            if instead is not None:
+                stack.callback(instead[0].register_forward_hook(lambda module, args, output: instead[1]).remove)
 
             def enter(module: nn.Module, args: Any, kwargs: Any) -> Any:
                 if any(isinstance(each, Tensor) for each in args):
@@ -204,7 +216,7 @@ class Copies:
             last = self.copy()
             stack.callback(self.final.register_forward_pre_hook(lambda module, args: (args[0] + last,)).remove)
             logits = _logits(self.hf, ids, mask)
-            return torch.stack(torch.autograd.grad(value(logits).sum(), self.own))
+            return torch.stack(torch.autograd.grad(value(logits).sum(), self.own, materialize_grads=True))
 
     def _hold(self, number: int, layer: Parts, stack: ExitStack) -> None:
         def see(module: nn.Module, args: Any, kwargs: Any) -> None:
@@ -249,6 +261,8 @@ def edge_scores(
     metric: Callable[[Tensor], Tensor],
     alphas: list[float],
     corrupt_at: Tensor | None = None,
+    *,
+    positions: bool = False,
 ) -> Tensor:
     """Scores `[batch, source, destination]`, 0 where there is no edge, by the mean gradient at the points `alphas`.
 
@@ -259,25 +273,77 @@ def edge_scores(
         metric: takes all logits of the clean prompts.
         alphas: 0 is corrupt, 1 clean.
         corrupt_at: the corrupt column of each clean one, −1 where there is none.
+        positions: keep them apart, `[batch, position, source, destination]`.
     """
+    difference, clean_input, corrupt_input = differences(hf, name, clean, corrupt, corrupt_at)
+    total = 0
+    for alpha in alphas:
+        entering = corrupt_input + alpha * (clean_input - corrupt_input)
+        gradients = Copies(hf, name, clean_input).gradients(*clean, entering, lambda logits: -metric(logits))
+        total = total + by_position(difference, gradients) / len(alphas)
+    return total.masked_fill(~reach(hf, name), 0.0) if positions else total.sum(1).masked_fill(~reach(hf, name), 0.0)
+
+
+def by_position(difference: Tensor, gradients: Tensor) -> Tensor:
+    """Sources held against destinations, `[batch, position, source, destination]`."""
+    return torch.einsum("sbpd,vbpd->bpsv", difference, gradients)
+
+
+def differences(
+    hf: Any, name: str, clean: tuple[Tensor, Tensor], corrupt: tuple[Tensor, Tensor], corrupt_at: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What sources write differently at clean columns, and both inputs there; none where there is no counterpart."""
     ours, clean_input, _ = written(hf, name, *clean)
     theirs, corrupt_input, _ = written(hf, name, *corrupt)
     if corrupt_at is None:
         corrupt_at = torch.arange(clean[0].shape[1]).expand_as(clean[0]).masked_fill(~clean[1].bool(), -1)
-    difference, entering = torch.zeros_like(ours), clean_input.clone()
-    corrupt_aligned = clean_input.clone()
+    difference, aligned = torch.zeros_like(ours), clean_input.clone()
     for row, columns in enumerate(corrupt_at.tolist()):
         for column, at in enumerate(columns):
             if at >= 0:
                 difference[:, row, column] = theirs[:, row, at] - ours[:, row, column]
-                corrupt_aligned[row, column] = corrupt_input[row, at]
-    total = 0
-    for alpha in alphas:
-        entering = corrupt_aligned + alpha * (clean_input - corrupt_aligned)
-        copies = Copies(hf, name, clean_input)
-        gradients = copies.gradients(*clean, entering, lambda logits: -metric(logits))
-        total = total + torch.einsum("sbpd,vbpd->bsv", difference, gradients) / len(alphas)
-    return total.masked_fill(~reach(hf, name), 0.0)
+                aligned[row, column] = corrupt_input[row, at]
+    return difference, clean_input, aligned
+
+
+def activation_scores(
+    hf: Any,
+    name: str,
+    clean: tuple[Tensor, Tensor],
+    corrupt: tuple[Tensor, Tensor],
+    metric: Callable[[Tensor], Tensor],
+    alphas: list[float],
+) -> Tensor:
+    """Scores `[batch, source, destination]`, each source's by the gradient on its own group's way; all tokens real."""
+    difference, clean_input, corrupt_input = differences(hf, name, clean, corrupt, None)
+    scores = torch.zeros(len(clean_input), len(difference), reach(hf, name).shape[1])
+    layers, _ = parts(hf, name)
+    groups: list[tuple[list[int], nn.Module | None]] = [([0], None)]
+    row = 1
+    for layer in layers:
+        heads = len(layer.q_rows)
+        groups.append((list(range(row, row + heads)), layer.o if layer.post is None else layer.post))
+        groups.append(([row + heads], layer.mlp if layer.mlp_post is None else layer.mlp_post))
+        row += heads + 1
+    for rows, module in groups:
+        outputs: list[Tensor] = []
+        if module is not None:
+            handle = module.register_forward_hook(lambda module, args, output, kept=outputs: kept.append(output))
+            with torch.no_grad():
+                for ids, mask in (clean, corrupt):
+                    _logits(hf, ids, mask)
+            handle.remove()
+        for alpha in alphas:
+            entering, instead = clean_input, None
+            if module is None:
+                entering = corrupt_input + alpha * (clean_input - corrupt_input)
+            else:
+                instead = (module, outputs[1] + alpha * (outputs[0] - outputs[1]))
+            gradients = Copies(hf, name, clean_input).gradients(
+                *clean, entering, lambda logits: -metric(logits), instead
+            )
+            scores[:, rows] += by_position(difference[rows], gradients).sum(1) / len(alphas)
+    return scores.masked_fill(~reach(hf, name), 0.0)
 
 
 def reach(hf: Any, name: str) -> Tensor:
