@@ -168,7 +168,12 @@ class GraphRun:
                     f"the metric's gradient at {site} holds NaN: look for a metric that divides by zero, or an "
                     "overflow in half precision"
                 )
-        return dict(zip(sites, found, strict=True))
+        gradients = dict(zip(sites, found, strict=True))
+        if dropped is not None:
+            # Autograd gives what arrives at a tensor that is asked for, before what was hooked on it.
+            own = Site("mlp_out", layer=dropped)
+            gradients[own] = torch.zeros_like(gradients[own])
+        return gradients
 
     def by_dropped_layer(self) -> Iterator[dict[Site, Tensor]]:
         """The gradients with each layer dropped in turn."""
