@@ -73,7 +73,7 @@ class Completeness:
 
     @property
     def incompleteness(self) -> float:
-        """The mean over random sets of what circuit and model differ by, in the metric's unit; NaN without such sets."""
+        """The mean over random sets of what circuit and model differ by, in the metric's unit; NaN without any."""
         return self._mean_of("random")
 
     @property
@@ -129,7 +129,7 @@ class Completeness:
         n_random = self.how.count("random")
 
         def told(value: float) -> str:
-            return f"{value:.3g}{unit}" + (f" ({100 * value / whole:.0f} % of the behaviour)" if whole else "")
+            return f"{value:.3g}{unit}" + (f" ({_per_cent(value / whole)} of the behaviour)" if whole else "")
 
         parts = [f"Circuit and whole model differ by {told(abs(float(self.differences[0])))} in {self.metric}"]
         if n_random:
@@ -138,7 +138,7 @@ class Completeness:
         if nodes:
             some = ", ".join(nodes[:6]) + (", …" if len(nodes) > 6 else "")
             parts.append(f"; most, by {told(most)}, without {some}")
-        keeps = f"{100 * self.complement_keeps:.0f} % of the behaviour" if whole else "an undefined share"
+        keeps = f"{_per_cent(self.complement_keeps)} of the behaviour" if whole else "an undefined share"
         return f"{''.join(parts)}. All edges outside the circuit, alone, keep {keeps}."
 
     __repr__ = __str__
@@ -233,7 +233,7 @@ def completeness(
     )
     rng = np.random.default_rng(seed)
     apart = _Apart(runs, graph)
-    drawn = [tuple(np.array(nodes)[rng.random(len(nodes)) < 0.5].tolist()) for _ in range(sets)]
+    drawn = [_drawn(nodes, rng) for _ in range(sets)]
     random = apart.measured([(), *drawn], "completeness, random sets")
     empty, complement = runs.measured(
         torch.stack([torch.zeros_like(graph.members), graph.layout.reach & ~graph.members]), "completeness, complement"
@@ -288,6 +288,18 @@ class _Apart:
             grown.append((*before, tried[best]))
             values.append(measured[:, best : best + 1])
         return grown, values
+
+
+def _drawn(nodes: Sequence[str], rng: np.random.Generator) -> tuple[str, ...]:
+    """Each node with a chance of one half, and one of them where that leaves none."""
+    inside = rng.random(len(nodes)) < 0.5
+    inside[rng.integers(len(nodes))] |= not inside.any()
+    return tuple(node for node, each in zip(nodes, inside.tolist(), strict=True) if each)
+
+
+def _per_cent(share: float) -> str:
+    # Rounded to a whole number, which has no sign where it is 0.
+    return f"{round(100 * share)} %"
 
 
 def without_nodes(

@@ -208,8 +208,8 @@ class Faithfulness:
         if np.isnan(value):
             return "no share"
         if np.isnan(low):
-            return f"{100 * value:.0f} % (no interval of {self._counted})"
-        return f"{100 * value:.0f} % (95 % interval {100 * low:.0f} to {100 * high:.0f}, {self._counted})"
+            return f"{round(100 * value)} % (no interval of {self._counted})"
+        return f"{round(100 * value)} % (95 % interval {round(100 * low)} to {round(100 * high)}, {self._counted})"
 
     @property
     def _counted(self) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Bool, Float, Int
+from scipy import stats
 from torch import Tensor
 
 from circuitkit import metrics, saving, statistics
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 Of = Literal["edges", "nodes"]
 Members = Bool[Tensor, "sources destinations"]
+_RESOLUTION = 1e-5
+_LEVEL = 0.05
 _FORMAT = 1
 
 
@@ -42,7 +45,8 @@ class Minimality:
 
     A part's contribution is F(C) − F(C without it), turned so that it is positive where the part helps. Of a part that
     is not needed it is like that of a random one: to the circuit a random way from input to logits is added, and of
-    that an edge (or node) which the circuit has not is taken out again (Shi et al. 2024).
+    that an edge (or node) which the circuit has not is taken out again (Shi et al. 2024). A part counts as needed where
+    it surely does more than a share `beyond` of random parts.
 
     Attributes:
         of: "edges" or "nodes".
@@ -51,6 +55,7 @@ class Minimality:
         random: of random parts.
         whole: the metric of the circuit itself.
         metric, unit, ablation: what was measured, and what replaced edges carried.
+        beyond: the share of random parts that a needed one does more than.
         untested: how many parts of the circuit were left out.
         groups: the clusters that examples belong to; None where each stands alone.
         seed: of random parts and intervals.
@@ -65,36 +70,51 @@ class Minimality:
     metric: str
     unit: str = ""
     ablation: Ablation = "patch"
+    beyond: float = 0.9
     untested: int = 0
     groups: Int[Tensor, " example"] | None = None
     seed: int = 0
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     @property
-    def p(self) -> Floats:
-        """For each part the chance that a random one does at least as much, in magnitude; NaN without random ones.
+    def shares(self) -> Floats:
+        """For each part the share of random ones that it does more than, in magnitude; NaN without random ones.
 
-        It is never under 1 / (1 + draws).
+        What is under 1e-5 of the metric's largest magnitude is rounding, and counts as nothing.
         """
+        rounding = _RESOLUTION * float(self.whole.abs().max())
         own, drawn = (np.abs(as_array(each).mean(-1)) for each in (self.contributions, self.random))
         if not len(drawn):
             return np.full(len(own), np.nan)
-        as_large = (drawn[None] >= own[:, None] * (1 - 1e-9)).sum(1)
-        return np.asarray((1 + as_large) / (1 + len(drawn)))
+        more = (own[:, None] > drawn[None]) & (own > rounding)[:, None]
+        return np.asarray(more.mean(1))
+
+    @property
+    def p(self) -> Floats:
+        """For each part the chance of such a share where it does more than a share `beyond` of random parts at most.
+
+        Exact, binomial; NaN without random parts. With n of them it cannot be under `beyond` to the power of n.
+        """
+        n = len(self.random)
+        found = stats.binom.sf(np.nan_to_num(self.shares) * n - 0.5, n, self.beyond)
+        return np.where(np.isnan(self.shares), np.nan, found)
+
+    @property
+    def needed(self) -> Bool[np.ndarray, " part"]:
+        """Which parts do more than a share `beyond` of random ones: p < 0.05, corrected over all parts (Holm)."""
+        return np.asarray(statistics.holm(self.p) < _LEVEL)
 
     @cached_property
     def frame(self) -> pd.DataFrame:
         """A row a part, the largest contribution first.
 
         Columns: `source` and `destination`, or `node`; `contribution` with the 95 % bootstrap interval `low` and
-        `high`; `random_mean` and `random_high`, the mean and the 95th percentile of random parts' magnitudes; `p`,
-        `p_corrected` (Benjamini-Hochberg over all parts) and `needed` (`p_corrected` < 0.05): of those that are called
-        needed, at most 5 % are expected to do no more than random parts.
+        `high`; `random_mean` and `random_high`, the mean and the 95th percentile of random parts' magnitudes; `share`
+        of random parts that it does more than; `p`, `p_corrected` (Holm, over all parts) and `needed`.
         """
         values = as_array(self.contributions)
         low, high = interval_of(values, self.groups, self.seed)
         drawn = np.abs(as_array(self.random).mean(-1))
-        corrected = statistics.benjamini_hochberg(self.p)
         names = ("source", "destination") if self.of == "edges" else ("node",)
         named = dict(zip(names, zip(*(part.split("->") for part in self.parts), strict=True), strict=True))
         columns: dict[str, Any] = {
@@ -104,9 +124,10 @@ class Minimality:
             "high": high,
             "random_mean": drawn.mean() if len(drawn) else np.nan,
             "random_high": np.quantile(drawn, 0.95) if len(drawn) else np.nan,
+            "share": self.shares,
             "p": self.p,
-            "p_corrected": corrected,
-            "needed": corrected < 0.05,
+            "p_corrected": statistics.holm(self.p),
+            "needed": self.needed,
         }
         frame = pd.DataFrame(columns)
         order = frame["contribution"].abs().sort_values(ascending=False, kind="stable").index
@@ -115,8 +136,7 @@ class Minimality:
     @property
     def unneeded(self) -> tuple[str, ...]:
         """The parts that do no more than random ones, as far as can be told."""
-        needed = statistics.benjamini_hochberg(self.p) < 0.05
-        return tuple(part for part, each in zip(self.parts, needed, strict=True) if not each)
+        return tuple(part for part, needed in zip(self.parts, self.needed.tolist(), strict=True) if not needed)
 
     def __str__(self) -> str:
         n, unit = len(self.parts), f" {self.unit}" if self.unit else ""
@@ -125,10 +145,11 @@ class Minimality:
             return f"Of {tested} nothing can be said: no random {self.of} beside the circuit were run."
         rest = self.unneeded
         some = ", ".join(rest[:5]) + (", …" if len(rest) > 5 else "")
-        those = f", and {len(rest)} do not: {some}" if rest else ""
+        those = f"; of {len(rest)} that cannot be said: {some}" if rest else ""
+        average = float(self.random.double().mean(-1).abs().mean())
         return (
-            f"Of {tested}, {n - len(rest)} do more for {self.metric} than {len(self.random)} random ones, which do "
-            f"{float(self.random.double().mean(-1).abs().mean()):.2g}{unit} on average{those}."
+            f"Of {tested}, {n - len(rest)} do more for {self.metric} than {100 * self.beyond:.0f} % of random ones "
+            f"({len(self.random)} were run, and do {average:.2g}{unit} on average){those}."
         )
 
     __repr__ = __str__
@@ -142,7 +163,7 @@ class Minimality:
         tensors = {name: getattr(self, name) for name in ("contributions", "random", "whole")}
         if self.groups is not None:
             tensors["groups"] = self.groups
-        names = ("of", "parts", "metric", "unit", "ablation", "untested", "seed")
+        names = ("of", "parts", "metric", "unit", "ablation", "beyond", "untested", "seed")
         told = {name: getattr(self, name) for name in names}
         told |= {"provenance": dict(self.provenance), "format": _FORMAT}
         return saving.save(path, "minimality", tensors, told)
@@ -172,6 +193,7 @@ def minimality(
     *,
     of: Of = "edges",
     random: int = 100,
+    beyond: float = 0.9,
     most: int | None = None,
     align: Align = "tokens",
     reference: Prompts | None = None,
@@ -187,14 +209,15 @@ def minimality(
 
     Args:
         of: "edges", or "nodes" (heads and MLPs, with all edges out of them).
-        random: how many random parts; drawn by the seed. With fewer than 20 no part can be told from them.
+        random: how many random parts; drawn by the seed. 100 are enough to tell each of some 1,800 parts apart.
+        beyond: the share of random parts that a needed one does more than.
         most: try no more parts than this, drawn by the seed; all if None.
         seed: of random parts and intervals.
 
     The other arguments and errors are those of `run_circuit`.
 
     Raises:
-        CircuitError: the circuit has no such parts, or a count is below 0.
+        CircuitError: the circuit has no such parts, a count is below 0, or `beyond` is no share.
 
     Source: Wang et al. 2022, arXiv 2211.00593, section 4; Shi et al. 2024, arXiv 2410.13032, for the inflated circuits.
 
@@ -208,6 +231,8 @@ def minimality(
     graph.check_fits(model)
     if random < 0 or (most is not None and most < 1):
         raise CircuitError(f"random and most are counts; got {random} and {most}")
+    if not 0 < beyond < 1:
+        raise CircuitError(f"beyond is a share of the random parts, between 0 and 1, not {beyond}")
     rng = np.random.default_rng(seed)
     every = _parts(graph, of)
     chosen = range(len(every)) if most is None else sorted(rng.permutation(len(every))[:most].tolist())
@@ -229,7 +254,7 @@ def minimality(
     circuits = [graph.members, *without, *(one for pair in inflated for one in pair)]
     values = runs.measured(torch.stack(circuits), "minimality").double()
     sign = 1.0 if runs.metric.higher_is_better else -1.0
-    of_random = values[1 + len(parts) :].view(len(inflated), 2, -1)
+    of_random = values[1 + len(parts) :].view(len(inflated), 2, len(pairs))
     return Minimality(
         of=of,
         parts=tuple(parts),
@@ -239,6 +264,7 @@ def minimality(
         metric=runs.metric.name,
         unit=runs.metric.unit,
         ablation=ablation,
+        beyond=beyond,
         untested=len(every) - len(parts),
         groups=runs.clusters,
         seed=seed,
