@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from circuitkit.circuits.comparing.overlapping import Overlap, overlap
     from circuitkit.circuits.comparing.thinking import ThinkingPairs, thinking_pairs
     from circuitkit.circuits.errors import CircuitError
+    from circuitkit.circuits.evaluating.against_exact import AgainstExact, against_exact
     from circuitkit.circuits.evaluating.agreeing import Agreement, agreement
     from circuitkit.circuits.evaluating.baselines import magnitudes
     from circuitkit.circuits.evaluating.complete import Completeness, completeness
@@ -47,6 +48,7 @@ __all__ = [
     "METHODS",
     "NODE_METHODS",
     "OUTCOMES",
+    "AgainstExact",
     "Agreement",
     "CircuitError",
     "Cohorts",
@@ -66,6 +68,7 @@ __all__ = [
     "Overlap",
     "Stability",
     "ThinkingPairs",
+    "against_exact",
     "agreement",
     "attribute",
     "attribute_nodes",
@@ -93,6 +96,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    **dict.fromkeys(("AgainstExact", "against_exact"), "evaluating.against_exact"),
     **dict.fromkeys(("Agreement", "agreement"), "evaluating.agreeing"),
     "CircuitError": "errors",
     "METHODS": "attributing.methods",
