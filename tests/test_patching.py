@@ -136,6 +136,8 @@ STACKED = {
 }
 
 
+# Each of the kinds alone is held against theirs above.
+@pytest.mark.slow
 @pytest.mark.parametrize("theirs", STACKED)
 @pytest.mark.parametrize("name", ["gpt2", "llama"])
 def test_stacked_sweeps_equal_transformer_lens(name, theirs, bridged):

@@ -120,6 +120,7 @@ max_new_tokens = 4
 """
 
 
+@pytest.mark.slow
 def test_the_study_runs_whole_on_models_and_traces_that_are_given(tmp_path):
     base, skyline = tiny_qwen(tmp_path / "base", 0), tiny_qwen(tmp_path / "skyline", 1)
     traces = written(tmp_path / "s1k.jsonl", [row(number) for number in range(101)])

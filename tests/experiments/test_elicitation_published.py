@@ -103,6 +103,7 @@ def test_bars_and_lines_are_the_tables() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_the_study_is_written_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     published_study(tmp_path, draws=200, seed=0)
     told = capsys.readouterr().out

@@ -243,7 +243,7 @@ def test_of_many_panels_the_strongest_are_drawn_and_the_rest_counted(tmp_path: P
 
 
 @given(st.integers(1, 5), st.integers(1, 7), st.integers(1, 30), st.integers(1, 30))
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=4, deadline=None)
 def test_panels_of_any_shape_are_drawn(layers: int, heads: int, rows: int, columns: int) -> None:
     axes = a_result(torch.zeros(layers, heads, rows, columns), ("layer", "head", "query", "key")).plot()
     assert rendered(axes)
