@@ -14,7 +14,7 @@ from circuitkit.training import PRESETS, Recipe
 from shell import status
 
 
-@pytest.mark.parametrize("verb", ["ablate", "attention", "eval", "patch", "sfn", "train"])
+@pytest.mark.parametrize("verb", ["ablate", "attention", "circuit", "eval", "patch", "sfn", "train"])
 def test_examples_are_shown_and_understood(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     app: App = getattr(importlib.import_module(f"circuitkit.commands.{verb}"), verb)
     # What stands far behind a command says what it does.

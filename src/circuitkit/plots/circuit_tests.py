@@ -42,7 +42,7 @@ def minimality_bars(minimality: Minimality, *, most: int = 40, axes: Axes | None
         labels=["→".join(row) for row in rows[ends].itertuples(index=False)],
         title=f"What the circuit loses by each of its {minimality.of}\n{shown}; {len(minimality.unneeded)} do no more "
         f"than random ones",
-        unit=f"{minimality.metric.replace('_', ' ')}, circuit − without{unit}",
+        unit=f"{minimality.metric.replace('_', ' ')},\ncircuit − without{unit}",
         name=f"{minimality.of[:-1]} taken out",
         interval=(rows["low"].to_numpy(dtype=np.float64), rows["high"].to_numpy(dtype=np.float64)) if known else None,
         effect_name="loss",
@@ -84,7 +84,7 @@ def completeness_scatter(completeness: Completeness, *, axes: Axes | None = None
             notes.append(points)
     _, worst = completeness.worst
     axes.set_title(
-        f"Circuit and whole model without the same nodes\nat most {worst:.3g}{unit} apart",
+        f"Circuit and whole model without the same nodes\nat most {worst:.3g} {completeness.unit} apart",
         fontsize=10,
     )
     metric = completeness.metric.replace("_", " ")

@@ -172,7 +172,7 @@ class _Circuits:
     def apart(self, values: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """Values of all, apart again: found, random `[draw, size, example]`, of magnitudes."""
         n, random = len(self.found), len(self.random)
-        drawn = values[n : n * (1 + random)].reshape(random, n, -1)
+        drawn = values[n : n * (1 + random)].reshape(random, n, values.shape[-1])
         return values[:n], drawn, values[n * (1 + random) :] if self.magnitude else None
 
 

@@ -62,7 +62,7 @@ def evaluate(
         What the edges outside a circuit carry. patch: what they carry in the corrupt run. mean: their mean. zero:
         nothing.
     controls
-        How many random circuits of each size are run beside them.
+        How many random circuits of each size are run beside them, and for minimality five times as many random parts.
     sets
         For completeness, how many random sets of the circuit's nodes are taken out of circuit and model alike; 0 for
         none.

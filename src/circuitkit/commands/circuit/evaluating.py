@@ -130,7 +130,10 @@ class Evaluating:
         elif settings.sets:
             complete = circuits.completeness(*measured, sets=settings.sets, seed=seed)
         if settings.most_parts and (settings.parts == "edges" or circuit.heads or circuit.mlps):
-            minimal = circuits.minimality(*measured, of=settings.parts, most=settings.most_parts, seed=seed)
+            # Parts are cheaper to run than curves, and their p needs more of them.
+            minimal = circuits.minimality(
+                *measured, of=settings.parts, random=5 * settings.controls, most=settings.most_parts, seed=seed
+            )
         return cls(circuit, curves, faithful, complete, minimal, unknown, seed if drawn else None)
 
     def write(self, out: Path) -> None:
@@ -164,9 +167,7 @@ class Evaluating:
         for why in self.unknown:
             print(f"{why[:1].upper()}{why[1:]}.")
         if self._on_its_own_pairs:
-            print(
-                "These are the very pairs that the scores were made on, which flatters: give another --seed, or --pairs"
-            )
+            print("These are the pairs that the scores were made on, which flatters: give another --seed, or --pairs")
         print(f"curves, areas and figures are in {out}/")
 
     @property
