@@ -13,7 +13,8 @@ error bars and no control. Here the same is done on the embedded twins and the c
 - circuits by three recipes: "published" (the paper's prompts, 100 steps, the top 5,000 edges and a threshold of 0.1),
   "openings" (the same prompts, the same share of edges in each model) and "step" (the same deductions for both);
 - emergent, retained and lost heads, with resamples of the problems, beside what noise alone makes emerge;
-- importances before and after, complexity, cohorts over checkpoints, and overlaps beside exact chance;
+- importances before and after, complexity, cohorts over checkpoints, overlaps beside exact chance, and what heads of
+  one model do in the other;
 - these heads zeroed, set to their mean, halved and raised by 1.3 while the model writes, beside random heads of the
   same layers, and how its answers then fail, by difficulty.
 
@@ -91,7 +92,7 @@ def main(
         Of "step", "openings" and "published", those that are run; all the preset's if not given. A pair of the hub is
         held against by "published" and "openings", unless its tokenizer knows the words of "step".
     opening_tokens
-        How many tokens of each answer a prompt has, from where those of base and post-trained model part.
+        How many tokens of each model's own answer stand in the prompts of "openings" and "published".
     controls
         Random sets beside each set of heads; the preset's if not given.
     seed

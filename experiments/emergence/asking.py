@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
 import circuitkit as ck
-from circuitkit.evaluation import Decoding, Evaluation
+from circuitkit.evaluation import Decoding
 from circuitkit.tasks import prontoqa
 from circuitkit.tasks.task import Task, TaskError
 
@@ -93,23 +93,3 @@ class Contest:
         """Draws of tokens through the chat template."""
         way = Decoding(temperature=self.temperature, top_p=self.top_p, name=f"temperature {self.temperature:g}")
         return {"decoding": way, "samples": self.samples, "chat": self.chat, "think": self.think}
-
-
-@dataclass(frozen=True)
-class Opened:
-    """How the answers of one model to the circuits' questions begin.
-
-    Attributes:
-        prompts: what was asked, word for word.
-        answers: the first answer to each.
-    """
-
-    prompts: tuple[str, ...] = field(default=())
-    answers: tuple[str, ...] = field(default=())
-
-    @classmethod
-    def of(cls, found: Evaluation) -> Opened:
-        """Of an evaluation: the first answer to each question."""
-        first = {response.key: response for response in reversed(found.responses)}
-        kept = [first[item.key] for item in found.items]
-        return cls(tuple(each.prompt for each in kept), tuple(each.text for each in kept))

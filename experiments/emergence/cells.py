@@ -11,9 +11,9 @@ from typing import Any
 import circuitkit as ck
 from circuitkit.evaluation import Evaluation
 from circuitkit.statistics import Head
-from emergence.asking import Asked, Opened
+from emergence.asking import Asked
 from emergence.plans import Recipe
-from emergence.prompts import Written
+from emergence.prompts import Opened, Written
 
 Cell = dict[str, Any]
 
@@ -25,9 +25,15 @@ def _evaluated(model: ck.Model, asked: Asked, part: str, think: bool | None, out
 
 def opened(model: ck.Model, asked: Asked, think: bool | None, out: str) -> Cell:
     """How a model begins to answer the circuits' questions, and how often it is right there."""
-    found = _evaluated(model, replace_samples(asked), "circuit", think, out)
-    told = Opened.of(found)
-    return {"prompts": json.dumps(told.prompts), "answers": json.dumps(told.answers), **_accuracy(found)}
+    once = replace_samples(asked)
+    found = _evaluated(model, once, "circuit", think, out)
+    task = once.task("circuit")
+    answers = {response.key: response.text for response in found.responses}
+    return {
+        "problems": json.dumps([task.prompt(item) for item in found.items]),
+        "answers": json.dumps([answers[item.key] for item in found.items]),
+        **_accuracy(found),
+    }
 
 
 def replace_samples(asked: Asked) -> Asked:
@@ -45,16 +51,20 @@ def judged(model: ck.Model, asked: Asked, think: bool | None, out: str) -> Cell:
     return _accuracy(_evaluated(model, asked, "answers", think, out))
 
 
-def attributed(model: ck.Model, written: Written, recipe: Recipe, resamples: int, seed: int, path: str) -> Cell:
+def attributed(
+    model: ck.Model, written: Written | Opened, recipe: Recipe, resamples: int, seed: int, path: str
+) -> Cell:
     """Score a model's edges, keep the graph in a file, and tell how stable its circuit is."""
+    pairs, align = written.on(model)
     graph = ck.circuits.attribute(
         model,
-        written.pairs(),
+        pairs,
         recipe.metric,
         recipe.method,
         steps=recipe.steps,
         rule=recipe.rule,
         examples=recipe.examples,
+        align=align,
         keep_examples=True,
         progress=False,
     )
@@ -103,3 +113,19 @@ def changed(
     )
     found.save(Path(path))
     return {"effects": path, "intact": float(found.intact.right.mean())}
+
+
+def patched(
+    model: ck.Model,
+    other: str,
+    loading: Mapping[str, str],
+    written: Written,
+    heads: Sequence[Head],
+    controls: int,
+    seed: int,
+) -> Cell:
+    """Put what each head writes in a post-trained model into its base (`other`), and the other way round."""
+    base = ck.load(other, **loading)  # type: ignore[arg-type]
+    pairs, _ = written.on(model)
+    found = ck.circuits.cross_patch(base, model, pairs, list(heads), controls=controls, seed=seed, progress=False)
+    return {"rows": found.frame.to_json(orient="records")}

@@ -34,6 +34,7 @@ def page(
     cohorts: Mapping[str, ck.circuits.Cohorts],
     overlaps: pd.DataFrame,
     complexity: pd.DataFrame,
+    patched: pd.DataFrame,
     effects: Mapping[str, GenerationEffects],
 ) -> str:
     """All of it in Markdown: a part a recipe, what changing heads does, and how sure the figures are."""
@@ -44,6 +45,8 @@ def page(
             said.append(f"Over checkpoints: {cohorts[name]}.")
         said += [of_overlap(overlaps, name), *of_complexity(complexity, name)]
         parts += [f"## {name}\n", listed(said)]
+    if len(patched):
+        parts += ["## Heads of one model in the other\n", listed(of_patching(patched))]
     for role, each in effects.items():
         parts += [f"## Heads changed while {role} answers\n", listed(of_effects(each))]
     parts += ["## How sure that is\n", listed(HOW_SURE)]
@@ -107,6 +110,25 @@ def of_complexity(table: pd.DataFrame, recipe: str) -> list[str]:
 def _sure(row: dict[str, Any]) -> str:
     ends = "" if pd.isna(row["low"]) else f" ({row['low']:+.2f} to {row['high']:+.2f} of change)"
     return ends if pd.isna(row["p"]) else f"{ends} p {row['p']:.2g}"
+
+
+def of_patching(table: pd.DataFrame) -> list[str]:
+    """Which heads carry part of the difference between both models, moved one at a time, beside other heads."""
+    told = []
+    for direction, own in table.groupby("direction", sort=False):
+        sure = own[own["p_corrected"] < 0.05]
+        listing = "; ".join(
+            f"{row['set']} {row['effect']:+.2f} ({row['low']:+.2f} to {row['high']:+.2f}, other heads of its layer "
+            f"{row['control_mean']:+.2f})"
+            for row in sure.to_dict("records")
+        )
+        one = own.iloc[0]
+        told.append(
+            f"{direction}: the receiving model has a logit difference of {one['alone']:.2f}, the giving one "
+            f"{one['giving']:.2f}; of {len(own)} heads moved one at a time, these change it surely (Holm): "
+            f"{listing or 'none'}."
+        )
+    return told
 
 
 def of_effects(found: GenerationEffects) -> list[str]:

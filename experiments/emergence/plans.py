@@ -89,7 +89,7 @@ class Plan:
         asked: what they are asked.
         recipes: by which circuits are found.
         pairs: of prompts that a circuit is found on, at most.
-        opening: tokens of an answer behind where those of base and post-trained model part.
+        opening: tokens of an answer that prompts have.
         resamples: of the problems.
         intervened: recipes whose heads are changed while models write; all if empty.
         sets: heads that are changed together, at most; the most important first.
@@ -105,7 +105,7 @@ class Plan:
     asked: Asked
     recipes: tuple[Recipe, ...] = RECIPES
     pairs: int = 48
-    opening: int = 3
+    opening: int = 6
     resamples: int = 100
     intervened: tuple[str, ...] = ()
     sets: int = 8

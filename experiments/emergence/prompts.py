@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import circuitkit as ck
-from emergence.asking import Opened
+from circuitkit.circuits.attributing.alignment import Align
 
 Role = Literal["base", "post"]
 Ids = tuple[int, ...]
@@ -16,7 +16,7 @@ _FEWEST = 4
 
 @dataclass(frozen=True)
 class Written:
-    """Pairs as token ids, which cells of a study are told apart by.
+    """Pairs as token ids, the same for all models.
 
     Attributes:
         clean, corrupt: prompts of equal lengths, pair by pair.
@@ -28,47 +28,88 @@ class Written:
     answer: Ids
     distractor: Ids
 
-    def pairs(self) -> ck.Pairs:
-        """As `ck.circuits.attribute` takes them."""
-        return ck.Pairs(self.clean, self.corrupt, list(self.answer), list(self.distractor))
-
-    def swapped(self) -> Written:
-        """Clean and corrupt in each other's place."""
-        return Written(self.corrupt, self.clean, self.distractor, self.answer)
+    def on(self, model: ck.Model) -> tuple[ck.Pairs, Align]:
+        """The pairs, and how their positions correspond."""
+        return ck.Pairs(self.clean, self.corrupt, list(self.answer), list(self.distractor)), "tokens"
 
     def __len__(self) -> int:
         return len(self.clean)
 
 
-def openings(tokenizer: Any, base: Opened, post: Opened, tokens: int, most: int, *, thinking: bool = False) -> Written:
-    """A problem and how the post-trained model begins to answer it, beside how the base does.
+@dataclass(frozen=True)
+class Opened:
+    """Problems with how base and post-trained model begin to answer them, as the paper finds its circuits on.
 
-    Both answers are read behind the same prompt (with `thinking`, each behind its own, since it is the prompt that
-    turns thinking off), and cut `tokens` tokens behind where they part, so that a pair has one length; what each calls
-    for is its own next token. Problems whose answers never part, end too soon or go on with the same token are left
-    out. The base's own pairs are these `swapped`.
+    Attributes:
+        problems: texts.
+        thinking, direct: how the post-trained model and the base begin, as token ids, each of `tokens` at most.
+        tokens: of an opening.
+        clean: "thinking" for the post-trained model's circuit and its checkpoints', "direct" for the base's.
+        chat: whether problems go through the chat template.
+        thinks: whether both are one model, thinking turned on and off in the template.
+    """
+
+    problems: tuple[str, ...]
+    thinking: tuple[Ids, ...]
+    direct: tuple[Ids, ...]
+    tokens: int
+    clean: Literal["thinking", "direct"] = "thinking"
+    chat: bool = False
+    thinks: bool = False
+
+    def on(self, model: ck.Model) -> tuple[ck.Pairs, Align]:
+        """The pairs of a model, its own next tokens being the answers, and how their positions correspond."""
+        found = ck.circuits.thinking_pairs(
+            model,
+            self.problems,
+            self.thinking,
+            self.direct,
+            clean=self.clean,
+            n_tokens=self.tokens,
+            chat=self.chat,
+            think=True if self.thinks else None,
+            direct_think=False if self.thinks else None,
+        )
+        return found.pairs, found.align
+
+    def of(self, role: Role) -> Opened:
+        """Those of the base's circuit, or of the post-trained model's."""
+        return replace(self, clean="thinking" if role == "post" else "direct")
+
+    def __len__(self) -> int:
+        return len(self.problems)
+
+
+def openings(
+    tokenizer: Any,
+    problems: Sequence[str],
+    base: Sequence[str],
+    post: Sequence[str],
+    tokens: int,
+    most: int,
+    *,
+    chat: bool,
+    thinks: bool,
+) -> Opened:
+    """Problems whose answers by base and post-trained model begin otherwise.
 
     Raises:
-        SystemExit: fewer than four are left.
-
-    Source: "Thinking Sparks!" (arXiv 2509.25758), which states neither the length nor how pairs were made equal.
+        SystemExit: there are fewer than four.
     """
-    rows: list[tuple[Ids, Ids, int, int]] = []
-    for prompt, other, after, before in zip(post.prompts, base.prompts, post.answers, base.answers, strict=True):
-        texts = (prompt + after, (other if thinking else prompt) + before)
-        clean, corrupt = (tuple(tokenizer(text)["input_ids"]) for text in texts)
-        parted = next((at for at, (one, two) in enumerate(zip(clean, corrupt, strict=False)) if one != two), None)
-        if parted is None or min(len(clean), len(corrupt)) <= parted + tokens:
-            continue
-        end = parted + tokens
-        if clean[end] != corrupt[end]:
-            rows.append((clean[:end], corrupt[:end], clean[end], corrupt[end]))
+    rows = []
+    for problem, before, after in zip(problems, base, post, strict=True):
+        direct, thinking = (
+            tuple(tokenizer.encode(text, add_special_tokens=False)[:tokens]) for text in (before, after)
+        )
+        if len(direct) == len(thinking) == tokens and direct != thinking:
+            rows.append((problem, thinking, direct))
     if len(rows) < _FEWEST:
         raise SystemExit(
-            f"of {len(post.prompts)} problems {len(rows)} have answers of base and post-trained model that part and go "
-            f"on for {tokens} tokens, and {_FEWEST} are needed: ask more, or take fewer --opening-tokens"
+            f"of {len(problems)} problems {len(rows)} are answered by base and post-trained model in {tokens} tokens "
+            f"or more that differ, and {_FEWEST} are needed: ask more, or take another number of --opening-tokens"
         )
-    return Written(*(tuple(column) for column in zip(*rows[:most], strict=True)))  # type: ignore[arg-type]
+    asked, thinking_openings, direct_openings = zip(*rows[:most], strict=True)
+    return Opened(asked, thinking_openings, direct_openings, tokens, chat=chat, thinks=thinks)
 
 
 def deductions(tokenizer: Any, n: int, seed: int) -> Written:

@@ -28,6 +28,7 @@ def study(plan: Plan, running: Running, started: float) -> None:
     cohorts = {name: each for name, one in found.items() if (each := tables.cohorts_of(one)) is not None}
     overlaps = tables.overlaps_table(found)
     complexity = tables.complexity_table(found, plan, running.progress)
+    patched = whole.patched(next(iter(changes.values()))) if plan.patched else pd.DataFrame()
     effects = _effects(whole, changes)
     for name, one in changes.items():
         one.save(running.out / "changes" / f"{name}.safetensors")
@@ -39,13 +40,15 @@ def study(plan: Plan, running: Running, started: float) -> None:
         "overlaps": overlaps,
         "complexity": complexity,
     }
+    if len(patched):
+        written["patched"] = patched
     for name, cohort in cohorts.items():
         written |= {f"cohorts, {name}": cohort.frame, f"turnover, {name}": cohort.turnover}
     for role, effect in effects.items():
         written |= {f"effects, {role}": effect.frame, f"failures, {role}": effect.failures()}
         if len(effect.groups.get("hops", ())) or effect.answers > 1:
             written |= {f"difficulty, {role}": effect.by(), f"trades, {role}": effect.trade()}
-    said = page(plan, accuracies, found, changes, cohorts, overlaps, complexity, effects)
+    said = page(plan, accuracies, found, changes, cohorts, overlaps, complexity, patched, effects)
     minutes = (time.monotonic() - started) / 60
     models = f"{plan.twins.base}, {plan.twins.post}"
     told = provenance(model_name=models, seed=plan.seed, plan=repr(plan), minutes=round(minutes, 1))

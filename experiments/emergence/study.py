@@ -18,9 +18,8 @@ from circuitkit.circuits import GenerationEffects, Graph
 from circuitkit.statistics import Head
 from circuitkit.studies import Pretrained
 from emergence import cells
-from emergence.asking import Opened
 from emergence.plans import Plan, Recipe
-from emergence.prompts import Role, Written, deductions, openings
+from emergence.prompts import Opened, Role, Written, deductions, openings
 
 SETS = ("emergent", "retained", "lost")
 
@@ -117,8 +116,8 @@ class Study:
         return self.running.rows(planned).assign(model=list(self.names()))
 
     @cached_property
-    def opened(self) -> dict[Role, Opened]:
-        """How base and post-trained model begin to answer the circuits' questions."""
+    def opened(self) -> Opened:
+        """The circuits' questions, with how base and post-trained model begin to answer them."""
         roles: tuple[Role, ...] = ("base", "post")
         planned = [
             studies.Cell(
@@ -132,31 +131,34 @@ class Study:
             )
             for role in roles
         ]
-        rows = self.running.rows(planned).to_dict("records")
-        return {
-            role: Opened(tuple(json.loads(row["prompts"])), tuple(json.loads(row["answers"])))
-            for role, row in zip(roles, rows, strict=True)
-        }
+        rows = self.running.rows(planned)
+        base, post = (json.loads(answers) for answers in rows["answers"])
+        return openings(
+            self.tokenizer,
+            json.loads(rows["problems"].iloc[0]),
+            base,
+            post,
+            self.plan.opening,
+            self.plan.pairs,
+            chat=bool(self.plan.asked.settings.get("chat", False)),
+            thinks=self.plan.twins.thinking,
+        )
 
     @cached_property
     def tokenizer(self) -> Any:
         """Base and post-trained model read the same tokens."""
         return self.model(self.plan.twins.post).load().tokenizer
 
-    def written(self, recipe: Recipe) -> dict[Role, Written]:
+    @cached_property
+    def step(self) -> Written:
+        """Deductions that differ in one rule."""
+        return deductions(self.tokenizer, self.plan.pairs, self.plan.seed)
+
+    def written(self, recipe: Recipe) -> dict[Role, Written | Opened]:
         """The pairs of prompts of either model."""
         if recipe.prompts == "step":
-            same = deductions(self.tokenizer, self.plan.pairs, self.plan.seed)
-            return {"base": same, "post": same}
-        post = openings(
-            self.tokenizer,
-            self.opened["base"],
-            self.opened["post"],
-            self.plan.opening,
-            self.plan.pairs,
-            thinking=self.plan.twins.thinking,
-        )
-        return {"base": post.swapped(), "post": post}
+            return {"base": self.step, "post": self.step}
+        return {"base": self.opened.of("base"), "post": self.opened.of("post")}
 
     # Circuits
 
@@ -221,3 +223,22 @@ class Study:
         ]
         each = [GenerationEffects.load(path) for path in self.running.rows(planned)["effects"]]
         return replace(each[0], runs=tuple(run for one in each for run in one.runs))
+
+    def patched(self, changes: ck.circuits.HeadChanges) -> pd.DataFrame:
+        """The most important heads of each kind, moved between both models one by one: a row a head and direction."""
+        heads = [head for each in self.sets(changes).values() for head in each][: self.plan.patched]
+        if not heads or self.plan.twins.thinking:
+            return pd.DataFrame()
+        cell = studies.Cell(
+            cells.patched,
+            {
+                "model": self.model(self.plan.twins.post),
+                "other": self.plan.twins.base,
+                "loading": dict(self.plan.loading),
+                "written": self.step,
+                "heads": tuple(heads),
+                "controls": self.plan.controls,
+                "seed": self.plan.seed,
+            },
+        )
+        return pd.DataFrame(json.loads(self.running.rows([cell])["rows"].iloc[0]))

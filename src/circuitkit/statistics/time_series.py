@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from circuitkit.statistics.cells import Array, Floats, as_array
 
@@ -81,7 +81,7 @@ def block_permutation_test(
     rng = np.random.default_rng(seed)
     null = np.zeros(draws)
     for one, other in zip(ones, others, strict=True):
-        null += np.array([one @ other[_order(len(other), length, rng)] for _ in range(draws)]) / len(ones)
+        null += other[_orders(len(other), length, draws, rng)] @ one / len(ones)
     as_large = int((np.abs(null) >= abs(observed) - 1e-9).sum())
     ways = math.prod(len(other) * math.factorial(-(-len(other) // length) - 1) for other in others)
     return BlockPermutation(observed, (1 + as_large) / (1 + draws), 1 / (1 + min(draws, ways)), length, len(moving))
@@ -109,12 +109,12 @@ def _standard(curve: Floats) -> Floats:
     return np.asarray(centred / np.linalg.norm(centred))
 
 
-def _order(n: int, block: int, rng: np.random.Generator) -> np.ndarray:
-    """Places of a circle of `n`, cut at random into blocks that then stand in a random order."""
-    start = int(rng.integers(n))
-    circle = (start + np.arange(n)) % n
-    pieces = [circle[at : at + block] for at in range(0, n, block)]
-    return np.concatenate([pieces[each] for each in rng.permutation(len(pieces))])
+def _orders(n: int, block: int, draws: int, rng: np.random.Generator) -> Int[np.ndarray, "draw time"]:
+    """Places of a circle of `n`, each time cut at random into blocks that then stand in a random order."""
+    of_block = np.arange(n) // block
+    ranks = rng.random((draws, int(of_block[-1]) + 1))
+    order = np.argsort(ranks[:, of_block], axis=1, kind="stable")
+    return np.asarray((rng.integers(n, size=(draws, 1)) + order) % n)
 
 
 def _block(curves: Sequence[Floats]) -> int:

@@ -1,0 +1,1 @@
+"""Training dynamics: a circuit every few steps of SFT, distillation and GRPO from the same start."""
