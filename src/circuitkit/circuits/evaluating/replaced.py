@@ -151,8 +151,9 @@ class Means:
 
         def summed(tensor: Tensor) -> Tensor:
             each = tensor[real.to(tensor.device)]
-            wide = each.double()
-            return wide.new_zeros(width, *each.shape[1:]).index_add(0, at.to(each.device), wide)
+            # Apple's GPUs have no double precision.
+            summand = each.float() if each.device.type == "mps" else each.double()
+            return summand.new_zeros(width, *each.shape[1:]).index_add(0, at.to(each.device), summand)
 
         sums = written.mapped(summed)
         counts = torch.bincount(at, minlength=width)
