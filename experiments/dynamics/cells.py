@@ -91,9 +91,10 @@ def measured(
 ) -> Cell:
     """How often a checkpoint is right, its circuit, and how much of that would change with other problems."""
     accuracy = ck.evaluate(model, asked.task("answers"), progress=False, **asked.settings).accuracy
+    pairs, _ = written.on(model)
     graph = ck.circuits.attribute(
         model,
-        written.pairs(),
+        pairs,
         recipe.metric,
         recipe.method,
         steps=recipe.steps,

@@ -98,6 +98,9 @@ def _levels(axes: Axes, rows: pd.DataFrame, colour: str, mark: str) -> None:
     axes.vlines(at, 100 * rows["low"], 100 * rows["high"], color=colour, linewidth=1.6)
     axes.plot(at, 100 * rows["effect"], mark, color=colour, markersize=6)
     axes.axhline(0, color="0.3", linewidth=0.8)
+    # Bars would end the axes where marks are still to be seen.
+    axes.use_sticky_edges = False
+    axes.margins(y=0.08)
     axes.spines[["top", "right"]].set_visible(False)
 
 
