@@ -42,7 +42,10 @@ class Running:
         """What each cell returned, a row a cell, in their order."""
         if not planned:
             return pd.DataFrame()
-        sweep = ck.sweep(list(planned), self.out / "cells", workers=self.workers, progress=self.progress)
+        # What failed for want of memory or of a disk may go well now.
+        sweep = ck.sweep(
+            list(planned), self.out / "cells", workers=self.workers, retry_failed=True, progress=self.progress
+        )
         found = ended_well(sweep).frame
         asked = {name for cell in planned for name in cell.parameters}
         values = found.drop(columns=[name for name in found if name in asked])
