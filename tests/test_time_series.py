@@ -44,6 +44,16 @@ def test_the_correlation_is_the_mean_over_runs_and_a_run_that_stands_still_is_le
     assert np.isnan(block_permutation_test([np.ones(8)], [np.arange(8.0)], seed=0).p)
 
 
+def test_runs_that_are_copies_of_one_are_no_more_evidence_than_one():
+    rng = np.random.default_rng(0)
+    first, second = drifting(rng, 16, 0.5), drifting(rng, 16, 0.5)
+    alone = block_permutation_test([first], [second], block=2, seed=0, draws=999)
+    copies = block_permutation_test([first] * 4, [second] * 4, block=2, seed=0, draws=999)
+    assert copies.p == pytest.approx(alone.p) and copies.smallest == alone.smallest
+    apart = block_permutation_test([first] * 4, [second] * 4, block=2, seed=0, draws=999, together=False)
+    assert apart.p < alone.p
+
+
 def test_few_points_tell_how_small_p_can_be():
     found = block_permutation_test([np.arange(6.0)], [np.arange(6.0)], block=3, seed=0, draws=5000)
     assert found.smallest == pytest.approx(1 / 7) and found.p >= 0.1
@@ -57,6 +67,7 @@ def test_few_points_tell_how_small_p_can_be():
         ([np.arange(3.0)], [np.arange(3.0)], {}, "4 at least"),
         ([np.array([0, 1, np.nan, 2])], [np.arange(4.0)], {}, "not finite"),
         ([np.arange(6.0)], [np.arange(6.0)], {"block": 4}, "give 1 to 3"),
+        ([np.arange(6.0), np.arange(5.0)], [np.arange(6.0), np.arange(5.0)], {}, "several lengths"),
     ],
 )
 def test_bad_curves_are_named(first, second, settings, said):

@@ -17,9 +17,10 @@ HOW_SURE = (
     "Circuits are of the same share of edges at every checkpoint and on the same prompts, so that what changes is the "
     "model. Noise is how many heads would differ between two circuits of one checkpoint, found on two samples of "
     "prompts: heads that come and go no faster than that may not have moved at all.",
-    "p permutes blocks of neighbouring checkpoints within each training, since neighbours are alike anyway; of single "
-    "points it would be too small. Levels of curves that both have a trend go together whatever drives them, so that "
-    "changes from one checkpoint to the next are what counts; another seed's accuracy shows how much the trend does.",
+    "p permutes blocks of neighbouring checkpoints, alike in every training: neighbours are alike anyway, and so are "
+    "trainings of one start, schedule and order of examples. Levels of curves that both have a trend go together "
+    "whatever drives them, so that changes from one checkpoint to the next are what counts; another seed's accuracy "
+    "shows how much the trend does.",
     "Intervals over seeds are Student's; of two or three seeds they are wide, and of one there is none.",
 )
 

@@ -83,7 +83,8 @@ def methods_table(checkpoints: pd.DataFrame, complexity: pd.DataFrame) -> pd.Dat
             }
         for name, each in values.items():
             mean, low, high = student(each.to_numpy(dtype=float))
-            row |= {name: mean, f"{name}_low": low, f"{name}_high": high}
+            most = 1.0 if name in ("accuracy", "kept") else float("inf")
+            row |= {name: mean, f"{name}_low": np.clip(low, 0, most), f"{name}_high": np.clip(high, 0, most)}
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -107,7 +108,8 @@ def correlations_table(checkpoints: pd.DataFrame, block: int | None, seed: int =
     `p` permutes blocks of checkpoints within each training; `p_points` permutes single ones, as if neighbours had
     nothing in common, and is there to be compared. `correlation_other` is the mean correlation of a curve with the
     accuracy of another seed's training by the same method: what goes together for having the same trend alone does so
-    there too. `p_corrected` is Holm's, over the rows of one kind ("levels" or "changes").
+    there too. All trainings are permuted alike, since those of one seed have the same examples in the same order.
+    `p_corrected` is Holm's, over the rows of one kind ("levels" or "changes").
     """
     rows = []
     groups = [(str(method), own) for method, own in checkpoints.groupby("method", sort=False)]

@@ -36,6 +36,7 @@ def block_permutation_test(
     *,
     seed: int,
     block: int | None = None,
+    together: bool = True,
     draws: int = 10_000,
 ) -> BlockPermutation:
     """Test whether two curves of the same runs correlate, by permuting blocks of the second within each run.
@@ -46,10 +47,14 @@ def block_permutation_test(
     kept by no block: give differences from point to point where curves have one. The statistic is the mean over runs of
     Pearson's correlation; runs in which a curve does not move have none and are left out.
 
+    Runs of one schedule, of the same start or the same order of examples are no independent evidence, so that all are
+    permuted alike unless `together` is False.
+
     Args:
         first, second: a curve a run each, of at least four points.
         block: neighbours that stay together; if None, twice the lag at which the second curve's autocorrelation falls
             below 1/e, up to half of a run.
+        together: give all runs the same permutations; those whose curves are not as long need False.
         seed, draws: of the permutations.
 
     Returns:
@@ -78,12 +83,15 @@ def block_permutation_test(
     ones = [_standard(one) for one, _ in moving]
     others = [_standard(other) for _, other in moving]
     observed = float(np.mean([one @ other for one, other in zip(ones, others, strict=True)]))
-    rng = np.random.default_rng(seed)
+    if together and len({len(other) for other in others}) > 1:
+        raise ValueError("runs of several lengths cannot be permuted alike: give together=False, or runs as long")
     null = np.zeros(draws)
-    for one, other in zip(ones, others, strict=True):
+    for run, (one, other) in enumerate(zip(ones, others, strict=True)):
+        rng = np.random.default_rng([seed, 0 if together else run])
         null += other[_orders(len(other), length, draws, rng)] @ one / len(ones)
     as_large = int((np.abs(null) >= abs(observed) - 1e-9).sum())
-    ways = math.prod(len(other) * math.factorial(-(-len(other) // length) - 1) for other in others)
+    apart = others[:1] if together else others
+    ways = math.prod(len(other) * math.factorial(-(-len(other) // length) - 1) for other in apart)
     return BlockPermutation(observed, (1 + as_large) / (1 + draws), 1 / (1 + min(draws, ways)), length, len(moving))
 
 
