@@ -9,10 +9,13 @@ from circuitkit.circuits import Convention, Graph, Layout
 from circuitkit.model import planted
 
 
+built = cache(planted.build)
+
+
 @cache
 def planted_circuit(name: str) -> tuple[ck.Model, Graph]:
     """The model and the circuit that was planted in it."""
-    planned = planted.build(name)
+    planned = built(name)
     model = ck.Model(planned.model, planned.tokenizer, name=name)
     layout = Layout.of(model)
     members = torch.zeros_like(layout.reach)
@@ -23,5 +26,5 @@ def planted_circuit(name: str) -> tuple[ck.Model, Graph]:
 
 
 def planted_pairs(name: str, n: int = 4) -> ck.Pairs:
-    clean, corrupt, answer, distractor = planted.build(name).pairs(n, length=14)
+    clean, corrupt, answer, distractor = built(name).pairs(n, length=14)
     return ck.Pairs(clean, corrupt, answer, distractor, groups=[0, 0, 1, 2][:n] if n <= 4 else None)

@@ -10,7 +10,7 @@ from circuitkit.circuits import CircuitError, Layout, Minimality, minimality, ru
 from circuitkit.circuits.evaluating.random_ways import random_way, random_way_beside
 from circuits.evaluating.planted_circuits import planted_circuit, planted_pairs
 
-NAME = "planted-two-hop-llama"
+NAME = "planted-induction-gpt2"
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,7 @@ def inflated():
         members[row, column] = True
     more = graph.with_members(members)
     assert more.size > graph.size
-    return graph, more, minimality(model, more, planted_pairs(NAME), random=52, progress=False)
+    return graph, more, minimality(model, more, planted_pairs(NAME, 2), random=52, progress=False)
 
 
 def test_the_planted_edges_are_needed_and_the_others_are_not(inflated) -> None:
@@ -47,14 +47,14 @@ def test_contributions_are_what_the_circuit_loses(inflated) -> None:
         source, destination = edge.split("->")
         members[more.layout.source(source), more.layout.destination(destination)] = False
         left.append(more.with_members(members))
-    whole, *without = run_circuits(model, [more, *left], planted_pairs(NAME), progress=False)
+    whole, *without = run_circuits(model, [more, *left], planted_pairs(NAME, 2), progress=False)
     assert torch.allclose(found.contributions.float(), whole - torch.stack(without), atol=1e-5)
     assert torch.allclose(found.whole.float(), whole, atol=1e-5)
 
 
 def test_of_a_divergence_a_part_that_helps_is_positive() -> None:
     model, graph = planted_circuit(NAME)
-    found = minimality(model, graph, planted_pairs(NAME), "kl", of="nodes", random=0, progress=False)
+    found = minimality(model, graph, planted_pairs(NAME, 2), "kl", of="nodes", random=0, progress=False)
     assert set(found.parts) == {node for node in graph.nodes if node not in ("input", "logits")}
     assert (found.frame["contribution"] > 0.5).all()
     assert found.frame["p"].isna().all()
@@ -65,7 +65,7 @@ def test_of_a_divergence_a_part_that_helps_is_positive() -> None:
 def test_a_sample_of_the_parts_and_their_file(tmp_path, inflated) -> None:
     model, _ = planted_circuit(NAME)
     _, more, whole = inflated
-    found = minimality(model, more, planted_pairs(NAME), random=3, most=2, seed=5, progress=False)
+    found = minimality(model, more, planted_pairs(NAME, 2), random=3, most=2, seed=5, progress=False)
     assert len(found.parts) == 2
     assert found.untested == more.size - 2
     for each in (found, whole):
@@ -86,7 +86,7 @@ def test_random_ways_lead_from_the_input_to_the_logits() -> None:
 
 def test_what_has_no_minimality_is_refused() -> None:
     model, graph = planted_circuit(NAME)
-    pairs = planted_pairs(NAME)
+    pairs = planted_pairs(NAME, 2)
     with pytest.raises(CircuitError, match="no edges, so there is nothing to take out"):
         minimality(model, graph.empty(), pairs, progress=False)
     with pytest.raises(CircuitError, match="of 'edges' or of 'nodes', not of 'heads'"):
