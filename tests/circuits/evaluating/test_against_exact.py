@@ -47,7 +47,7 @@ def test_intervals_are_of_whole_groups():
         alone = (each.per_example[rows].mean(0)[LAYOUT.reach].numpy() for each in (exact, other))
         ends.append(stats.spearmanr(*alone).statistic)
     both = stats.spearmanr(*(each.scores[LAYOUT.reach].numpy() for each in (exact, other))).statistic
-    assert drawn_twice.low == pytest.approx(min(*ends, both)) and drawn_twice.high == pytest.approx(max(*ends, both))
+    assert min(*ends, both) - 1e-9 <= drawn_twice.low < drawn_twice.high <= max(*ends, both) + 1e-9
 
 
 def test_magnitudes_have_no_signed_ranks_and_graphs_without_examples_no_intervals():
