@@ -15,8 +15,8 @@ from emergence.study import Found
 
 HOW_SURE = (
     "Emergent means: in the post-trained circuit and not in the base's. It is called sure where it is so in 95 % of "
-    "resamples of the problems; p is the chance of as many emergent heads where both models' scores of a problem "
-    "change places at random.",
+    "resamples of the problems; p is the chance of as many emergent heads between two samples of one and the same "
+    "model.",
     "Circuits of a share of the edges have as many edges in both models, so that a model that cannot do the task has a "
     "circuit too: look at its strongest score and its stability before reading what was lost.",
     "Changed heads stand beside random sets of as many heads in each layer. p against these is a rank, and cannot be "
