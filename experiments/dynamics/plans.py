@@ -50,7 +50,7 @@ class Plan:
 
     base: str
     ways: Mapping[Method, Way]
-    warm: int = 180
+    warm: int = 230
     warming: Way = field(default_factory=lambda: Way({"learning_rate": 5e-3, "schedule": "constant", "batch_size": 16}))
     seeds: tuple[int, ...] = (0, 1, 2)
     steps: int = 60
@@ -94,9 +94,9 @@ def ways(rate: float, reward_rate: float, batch: int, group: int, teacher: str) 
 
 
 _TEACHER = "deductor-130k-reason"
-SMALL = Plan("deductor-60k-base", ways(3e-3, 5e-4, 64, 8, _TEACHER), seeds=(0, 1))
+SMALL = Plan("deductor-60k-base", ways(3e-3, 1e-3, 64, 8, _TEACHER), seeds=(0, 1))
 FULL = Plan(
-    "deductor-60k-base", ways(3e-3, 5e-4, 128, 8, _TEACHER), seeds=(0, 1, 2, 3, 4), steps=120, pairs=64, resamples=100,
+    "deductor-60k-base", ways(3e-3, 1e-3, 128, 8, _TEACHER), seeds=(0, 1, 2, 3, 4), steps=120, pairs=64, resamples=100,
 )  # fmt: skip
 QUICK = Plan(
     "deductor-60k-base",
