@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from circuitkit.circuits.errors import CircuitError
     from circuitkit.circuits.evaluating.against_exact import AgainstExact, against_exact
     from circuitkit.circuits.evaluating.agreeing import Agreement, agreement
+    from circuitkit.circuits.evaluating.alone import run_circuit, run_circuits
     from circuitkit.circuits.evaluating.baselines import magnitudes
     from circuitkit.circuits.evaluating.complete import Completeness, completeness
     from circuitkit.circuits.evaluating.curve_outcome import Curve
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
     from circuitkit.circuits.evaluating.minimal import Minimality, minimality
     from circuitkit.circuits.evaluating.recovery import auroc, average_precision
     from circuitkit.circuits.evaluating.resampled_circuits import stability
-    from circuitkit.circuits.evaluating.running import run_circuit, run_circuits
     from circuitkit.circuits.evaluating.steadiness import Stability
     from circuitkit.circuits.graphs.convention import Convention
     from circuitkit.circuits.graphs.graph import Graph
@@ -123,7 +123,7 @@ _HOMES = {
     "curve": "evaluating.curves",
     "magnitudes": "evaluating.baselines",
     **dict.fromkeys(("auroc", "average_precision"), "evaluating.recovery"),
-    **dict.fromkeys(("run_circuit", "run_circuits"), "evaluating.running"),
+    **dict.fromkeys(("run_circuit", "run_circuits"), "evaluating.alone"),
     **dict.fromkeys(("Completeness", "completeness"), "evaluating.complete"),
     **dict.fromkeys(("Faithfulness", "faithfulness"), "evaluating.faithful"),
     **dict.fromkeys(("Minimality", "minimality"), "evaluating.minimal"),

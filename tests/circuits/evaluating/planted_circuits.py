@@ -8,7 +8,6 @@ import circuitkit as ck
 from circuitkit.circuits import Convention, Graph, Layout
 from circuitkit.model import planted
 
-
 built = cache(planted.build)
 
 
