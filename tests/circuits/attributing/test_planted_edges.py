@@ -16,7 +16,7 @@ ALL = [(name, seed, corruption) for name in planted.names() for seed in range(3)
 def asked(name: str, seed: int, corruption: str, **settings) -> tuple[Graph, frozenset[tuple[str, str]]]:
     planned = planted.build(name, seed)
     model = ck.Model(planned.model, planned.tokenizer, name=name)
-    pairs = ck.Pairs(*planned.pairs(4, seed=seed + 1, length=14, corruption=corruption))
+    pairs = ck.Pairs(*planned.pairs(3, seed=seed + 1, length=14, corruption=corruption))
     return attribute(model, pairs, progress=False, **settings), planned.edges(corruption)
 
 
@@ -27,7 +27,7 @@ def circuit(graph: Graph, n: int) -> set[tuple[str, str]]:
 
 @pytest.mark.parametrize("name", planted.names())
 def test_the_truth_is_in_the_graph_and_runs_from_the_input_to_the_logits(name):
-    for seed in range(4):
+    for seed in range(2):
         planned = planted.build(name, seed)
         layout = Layout.of(ck.Model(planned.model, planned.tokenizer))
         for corruption in CORRUPTIONS:
@@ -68,7 +68,7 @@ def test_the_truth_of_each_corruption_is_what_it_changes():
 
 @pytest.mark.parametrize(("name", "seed", "corruption"), FAST)
 def test_eap_ig_finds_the_planted_circuit(name, seed, corruption):
-    graph, truth = asked(name, seed, corruption, steps=20)
+    graph, truth = asked(name, seed, corruption, steps=5, rule="midpoint")
     assert auroc(graph, truth) >= 0.99
     assert circuit(graph, len(truth)) == truth
 

@@ -93,7 +93,7 @@ def test_magnitudes_of_positions_are_refused():
 def test_the_planted_saturated_edge_is_missed_by_eap_and_found_with_the_fix(name):
     planned = planted.build(name)
     model, corruption = ck.Model(planned.model, planned.tokenizer), "subject" if "hop" in name else "query"
-    pairs = ck.Pairs(*planned.pairs(4, seed=1, length=14, corruption=corruption))
+    pairs = ck.Pairs(*planned.pairs(2, seed=1, length=14, corruption=corruption))
     truth = planned.edges(corruption)
     layer, head = planned.saturated
     [edge] = [each for each in truth if each[1] == f"a{layer}.h{head}<q>"]
