@@ -87,18 +87,29 @@ def _mean(row: dict[str, Any], name: str) -> str:
 def of_correlations(table: pd.DataFrame) -> list[str]:
     """Whether heads go with accuracy, over all trainings, and what permuting single points would have said."""
     told = []
-    for row in table[table["method"] == "all"].to_dict("records"):
+    shown = table[(table["method"] == "all") | (table["goes_with"] == "reward")]
+    for row in shown.to_dict("records"):
         if np.isnan(row["correlation"]):
-            told.append(f"{CURVES[row['curve']].capitalize()} ({row['of']}): the curve does not move.")
+            told.append(f"{_curves(row)}: one of them does not move.")
             continue
         other = "" if np.isnan(row["correlation_other"]) else f"; with another seed's {row['correlation_other']:+.2f}"
         told.append(
-            f"{CURVES[row['curve']].capitalize()} and accuracy ({row['of']}): correlation {row['correlation']:+.2f}"
+            f"{_curves(row)}: correlation {row['correlation']:+.2f}"
             f"{other}; p {row['p']:.2g} with blocks of {row['block']} ({row['p_corrected']:.2g} after Holm; single "
             f"points would have given {row['p_points']:.2g}), {row['trainings']} trainings."
         )
-    sure = table[(table["method"] != "all") & (table["of"] == "changes") & (table["p_corrected"] < 0.05)]
+    sure = table[
+        (table["method"] != "all")
+        & (table["goes_with"] == "accuracy")
+        & (table["of"] == "changes")
+        & (table["p_corrected"] < 0.05)
+    ]
     listing = "; ".join(
         f"{row['method']}, {CURVES[row['curve']]} ({row['correlation']:+.2f})" for row in sure.to_dict("records")
     )
-    return [*told, f"Methods whose changes surely go together (Holm): {listing or 'none'}."]
+    return [*told, f"Methods whose heads and accuracy surely change together (Holm): {listing or 'none'}."]
+
+
+def _curves(row: dict[str, Any]) -> str:
+    whose = "" if row["method"] == "all" else f"{row['method']}: "
+    return f"{whose}{CURVES[row['curve']]} and {row['goes_with']} ({row['of']})"

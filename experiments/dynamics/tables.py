@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import permutations
+from itertools import permutations, product
 from typing import Any
 
 import numpy as np
@@ -103,7 +103,10 @@ def student(values: np.ndarray) -> tuple[float, float, float]:
 
 
 def correlations_table(checkpoints: pd.DataFrame, block: int | None, seed: int = 0) -> pd.DataFrame:
-    """A row a method (and all together), curve, and levels or changes: how it goes with the accuracy, and p.
+    """A row a method (and all together), curve, what it is held against, and levels or changes: correlation and p.
+
+    Curves are held against the accuracy on held-out questions (`goes_with`), and of GRPO against the reward too: the
+    mean over responses that were drawn since the checkpoint before, which the start has not.
 
     `p` permutes blocks of checkpoints within each training; `p_points` permutes single ones, as if neighbours had
     nothing in common, and is there to be compared. `correlation_other` is the mean correlation of a curve with the
@@ -114,10 +117,11 @@ def correlations_table(checkpoints: pd.DataFrame, block: int | None, seed: int =
     rows = []
     groups = [(str(method), own) for method, own in checkpoints.groupby("method", sort=False)]
     for method, own in [*groups, ("all", checkpoints)]:
-        for curve in CURVES:
-            for kind in ("levels", "changes"):
-                told = {"method": method, "curve": curve, "of": kind}
-                rows.append(told | _correlated(own, curve, kind, block, seed))
+        for curve, measure, kind in product(CURVES, ("accuracy", "reward"), ("levels", "changes")):
+            known = own[own[measure].notna()]
+            if len(known) and (measure == "accuracy" or method != "all"):
+                told = {"method": method, "curve": curve, "goes_with": measure, "of": kind}
+                rows.append(told | _correlated(known, curve, measure, kind, block, seed))
     table = pd.DataFrame(rows)
     table["p_corrected"] = float("nan")
     for _, own in table.groupby("of"):
@@ -125,12 +129,14 @@ def correlations_table(checkpoints: pd.DataFrame, block: int | None, seed: int =
     return table
 
 
-def _correlated(own: pd.DataFrame, curve: str, kind: str, block: int | None, seed: int) -> dict[str, float]:
+def _correlated(
+    own: pd.DataFrame, curve: str, measure: str, kind: str, block: int | None, seed: int
+) -> dict[str, float]:
     curves: dict[tuple[str, int], tuple[np.ndarray, np.ndarray]] = {}
     for (method, number), run in own.sort_values("step").groupby(["method", "seed"], sort=False):
-        pair = run[curve].to_numpy(dtype=float), run["accuracy"].to_numpy(dtype=float)
+        pair = run[curve].to_numpy(dtype=float), run[measure].to_numpy(dtype=float)
         if curve == "turnover":
-            # Nothing came or went before the first checkpoint; what did since goes with what accuracy did since.
+            # Nothing came or went before the first; what did since goes with how far the other moved since.
             pair = pair[0][1:], np.abs(np.diff(pair[1])) if kind == "changes" else pair[1][1:]
         elif kind == "changes":
             pair = np.diff(pair[0]), np.diff(pair[1])
