@@ -166,7 +166,10 @@ class Evaluating:
                 print(each)
         for why in self.unknown:
             print(f"{why[:1].upper()}{why[1:]}.")
-        if self._on_its_own_pairs:
+        whose, run = self.circuit.provenance.get("model"), self.faithful.provenance["model"]
+        if whose not in (None, run):
+            print(f"The scores are of {whose}, another model of the same architecture")
+        elif self._on_its_own_pairs:
             print("These are the pairs that the scores were made on, which flatters: give another --seed, or --pairs")
         print(f"curves, areas and figures are in {out}/")
 

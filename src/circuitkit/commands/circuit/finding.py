@@ -182,7 +182,7 @@ class Finding:
             f"{len(circuit.mlps)} MLPs"
         )
         shown = ["source", "destination", "score", *(["frequency"] if self.stable is not None else [])]
-        print(self.edges[shown].head(_SHOWN).to_string(index=False, float_format="{:.3f}".format))
+        print(self.edges[shown].head(_SHOWN).to_string(index=False, float_format="{:.3g}".format))
         if circuit.size > _SHOWN:
             print(f"… and {circuit.size - _SHOWN:,} more")
         print(f"Measured on {self.test.told}. {self.faithful}")
