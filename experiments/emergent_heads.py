@@ -28,7 +28,7 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import cyclopts
 from cyclopts import Parameter
@@ -53,6 +53,7 @@ def main(
     limit: int | None = None,
     samples: int = 4,
     max_new_tokens: int | None = None,
+    chat: bool = True,
     recipes: tuple[str, ...] = (),
     opening_tokens: int | None = None,
     controls: int | None = None,
@@ -81,16 +82,18 @@ def main(
     post
         What post-training made of it, of the same architecture and vocabulary.
     task
-        What a pair of the hub is asked, by name or path, as in `circuitkit eval`; through the chat template.
+        What a pair of the hub is asked, by name or path, as in `circuitkit eval`.
     limit
         The first questions of --task alone.
     samples
         Answers to each question of --task, drawn at temperature 0.6; two or more tell how hard a question is.
     max_new_tokens
         Where an answer to --task is broken off; the paper's 32,768 if not given.
+    chat
+        Ask --task through the chat template; --no-chat asks it as plain text, as models without one need.
     recipes
-        Of "step", "openings" and "published", those that are run; all the preset's if not given. A pair of the hub is
-        held against by "published" and "openings", unless its tokenizer knows the words of "step".
+        Of "step", "openings" and "published", those that are run; all if not given. "step" needs a
+        tokenizer that has its words as single tokens.
     opening_tokens
         How many tokens of each model's own answer stand in the prompts of "openings" and "published".
     controls
@@ -108,7 +111,7 @@ def main(
         published_study(out)
         return
     started = time.monotonic()
-    asking = {"limit": limit, "samples": samples}
+    asking: dict[str, Any] = {"limit": limit, "samples": samples, "chat": chat}
     asking |= {} if max_new_tokens is None else {"max_new_tokens": max_new_tokens}
     plan = _plan(preset, pair, base, post, task, asking)
     if recipes:
@@ -123,9 +126,7 @@ def main(
     study(replace(plan, seed=seed, loading=loading, **changed), Running(out, workers, progress), started)  # type: ignore[arg-type]
 
 
-def _plan(
-    preset: str, pair: str | None, base: str | None, post: str | None, task: str, asking: dict[str, int | None]
-) -> Plan:
+def _plan(preset: str, pair: str | None, base: str | None, post: str | None, task: str, asking: dict[str, Any]) -> Plan:
     """The preset's plan, one of the paper's pairs, or that of a pair of one's own."""
     if pair is None and base is None and post is None:
         return PRESETS[preset]

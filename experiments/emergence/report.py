@@ -46,7 +46,7 @@ def study(plan: Plan, running: Running, started: float) -> None:
         written |= {f"cohorts, {name}": cohort.frame, f"turnover, {name}": cohort.turnover}
     for role, effect in effects.items():
         written |= {f"effects, {role}": effect.frame, f"failures, {role}": effect.failures()}
-        if len(effect.groups.get("hops", ())) or effect.answers > 1:
+        if several_levels(effect):
             written |= {f"difficulty, {role}": effect.by(), f"trades, {role}": effect.trade()}
     said = page(plan, accuracies, found, changes, cohorts, overlaps, complexity, patched, effects)
     minutes = (time.monotonic() - started) / 60
@@ -91,9 +91,17 @@ def _drawn(
             f"effects, {role}": _figure(effect.plot("effects")),
             f"failures, {role}": _figure(effect.plot("failures")),
         }
-        if len(effect.groups.get("hops", ())) or effect.answers > 1:
+        if several_levels(effect):
             drawn[f"difficulty, {role}"] = _figure(effect.plot("difficulty"))
     return drawn
+
+
+def several_levels(effect: GenerationEffects) -> bool:
+    """Whether questions are of several levels of difficulty: not all are as hard for the intact model."""
+    try:
+        return effect.by()["level"].nunique() > 1
+    except ck.circuits.CircuitError:
+        return False
 
 
 def _heads(changes: ck.circuits.HeadChanges) -> Figure:
