@@ -143,12 +143,16 @@ def of_effects(found: GenerationEffects) -> list[str]:
     shares = found.failures()
     moved = shares[(shares["outcome"] != "right") & (shares["p_corrected"] < 0.05)]
     listing = "; ".join(
-        f"{row['set']}, {row['way']}: {row['outcome']} {100 * row['before']:.0f} to {100 * row['after']:.0f} % (random "
-        f"sets {100 * (row['before'] + row['control_effect']):.0f} %)"
+        f"{row['set']}, {row['way']}: {row['outcome']} {100 * row['before']:.0f} to {100 * row['after']:.0f} %"
+        f"{_beside(row)}"
         for row in moved.to_dict("records")
     )
     told.append(f"Failures that become surely more or fewer (Holm): {listing or 'none'}.")
     return told
+
+
+def _beside(row: dict[str, Any]) -> str:
+    return f" (random sets {100 * (row['before'] + row['control_effect']):.0f} %)" if row["controls"] else ""
 
 
 def _effect(row: dict[str, Any]) -> str:

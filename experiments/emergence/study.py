@@ -228,9 +228,13 @@ class Study:
         return replace(each[0], runs=tuple(run for one in each for run in one.runs))
 
     def patched(self, changes: ck.circuits.HeadChanges) -> pd.DataFrame:
-        """The most important heads of each kind, moved between both models one by one: a row a head and direction."""
+        """The most important heads of each kind, moved between both models one by one: a row a head and direction.
+
+        Both read the deductions of the recipe "step", without which none is moved.
+        """
         heads = [head for each in self.sets(changes).values() for head in each][: self.plan.patched]
-        if not heads or self.plan.twins.thinking:
+        steps = any(recipe.prompts == "step" for recipe in self.plan.recipes)
+        if not heads or not steps or self.plan.twins.thinking:
             return pd.DataFrame()
         cell = studies.Cell(
             cells.patched,
