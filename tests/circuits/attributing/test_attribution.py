@@ -305,7 +305,11 @@ def test_models_that_cannot_be_scored_are_refused_by_name():
     with pytest.raises(ck.run.InterventionError, match="dropout"):
         scores(model, pairs)
     hf.eval()
-    ck.circuits.attribute(model, pairs, method="eap", progress=False)
+    held = pytest.raises(ck.circuits.CircuitError, match=r"intervention at mlp_out\[layer=1\] is held")
+    with held, model.intervene([ck.zero("mlp_out[layer=1]")]):
+        scores(model, pairs)
+    with torch.inference_mode(), pytest.warns(UserWarning, match="gradient of kl vanishes in the clean run"):
+        assert float(ck.circuits.attribute(model, pairs, "kl", "eap", progress=False).scores.abs().max()) < 1e-5
     whole = hf.transformer.h[1].mlp
     hf.transformer.h[1].mlp.forward = lambda stream: stream.detach()
     with pytest.raises(ck.circuits.CircuitError, match=r"the MLP reads in layer 1 of .* gets no gradient"):

@@ -36,6 +36,7 @@ class Aligned:
         targets: the answers.
         corrupt_at: the corrupt column that stands for each clean one; −1 where there is none, as on padding.
         first_row: the first row's number among all pairs.
+        groups: which pairs share a template.
 
     >>> from circuitkit.metrics import logit_difference
     >>> pairs = ck.Pairs(["Fae is a lempus."], ["Fae is a wumpus."], [" Fae"], [" Rex"])
@@ -48,6 +49,7 @@ class Aligned:
     targets: Targets
     corrupt_at: Int[Tensor, "batch column"]
     first_row: int = 0
+    groups: Int[Tensor, " batch"] | None = None
 
     @classmethod
     def of(cls, model: Model, pairs: Pairs, metric: Metric, align: Align = "tokens") -> Aligned:
@@ -78,7 +80,7 @@ class Aligned:
         else:
             matches = _by_spans(model, pairs, read, align)
         clean, corrupt = (Reading.of(each, read.targets, metric) for each in (read.clean, read.corrupt))
-        return cls(clean, corrupt, read.targets, _columns(read, clean, corrupt, matches))
+        return cls(clean, corrupt, read.targets, _columns(read, clean, corrupt, matches), groups=read.groups)
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -127,7 +129,8 @@ class Aligned:
         at = self.corrupt_at[rows, clean_from:]
         at = torch.where(at >= 0, at - corrupt_from, at)
         targets = self.targets.select(torch.arange(len(self))[rows])
-        return Aligned(clean, corrupt, targets, at, self.first_row + (rows.start or 0))
+        groups = None if self.groups is None else self.groups[rows]
+        return Aligned(clean, corrupt, targets, at, self.first_row + (rows.start or 0), groups)
 
     def batches(self, size: int) -> Iterator[Aligned]:
         """All rows, some at a time."""

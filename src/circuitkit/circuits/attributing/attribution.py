@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, get_args
@@ -99,29 +100,15 @@ def attribute(
     """
     measure = as_metric(metric)
     chosen = _checked(method, steps, rule, examples, positions)
-    check_dropout(model)
+    _check_model(model, measure, method)
     layout = Layout.of(model)
     some = _some_edges(model, layout, method, edges)
     aligned = Aligned.of(model, pairs, measure, align)
-    named = columns_of_spans(model, pairs, aligned, spans or {})
-    total = len(aligned)
-    bar = tqdm(total=0, desc=f"{method}, {model.name}", unit="pair", disable=not progress, delay=1.0)
     settings = Settings(measure, steps, rule, positions, checkpointing, seed, some)
-    sums = _Sums(layout, examples, len(named), total, keep_examples)
-    size = min(batch_size or pairs_at_once(model, aligned, checkpointing), total)
-    bar.total = total * chosen.passes(layout, settings)
-
-    def run(rows: Sequence[int]) -> Tensor:
-        here = slice(rows[0], rows[-1] + 1)
-        part = aligned.part(here)
-        columns = named[:, here, named.shape[-1] - part.corrupt_at.shape[1] :]
-        told = replace(settings, tick=lambda: bar.update(len(rows)))
-        return chosen.score(model, Batch(part, columns), told).cpu()
-
-    with bar:
-        for rows, scores in some_at_a_time(model, range(total), size, run, "pairs"):
-            sums.add(rows[0], scores)
-            bar.n = (rows[-1] + 1) * chosen.passes(layout, settings)
+    named = columns_of_spans(model, pairs, aligned, spans or {})
+    sums = _Sums(layout, examples, len(named), len(aligned), keep_examples)
+    size = min(batch_size or pairs_at_once(model, aligned, checkpointing), len(aligned))
+    _add_all(model, method, aligned, named, settings, size, sums, progress)
     convention = Convention(
         method,
         measure.name,
@@ -133,16 +120,6 @@ def attribute(
         positions,
     )
     means = sums.means()
-    origin = provenance(
-        model_name=model.name,
-        revision=model.revision,
-        data=[aligned.clean.tokens.ids, aligned.corrupt.tokens.ids, aligned.targets.answer],
-        seed=seed,
-        method=method,
-        pairs=total,
-        d_model=model.d_model,
-        align=align if isinstance(align, str) else [str(each) for each in align],
-    )
     return Graph(
         layout=layout,
         scores=means[0],
@@ -150,9 +127,64 @@ def attribute(
         convention=convention,
         per_example=sums.kept,
         by_span=dict(zip(spans or {}, means[1:], strict=True)),
-        groups=pairs.on(model, unequal=True).groups,
-        provenance=origin,
+        groups=aligned.groups,
+        provenance=provenance(
+            model_name=model.name,
+            revision=model.revision,
+            data=[aligned.clean.tokens.ids, aligned.corrupt.tokens.ids, aligned.targets.answer],
+            seed=seed,
+            method=method,
+            d_model=model.d_model,
+            pairs=len(aligned),
+            align=align if isinstance(align, str) else [str(each) for each in align],
+        ),
     )
+
+
+def _add_all(
+    model: Model,
+    method: str,
+    aligned: Aligned,
+    named: Bool[Tensor, "span batch position"],
+    settings: Settings,
+    size: int,
+    sums: _Sums,
+    progress: bool,
+) -> None:
+    """Score all pairs, some at a time, and add up what comes of it."""
+    passes = METHODS[method].passes(sums.layout, settings)
+    bar = tqdm(
+        total=len(aligned) * passes, desc=f"{method}, {model.name}", unit="pass", disable=not progress, delay=1.0
+    )
+
+    def run(rows: Sequence[int]) -> Tensor:
+        here = slice(rows[0], rows[-1] + 1)
+        part = aligned.part(here)
+        columns = named[:, here, named.shape[-1] - part.corrupt_at.shape[1] :]
+        told = replace(settings, tick=lambda: bar.update(len(rows)))
+        return METHODS[method].score(model, Batch(part, columns), told).cpu()
+
+    # Whoever asks may be in a context without gradients.
+    with bar, torch.inference_mode(False):
+        for rows, scores in some_at_a_time(model, range(len(aligned)), size, run, "pairs"):
+            sums.add(rows[0], scores)
+            bar.n = (rows[-1] + 1) * passes
+
+
+def _check_model(model: Model, metric: Metric, method: str) -> None:
+    check_dropout(model)
+    for session in model.sessions:
+        for edit in session.edits:
+            raise CircuitError(
+                f"the intervention at {edit.site} is held on {model.name} by an outer context, and edges are those of "
+                "the model as it is: leave the context first"
+            )
+    if metric.needs_clean and method in ("eap", "eap-qk"):
+        warnings.warn(
+            f"the gradient of {metric.name} vanishes in the clean run, where {method} takes it, so scores are about "
+            'zero: use method="eap-ig"',
+            stacklevel=3,
+        )
 
 
 def _checked(method: str, steps: int, rule: Rule, examples: OverExamples, positions: OverPositions) -> Method:

@@ -80,9 +80,11 @@ def matrix_of(module: nn.Module, d_in: int, dtype: torch.dtype) -> Float[Tensor,
 
 def made_of(module: nn.Module, rows: Float[Tensor, "row d_in"]) -> Float[Tensor, "row d_out"]:
     """What a module makes of some vectors, past the hooks that are held on it."""
-    made: Any = module.forward(rows[None])
+    kept = next(module.parameters(), None)
+    there = rows if kept is None else rows.to(execution_device(module))
+    made: Any = module.forward(there[None])
     out: Tensor = made[0]
-    return out
+    return out.to(rows.device)
 
 
 def head_rows(point: Point, n_out: int) -> Int[Tensor, "head d_head"]:
