@@ -14,6 +14,8 @@ import circuitkit as ck
 from circuitkit.circuits import compare_complexity
 from dynamics.study import Followed
 
+LEAST_POINTS = 4
+"""Fewer points of a curve than these have no correlation worth the name; the reward's changes may have as few."""
 CURVES = {
     "kept": "heads of the start that are still active",
     "new": "heads that are active and were not at the start",
@@ -142,6 +144,8 @@ def _correlated(
             pair = np.diff(pair[0]), np.diff(pair[1])
         curves[str(method), int(number)] = pair
     first, second = zip(*curves.values(), strict=True)
+    if min(map(len, first)) < LEAST_POINTS:
+        return {"trainings": 0, **dict.fromkeys(("correlation", "p", "p_points", "correlation_other"), float("nan"))}
     found = ck.statistics.block_permutation_test(first, second, block=block, seed=seed)
     points = ck.statistics.block_permutation_test(first, second, block=1, seed=seed)
     return {
