@@ -90,7 +90,7 @@ def of_correlations(table: pd.DataFrame) -> list[str]:
     shown = table[(table["method"] == "all") | (table["goes_with"] == "reward")]
     for row in shown.to_dict("records"):
         if np.isnan(row["correlation"]):
-            told.append(f"{_curves(row)}: one of them does not move.")
+            told.append(f"{_curves(row)}: one of them does not move, or has too few points.")
             continue
         other = "" if np.isnan(row["correlation_other"]) else f"; with another seed's {row['correlation_other']:+.2f}"
         told.append(

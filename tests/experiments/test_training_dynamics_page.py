@@ -14,22 +14,35 @@ def measured(name: str) -> pd.DataFrame:
 
 def test_what_each_method_ends_with_is_that_of_the_table():
     methods = measured("methods").set_index("method")
-    lines = PAGE.split("| method | accuracy at the end")[1].split("\n\n")[0].splitlines()[2:]
+    lines = PAGE.split("| method | accuracy |")[1].split("\n\n")[0].splitlines()[2:]
     assert len(lines) == len(methods) == 3
     for line in lines:
         method, accuracy, kept, new, turnover, noise = (cell.strip() for cell in line.strip("|").split(" | "))
         row = methods.loc[method]
-        assert (accuracy, kept) == (f"{100 * row['accuracy']:.0f}", f"{100 * row['kept']:.0f}")
-        assert (new, turnover, noise) == tuple(f"{row[name]:.1f}" for name in ("new", "turnover", "noise"))
+        for name, told in (("accuracy", accuracy), ("kept", kept)):
+            value, low, high = (100 * row[each] for each in (name, f"{name}_low", f"{name}_high"))
+            assert told == f"{value:.0f} ({low:.0f} to {high:.0f})"
+        assert new == f"{row['new']:.1f} ({row['new_low']:.1f} to {row['new_high']:.1f})"
+        assert (turnover, noise) == (f"{row['turnover']:.1f}", f"{row['noise']:.1f}")
 
 
 def test_what_is_said_of_heads_and_reward_is_measured():
     found = measured("correlations").set_index(["method", "curve", "goes_with", "of"])
-    row = found.loc[("grpo", "kept", "reward", "levels")]
-    assert (round(row["correlation"], 2), round(row["correlation_other"], 2)) == (0.73, 0.46)
-    assert (round(row["p_points"], 3), round(row["p"], 2), round(row["p_corrected"], 2)) == (0.002, 0.05, 0.77)
-    row = found.loc[("all", "turnover", "accuracy", "levels")]
-    assert (round(row["p_points"], 3), round(row["p"], 2)) == (0.005, 0.1)
+    row = found.loc[("grpo", "turnover", "reward", "levels")]
+    assert (round(row["correlation"], 2), round(row["correlation_other"], 2)) == (-0.51, -0.42)
+    assert (round(row["p_points"], 4), round(row["p"], 3), round(row["p_corrected"], 2)) == (0.0003, 0.036, 0.54)
+    row = found.loc[("all", "turnover", "accuracy", "changes")]
+    assert (round(row["correlation"], 2), round(row["correlation_other"], 2)) == (0.49, 0.5)
+    assert (round(row["p_points"], 3), round(row["p"], 3)) == (0.001, 0.058)
     assert (found["p_corrected"].dropna() > 0.05).all()
+
+
+def test_what_is_said_of_accuracy_and_reward_is_measured():
     checkpoints = measured("checkpoints")
     assert checkpoints.loc[checkpoints["step"] == 0, "accuracy"].round(2).eq(0.71).all()
+    reward = checkpoints[checkpoints["method"] == "grpo"].groupby("step")["reward"].mean().dropna()
+    assert (round(reward.iloc[0], 2), round(reward.iloc[-1], 2)) == (0.36, 0.59)
+    methods = measured("methods").set_index("method")
+    degrees = ["in_degree of heads", "out_degree of heads"]
+    assert methods.loc["grpo", degrees].astype(float).round(1).tolist() == [1.4, 1.6]
+    assert methods.loc["sft", degrees].astype(float).round(1).tolist() == [1.6, 2.2]
