@@ -35,7 +35,7 @@ def jaccard_between(
         # Sums of ones are exact in single precision up to 16 million.
         both += rows[:, part].astype(np.float32) @ others[:, part].astype(np.float32).T
     either = rows.sum(1)[:, None] + others.sum(1)[None, :] - both
-    return np.divide(both, either, out=np.full_like(both, np.nan), where=either > 0)
+    return np.asarray(np.divide(both, either, out=np.full_like(both, np.nan), where=either > 0))
 
 
 def upper(square: Float[np.ndarray, "circuit circuit"]) -> Float[np.ndarray, " pair"]:
