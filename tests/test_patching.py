@@ -107,7 +107,7 @@ def test_sweeps_equal_transformer_lens(name, theirs, over, positions, bridged):
     torch.testing.assert_close(ours, expected.to(ours), atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["gpt2", "llama"])
+@pytest.mark.parametrize("name", [pytest.param("gpt2", marks=pytest.mark.slow), "llama"])
 def test_single_edges_equal_transformer_lens(name, bridged):
     from transformer_lens import patching
 

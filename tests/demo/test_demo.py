@@ -25,7 +25,9 @@ def planted_findings(name: str, out) -> tuple[planted.Planted, Findings]:
     return plant, demonstrate(ck.load(name), draw, out, progress=False)
 
 
-@pytest.mark.parametrize("name", ["planted-induction-gpt2", "planted-two-hop-llama"])
+@pytest.mark.parametrize(
+    "name", ["planted-induction-gpt2", pytest.param("planted-two-hop-llama", marks=pytest.mark.slow)]
+)
 def test_planted_heads_are_named_and_no_other(name, tmp_path):
     plant, findings = planted_findings(name, tmp_path)
     assert set(findings.found) == set(plant.heads)

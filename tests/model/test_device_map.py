@@ -31,7 +31,7 @@ def spread(name: str, folder: Path, where: str = "disk") -> ck.Model:
 
 
 # One in transformers' interface for attention, one with fused projections, one with attention code of its own.
-QUICK = {"llama", "gpt2", "bloom"}
+QUICK = {"llama", "bloom"}
 
 
 @pytest.fixture(

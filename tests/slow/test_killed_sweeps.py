@@ -35,6 +35,7 @@ def test_two_kills(tmp_path: Path) -> None:
     check(killed(tmp_path, "--kills", 2), 1000, 2)
 
 
+@pytest.mark.slow
 def test_two_processes_on_one_folder(tmp_path: Path) -> None:
     check(killed(tmp_path, "--kills", 1, "--processes", 2, "--cells", 300), 300, 2)
 
