@@ -6,8 +6,8 @@ For each model, pairs of deductions that differ in one rule are scored by every 
 held against `method="exact"`, which patches each edge by itself: Spearman's rank correlation of the scores and of their
 magnitudes, and the share of the strongest edges that a method finds, each with a bootstrap interval over pairs.
 
-It writes `agreement.csv` (a row a model, method and measure) and `provenance.json`; `measured/circuits/` has the table as
-it comes of the defaults.
+It writes `agreement.csv` (a row a model, method and measure) and `provenance.json`. The table of the defaults stands in
+`measured/circuits/`.
 """
 
 from __future__ import annotations
