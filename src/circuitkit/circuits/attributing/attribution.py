@@ -106,9 +106,11 @@ def attribute(
     aligned = Aligned.of(model, pairs, measure, align)
     settings = Settings(measure, steps, rule, positions, checkpointing, seed, some)
     named = columns_of_spans(model, pairs, aligned, spans or {})
-    sums = _Sums(layout, examples, len(named), len(aligned), keep_examples)
     size = min(batch_size or pairs_at_once(model, aligned, checkpointing), len(aligned))
-    _add_all(model, method, aligned, named, settings, size, sums, progress)
+    # Whoever asks may be in a context without gradients.
+    with torch.inference_mode(False):
+        sums = _Sums(layout, examples, len(named), len(aligned), keep_examples)
+        _add_all(model, method, aligned, named, settings, size, sums, progress)
     convention = Convention(
         method,
         measure.name,
@@ -164,8 +166,7 @@ def _add_all(
         told = replace(settings, tick=lambda: bar.update(len(rows)))
         return METHODS[method].score(model, Batch(part, columns), told).cpu()
 
-    # Whoever asks may be in a context without gradients.
-    with bar, torch.inference_mode(False):
+    with bar:
         for rows, scores in some_at_a_time(model, range(len(aligned)), size, run, "pairs"):
             sums.add(rows[0], scores)
             bar.n = (rows[-1] + 1) * passes
