@@ -28,10 +28,7 @@ def graph_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_find_finds_the_planted_circuit(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "found"
-    assert (
-        run("find", PLANTED, "--top", 12, "--resamples", 10, *FEW, "--out", out)
-        == 0
-    )
+    assert run("find", PLANTED, "--top", 12, "--resamples", 10, *FEW, "--out", out) == 0
     tables = {f"{name}.csv" for name in ("circuit", "heads", "faithfulness", "summary")}
     figures = {f"{name}.png" for name in ("circuit", "heads", "stability")}
     kept = {"graph.safetensors", "stability.safetensors", "provenance.json"}

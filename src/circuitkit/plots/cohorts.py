@@ -121,8 +121,8 @@ def head_survival(found: Cohorts, *, axes: Axes | None = None) -> Axes:
 
     >>> masks = torch.tensor([[[True, False]], [[True, True]]])
     >>> found = ck.circuits.Cohorts((1, 2), masks, masks[0], torch.ones(1, 2, dtype=torch.bool))
-    >>> head_survival(found).get_ylim()[0]
-    0.0
+    >>> head_survival(found).get_ylabel()
+    'active heads (%)'
     """
     table = found.survival
     alone = axes is None

@@ -208,7 +208,7 @@ def cohorts(checkpoints: Mapping[int, Graph], base: Graph, *, unit: str = "step"
     >>> layout = ck.circuits.Layout((2,), (2,), (False,))
     >>> convention = ck.circuits.Convention("eap", "logit_difference")
     >>> graph = ck.circuits.Graph(layout, layout.reach.float(), layout.reach, convention)
-    >>> print(cohorts({100: graph.top(12), 200: graph.top(13)}, base=graph.top(9)).counts.to_string(index=False))
+    >>> print(cohorts({100: graph.top(11), 200: graph.top(12)}, base=graph.top(9)).counts.to_string(index=False))
      step  retained  100  200
       100         2    0    0
       200         2    0    0

@@ -52,6 +52,7 @@ def emergent_heads(
     >>> scores = torch.zeros(layout.reach.shape)
     >>> scores[0] = 9.0 * layout.reach[0]
     >>> base = ck.circuits.Graph(layout, scores, layout.reach, ck.circuits.Convention("eap", "logit_difference"))
+    >>> scores = scores.clone()
     >>> scores[1, -1] = 5.0
     >>> post = ck.circuits.Graph(layout, scores, layout.reach, base.convention)
     >>> emergent_heads(base.threshold(1.0).prune(), post.threshold(1.0).prune(), progress=False).emergent

@@ -18,10 +18,10 @@ def rule_of(graph: Graph) -> Choice | None:
     cut by a threshold is found as that of so many strongest edges.
 
     >>> layout = ck.circuits.Layout((2,), (2,), (False,))
-    >>> scores = torch.arange(layout.reach.numel()).view(layout.reach.shape) * layout.reach.float()
+    >>> scores = torch.arange(32.0, 0.0, -1.0).view(4, 8) * layout.reach
     >>> graph = ck.circuits.Graph(layout, scores, layout.reach, ck.circuits.Convention("eap", "logit_difference"))
-    >>> str(rule_of(graph.top(5).prune()))
-    '5 strongest edges by magnitude, pruned'
+    >>> str(rule_of(graph.top(9).prune()))
+    '8 strongest edges by magnitude, pruned'
     """
     if not graph.size:
         return None

@@ -1,0 +1,195 @@
+"""Graphs of several models, read or found; what is made, written and said of their comparison."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from circuitkit import circuits, plots
+from circuitkit.circuits.comparing.openings import written_openings
+from circuitkit.circuits.comparing.thinking import Clean
+from circuitkit.commands.circuit.graph_files import Sign, cut, graph_at, is_graph
+from circuitkit.commands.circuit.options import Scoring, Selection, metric_name
+from circuitkit.commands.loading import LoadAs, load
+from circuitkit.commands.options import MetricName, metric_of
+from circuitkit.commands.prompts import PairsFrom, pairs_in, pairs_of, prompts_in
+from circuitkit.writing import write_json, write_table
+
+if TYPE_CHECKING:
+    from circuitkit.model import Model
+
+Written = Literal["written", "proofs"]
+
+
+class _Opened(NamedTuple):
+    """Problems, and how answers to them are opened."""
+
+    problems: list[str]
+    thinking: Sequence[Sequence[int]] | Sequence[str]
+    direct: Sequence[Sequence[int]] | Sequence[str]
+
+
+def graphs_of(
+    names: Sequence[str],
+    scoring: Scoring,
+    positive: Sign,
+    metric: MetricName | None,
+    openings: Written | None,
+    problems: Path | None,
+    opening_tokens: int,
+    chosen: PairsFrom,
+    load_as: LoadAs | None,
+) -> dict[str, circuits.Graph]:
+    """Graphs by name, the base's first: read where names are those of files, else found.
+
+    Raises:
+        ValueError: files and models are mixed, a name is given twice, or options do not go together.
+    """
+    if len(set(names)) < len(names):
+        raise ValueError(f"{', '.join(names)}: one of them is named twice, and nothing differs from itself")
+    kinds = {is_graph(name) for name in names}
+    if len(kinds) > 1:
+        raise ValueError(f"{', '.join(names)}: some are graphs and some are models; compare the one or the other")
+    if problems is not None and openings is None:
+        raise ValueError("--problems are opened in two ways: name how with --openings, or give pairs with --pairs")
+    if kinds == {True}:
+        if openings is not None or chosen.pairs is not None:
+            raise ValueError("graphs are compared as they are: --openings and --pairs go with models")
+        return {_short(name): graph_at(name, positive) for name in names}
+    if openings is not None and (chosen.pairs is not None or chosen.task is not None or metric not in (None, "kl")):
+        raise ValueError(
+            "--openings makes pairs of its own and measures the KL: leave --pairs, --task and --metric out"
+        )
+    settings, given = scoring.settings(), pairs_in(chosen.pairs)
+    asked = None if problems is None else prompts_in(problems)
+    models = {name: load(name, load_as) for name in names}
+    if openings is None:
+        base = models[names[0]]
+        pairs = pairs_of(base, given, chosen.n, chosen.task, chosen.template)(chosen.seed)
+        measured = metric_of(metric_name(metric, pairs), base)
+        return {
+            name: circuits.attribute(model, pairs, measured, seed=chosen.seed, **settings)
+            for name, model in models.items()
+        }
+    opened = _opened(models, openings, asked, opening_tokens, chosen)
+    return {
+        name: _on_openings(
+            model, opened, "direct" if name == names[0] else "thinking", opening_tokens, chosen, settings
+        )
+        for name, model in models.items()
+    }
+
+
+def _opened(
+    models: Mapping[str, Model], openings: Written, asked: list[str] | None, n_tokens: int, chosen: PairsFrom
+) -> _Opened:
+    if asked is None:
+        problems, proofs, direct = circuits.deductions_with_openings(chosen.n, seed=chosen.seed)
+        if openings == "proofs":
+            return _Opened(problems, proofs, direct)
+    elif openings == "proofs":
+        raise ValueError(
+            "--openings proofs draws deductions with their proofs: leave --problems out, or let them be written"
+        )
+    else:
+        problems = asked
+    base, *_, last = models.values()
+    thinking, written = (written_openings(model, problems, n_tokens, seed=chosen.seed) for model in (last, base))
+    return _Opened(problems, thinking, written)
+
+
+def _on_openings(
+    model: Model, opened: _Opened, clean: Clean, n_tokens: int, chosen: PairsFrom, settings: Mapping[str, object]
+) -> circuits.Graph:
+    found = circuits.thinking_pairs(model, *opened, clean=clean, n_tokens=n_tokens, seed=chosen.seed)
+    print(f"{model.name}: {found}")
+    return circuits.attribute(
+        model,
+        found.pairs,
+        found.metric,
+        align=found.align,
+        seed=chosen.seed,
+        **settings,  # type: ignore[arg-type]  # what Scoring.settings gives is what attribute takes
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Compared:
+    """Circuits by name, and what is made of them.
+
+    Attributes:
+        graphs: the circuits, the base's first.
+        changes: from the base to the last.
+        overlap: of their edges, nodes and heads.
+        complexity: of their heads; None where a circuit has none.
+        cohorts: over all checkpoints, where there are several.
+    """
+
+    graphs: Mapping[str, circuits.Graph]
+    changes: circuits.HeadChanges
+    overlap: circuits.Overlap
+    complexity: circuits.ComplexityChange | None
+    cohorts: circuits.Cohorts | None
+
+    @classmethod
+    def of(cls, graphs: Mapping[str, circuits.Graph], rule: Selection, resamples: int, seed: int) -> Compared:
+        """Cut the circuits, and compare them."""
+        found = {name: cut(graph, rule) for name, graph in graphs.items()}
+        (first, base), *later = found.items()
+        last, post = later[-1]
+        changes = circuits.emergent_heads(base, post, names=(first, last), resamples=resamples, seed=seed)
+        complexity = None
+        if base.heads and post.heads:
+            complexity = circuits.compare_complexity(base, post, names=(first, last), draws=resamples, seed=seed)
+        followed = circuits.cohorts(_steps(dict(later)), base) if len(later) > 1 else None
+        return cls(found, changes, circuits.overlap(base, post), complexity, followed)
+
+    def write(self, out: Path) -> None:
+        """Write graphs, changes, tables, figures and provenance into a folder."""
+        for place, (name, graph) in enumerate(self.graphs.items()):
+            graph.save(out / f"{place}_{re.sub(r'[^A-Za-z0-9._-]', '-', name)}.safetensors")
+        self.changes.save(out / "head_changes.safetensors")
+        write_table(out / "heads.csv", self.changes.frame)
+        write_table(out / "layers.csv", self.changes.layers)
+        write_table(out / "overlap.csv", self.overlap.frame)
+        plots.save(self.changes.plot(), out / "heads.png")
+        plots.save(self.changes.plot("circuits"), out / "circuits.png")
+        if self.complexity is not None:
+            write_table(out / "complexity.csv", self.complexity.frame)
+        if self.cohorts is not None:
+            self.cohorts.save(out / "head_cohorts.safetensors")
+            for name in ("frame", "counts", "turnover", "survival"):
+                write_table(out / f"cohorts_{name}.csv", getattr(self.cohorts, name))
+            plots.save(self.cohorts.plot("cohorts"), out / "cohorts.png")
+            plots.save(self.cohorts.plot("map"), out / "activation.png")
+            plots.save(self.cohorts.plot("survival"), out / "survival.png")
+        write_json(out / "summary.json", {**self.changes.counts, "heads_emergent": self.changes.emergent})
+        write_json(out / "provenance.json", self.changes.provenance)
+
+    def tell(self, out: Path) -> None:
+        """Print what was found, and where all is."""
+        print(self.changes)
+        print(f"Overlap\n{self.overlap}")
+        if self.complexity is not None:
+            print(f"Complexity of heads, {self.complexity}")
+        if self.cohorts is not None:
+            print(self.cohorts)
+        print(f"Graphs, tables and figures are in {out}/")
+
+
+def _short(name: str) -> str:
+    """What a file is called: its folder too, where its own name says nothing."""
+    path = Path(name)
+    return path.parent.name or path.stem if path.name == "graph.safetensors" else path.name.removesuffix(path.suffix)
+
+
+def _steps(graphs: Mapping[str, circuits.Graph]) -> dict[int, circuits.Graph]:
+    """Checkpoints by the step in their names; counted where not each has one of its own."""
+    found = [re.search(r"(?:step|checkpoint)[-_]?(\d+)", name) for name in graphs]
+    steps = [int(each[1]) for each in found if each is not None]
+    if len(set(steps)) < len(graphs):
+        steps = list(range(1, len(graphs) + 1))
+    return dict(zip(steps, graphs.values(), strict=True))
