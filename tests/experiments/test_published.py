@@ -12,8 +12,8 @@ from published_thresholds import agreement, attention_table
 import circuitkit as ck
 
 PUBLISHED = Path(__file__).parents[2] / "experiments" / "published"
-# Tables of one row a model; those of Shao & Wu, which are of another shape, have tests of their own.
-TABLES = sorted(path for path in PUBLISHED.glob("*.json") if path.stem != "sfn")
+# Tables of one row a model; those of another shape have tests of their own.
+TABLES = sorted(path for path in PUBLISHED.glob("*.json") if path.stem not in ("sfn", "thinking_sparks"))
 RULES = {
     "implication_elimination",
     "conjunction_introduction",
