@@ -120,10 +120,10 @@ def main(
             raise SystemExit(f"there is no recipe {unknown[0]!r}; there are {', '.join(known)}")
         plan = replace(plan, recipes=tuple(known[name] for name in recipes))
         plan = replace(plan, intervened=tuple(name for name in plan.intervened if name in recipes))
-    changed = {"opening": opening_tokens, "controls": controls}
+    changed: dict[str, Any] = {"opening": opening_tokens, "controls": controls}
     loading = {name: value for name, value in (("dtype", dtype), ("device_map", device_map)) if value is not None}
     changed = {name: value for name, value in changed.items() if value is not None}
-    study(replace(plan, seed=seed, loading=loading, **changed), Running(out, workers, progress), started)  # type: ignore[arg-type]
+    study(replace(plan, seed=seed, loading=loading, **changed), Running(out, workers, progress), started)
 
 
 def _plan(preset: str, pair: str | None, base: str | None, post: str | None, task: str, asking: dict[str, Any]) -> Plan:

@@ -10,12 +10,17 @@ from circuitkit.evaluation import Decoding
 from circuitkit.tasks import prontoqa
 from circuitkit.tasks.task import Task, TaskError
 
+Part = Literal["circuit", "answers"]
+
 
 class Asked(Protocol):
     """What models are asked."""
 
-    def task(self, part: Literal["circuit", "answers"]) -> Task:
+    def task(self, part: Part) -> Task:
         """The questions that circuits are found on, or those that are answered while heads are changed."""
+
+    def once(self) -> Asked:
+        """The same questions, answered once each."""
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -39,7 +44,11 @@ class Deductions:
     circuit: int = 8
     max_new_tokens: int = 120
 
-    def task(self, part: Literal["circuit", "answers"]) -> Task:
+    def once(self) -> Asked:
+        """Greedy answers are all alike: one it is."""
+        return self
+
+    def task(self, part: Part) -> Task:
         """Questions of the family's held-out ones; the first of each kind are the circuits'."""
         whole = prontoqa.task(self.rules, self.hops, 0, 300, 7)
         keys = []
@@ -82,7 +91,11 @@ class Contest:
         if self.samples > 1 and not self.temperature > 0:
             raise TaskError(f"at temperature {self.temperature:g} all samples are alike: give one above 0, or 1 sample")
 
-    def task(self, part: Literal["circuit", "answers"]) -> Task:
+    def once(self) -> Asked:
+        """One draw of each answer."""
+        return replace(self, samples=1)
+
+    def task(self, part: Part) -> Task:
         """The same questions for both."""
         whole = ck.tasks.load(self.name)
         whole = whole if self.limit is None else whole.first(self.limit)

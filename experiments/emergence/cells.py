@@ -4,28 +4,27 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import circuitkit as ck
 from circuitkit.evaluation import Evaluation
 from circuitkit.statistics import Head
-from emergence.asking import Asked
+from emergence.asking import Asked, Part
 from emergence.plans import Recipe
 from emergence.prompts import Opened, Written
 
 Cell = dict[str, Any]
 
 
-def _evaluated(model: ck.Model, asked: Asked, part: str, think: bool | None, out: str | None) -> Evaluation:
+def _evaluated(model: ck.Model, asked: Asked, part: Part, think: bool | None, out: str) -> Evaluation:
     settings = asked.settings if think is None else {**asked.settings, "think": think}
-    return ck.evaluate(model, asked.task(part), out=out, progress=False, **settings)  # type: ignore[arg-type]
+    return ck.evaluate(model, asked.task(part), out=out, progress=False, **settings)
 
 
 def opened(model: ck.Model, asked: Asked, think: bool | None, out: str) -> Cell:
     """How a model begins to answer the circuits' questions, and how often it is right there."""
-    once = replace_samples(asked)
+    once = asked.once()
     found = _evaluated(model, once, "circuit", think, out)
     task = once.task("circuit")
     answers = {response.key: response.text for response in found.responses}
@@ -34,11 +33,6 @@ def opened(model: ck.Model, asked: Asked, think: bool | None, out: str) -> Cell:
         "answers": json.dumps([answers[item.key] for item in found.items]),
         **_accuracy(found),
     }
-
-
-def replace_samples(asked: Asked) -> Asked:
-    """The same questions, answered once."""
-    return replace(asked, samples=1) if hasattr(asked, "samples") else asked  # type: ignore[type-var]
 
 
 def _accuracy(found: Evaluation) -> Cell:
@@ -118,14 +112,14 @@ def changed(
 def patched(
     model: ck.Model,
     other: str,
-    loading: Mapping[str, str],
+    loading: Mapping[str, Any],
     written: Written,
     heads: Sequence[Head],
     controls: int,
     seed: int,
 ) -> Cell:
     """Put what each head writes in a post-trained model into its base (`other`), and the other way round."""
-    base = ck.load(other, **loading)  # type: ignore[arg-type]
+    base = ck.load(other, **loading)
     pairs, _ = written.on(model)
     found = ck.circuits.cross_patch(base, model, pairs, list(heads), controls=controls, seed=seed, progress=False)
     return {"rows": found.frame.to_json(orient="records")}

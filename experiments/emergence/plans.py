@@ -114,7 +114,7 @@ class Plan:
     on: tuple[Literal["base", "post"], ...] = ("post",)
     patched: int = 12
     seed: int = 0
-    loading: Mapping[str, str] = field(default_factory=dict)
+    loading: Mapping[str, Any] = field(default_factory=dict)
 
 
 STEPS = {step: f"deductor-130k-step{step}" for step in (200, 600, 1500, 4000)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -118,11 +118,12 @@ def deductions(tokenizer: Any, n: int, seed: int) -> Written:
     The same for base and post-trained model, so that what differs between their circuits is the model.
     """
     drawn = ck.tasks.deductions.pairs(tokenizer, n, seed)
+    assert drawn.distractor is not None  # deductions have both answers
 
-    def ids(texts: Sequence[str]) -> tuple[Ids, ...]:
+    def ids(texts: Iterable[Any]) -> tuple[Ids, ...]:
         return tuple(tuple(tokenizer(text)["input_ids"]) for text in texts)
 
-    def last(texts: Sequence[str]) -> Ids:
+    def first(texts: Iterable[Any]) -> Ids:
         return tuple(tokenizer.encode(text, add_special_tokens=False)[0] for text in texts)
 
-    return Written(ids(drawn.clean), ids(drawn.corrupt), last(drawn.answer), last(drawn.distractor))  # type: ignore[arg-type]
+    return Written(ids(drawn.clean), ids(drawn.corrupt), first(drawn.answer), first(drawn.distractor))

@@ -89,7 +89,7 @@ class Study:
 
     def model(self, name: str) -> Pretrained:
         """A model by name, as cells take it."""
-        return Pretrained(name, **self.plan.loading)  # type: ignore[arg-type]
+        return Pretrained(name, **self.plan.loading)
 
     def names(self) -> dict[str, tuple[str, Role]]:
         """Base, checkpoints and post-trained model: what tables call each, its name, and whose prompts it is given."""

@@ -134,7 +134,12 @@ def test_edges_that_are_none_are_refused():
 @pytest.mark.parametrize("name", planted.names())
 def test_the_planted_truth_is_what_exact_patching_finds(name, seed, corruption):
     _, truth, found = planted_effects(name, seed, corruption)
-    assert found[truth].min() > 50 * found[~truth].abs().max()
+    # Random components leak a little, one way in one pair and another way in the next: of many pairs, next to nothing.
+    others = (found * ~truth).abs()
+    again = truth | (others >= others.flatten().topk(30).values[-1])
+    _, _, of_many = planted_effects(name, seed, corruption, n=32, edges=again)
+    found = torch.where(again, of_many, found)
+    assert found[truth].min() > 100 * found[~truth].abs().max()
 
 
 @pytest.mark.parametrize("name", ["planted-two-hop-llama"])
@@ -153,14 +158,14 @@ def test_the_planted_truth_among_the_edges_that_could_be_taken_for_it(name):
     assert found[layout.source("a{}.h{}".format(*planned.decoy))].abs().max() < 0.05
 
 
-def planted_effects(name, seed, corruption, **settings):
+def planted_effects(name, seed, corruption, n=4, **settings):
     planned = planted.build(name, seed)
     model = ck.Model(planned.model, planned.tokenizer)
     layout = ck.circuits.Layout.of(model)
     truth = torch.zeros_like(layout.reach)
     for source, destination in planned.edges(corruption):
         truth[layout.source(source), layout.destination(destination)] = True
-    pairs = ck.Pairs(*planned.pairs(4, seed=seed + 1, length=14, corruption=corruption))
+    pairs = ck.Pairs(*planned.pairs(n, seed=seed + 1, length=14, corruption=corruption))
     return model, truth, effects(model, pairs, **settings).mean(0)
 
 
