@@ -4,14 +4,69 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Self
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from circuitkit.records import whole_file
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class InOneFile:
+    """A dataclass of which each field is a tensor, or JSON: it is saved in one file, and loads again.
+
+    Sequences among its fields are tuples. A field that is None, its default, is left out of the file.
+
+    >>> @dataclass(frozen=True)
+    ... class Sizes(InOneFile):
+    ...     _kind = "sizes"
+    ...     sizes: tuple[int, ...]
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     Sizes.load(Sizes((1, 2)).save(folder)).sizes
+    (1, 2)
+    """
+
+    _kind: ClassVar[str]
+    _format: ClassVar[int] = 1
+
+    def save(self, path: str | Path) -> Path:
+        """Write everything to one safetensors file, whole or not at all, and give its path.
+
+        A folder gets a file that is called after what it holds, such as `curve.safetensors`.
+
+        Raises:
+            ValueError: the file has another suffix.
+        """
+        held = {each.name: getattr(self, each.name) for each in fields(self)}
+        tensors = {name: value for name, value in held.items() if isinstance(value, Tensor)}
+        told = {
+            name: dict(value) if isinstance(value, Mapping) else value
+            for name, value in held.items()
+            if name not in tensors and value is not None
+        }
+        return save(path, self._kind, tensors, told | {"format": self._format})
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read what `save` wrote, from its file or its folder.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: it is cut short, holds something else, or is of a later version.
+        """
+        tensors, told = load(path, cls._kind)
+        if told.pop("format", None) != cls._format:
+            raise ValueError(f"{path}: written by a later circuitkit; upgrade to read it")
+        held = tensors | {name: _as_tuples(value) for name, value in told.items()}
+        try:
+            return cls(**held)
+        except TypeError as wrong:
+            raise ValueError(f"{path}: holds no {cls._kind} as it should be ({wrong}); make it again") from None
 
 
 def save(path: str | Path, kind: str, tensors: Mapping[str, Tensor], told: Mapping[str, Any]) -> Path:
@@ -50,6 +105,11 @@ def load(path: str | Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]
     if told is None:
         raise ValueError(f"{path}: a safetensors file, but it holds no {kind.replace('_', ' ')}")
     return tensors, json.loads(told)
+
+
+def _as_tuples(value: Any) -> Any:
+    """A sequence, and those in it, as the tuples that they were before they were JSON."""
+    return tuple(map(_as_tuples, value)) if isinstance(value, list) else value
 
 
 def _file(path: str | Path, kind: str) -> Path:

@@ -130,7 +130,7 @@ def test_a_kill_leaves_nothing_or_everything_and_the_next_clears_up(pair, tmp_pa
 
 
 # The moments above are every kind that there is; these are for those that nobody thought of.
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_kills_and_interrupts_at_random_moments(pair, tmp_path, how, seed):
     moments = random.Random(seed)
@@ -138,7 +138,7 @@ def test_kills_and_interrupts_at_random_moments(pair, tmp_path, how, seed):
     os.waitpid(forked(pair, tmp_path / "whole"), 0)
     longest = time.monotonic() - begun
     cut = 0
-    for number in range(12):
+    for number in range(25):
         out = tmp_path / f"out{number}"
         child = forked(pair, out)
         time.sleep(moments.random() * longest)
@@ -164,7 +164,7 @@ def test_a_disk_that_fills_up_at_any_moment_leaves_nothing(pair, tmp_path, monke
     disk = tmp_path / "disk"
     disk.mkdir()
     failed = done = 0
-    for kilobytes in range(16, 320, 20):
+    for kilobytes in range(16, 320, 12):
         mounting = ["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", str(disk)]
         if subprocess.run(mounting, capture_output=True, check=False).returncode:
             pytest.skip("a small disk cannot be mounted here: only root may")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Unpack
 
 import torch
 from jaxtyping import Float
@@ -13,7 +13,7 @@ from circuitkit import metrics
 from circuitkit.circuits.attributing.alignment import Align
 from circuitkit.circuits.errors import CircuitError
 from circuitkit.circuits.evaluating.replaced import Ablation
-from circuitkit.circuits.evaluating.running import Runs
+from circuitkit.circuits.evaluating.running import Runs, RunSettings
 from circuitkit.circuits.graphs.graph import Graph
 from circuitkit.metrics import Compute, Metric
 from circuitkit.model.tokens import Prompts
@@ -96,9 +96,13 @@ def run_circuits(
     pairs: Pairs,
     metric: Metric | Compute | str = metrics.logit_difference,
     ablation: Ablation = "patch",
-    **settings: Any,
+    **settings: Unpack[RunSettings],
 ) -> Float[Tensor, "circuit example"]:
-    """Measure many circuits of one model, run side by side; see `run_circuit`, whose settings these are."""
+    """Measure many circuits of one model, run side by side; see `run_circuit`, whose settings these are.
+
+    Raises:
+        CircuitError: there are no circuits, or see `run_circuit`.
+    """
     if not graphs:
         raise CircuitError("there are no circuits to run")
     for graph in graphs:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 import numpy as np
 import pandas as pd
@@ -14,27 +14,25 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from circuitkit import metrics, saving, statistics
-from circuitkit.circuits.attributing.alignment import Align
+from circuitkit import metrics, statistics
 from circuitkit.circuits.errors import CircuitError
 from circuitkit.circuits.evaluating.replaced import Ablation
-from circuitkit.circuits.evaluating.running import Runs
+from circuitkit.circuits.evaluating.running import Runs, RunSettings
 from circuitkit.circuits.graphs.graph import Graph
 from circuitkit.circuits.graphs.layout import INPUT, LOGITS, Layout
 from circuitkit.metrics import Compute, Metric
-from circuitkit.model.tokens import Prompts
 from circuitkit.pairs import Pairs
+from circuitkit.saving import InOneFile
 from circuitkit.statistics.cells import as_array
 
 if TYPE_CHECKING:
     from circuitkit.model.model import Model
 
 How = Literal["nothing", "random", "greedy"]
-_FORMAT = 1
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Completeness:
+class Completeness(InOneFile):
     """A circuit and the whole model, each without the same sets of the circuit's nodes.
 
     A circuit C that has everything loses what the model M loses: |F(C without K) − F(M without K)| is small for every
@@ -52,6 +50,8 @@ class Completeness:
         seed: of sets and intervals.
         provenance: model, data, versions, command.
     """
+
+    _kind = "completeness"
 
     sets: tuple[tuple[str, ...], ...]
     how: tuple[How, ...]
@@ -143,34 +143,6 @@ class Completeness:
 
     __repr__ = __str__
 
-    def save(self, path: str | Path) -> Path:
-        """Write everything to one safetensors file, whole or not at all, and give its path.
-
-        Raises:
-            ValueError: the file has another suffix.
-        """
-        names = ("circuit", "model", "empty", "complement")
-        tensors = {name: getattr(self, name) for name in names}
-        if self.groups is not None:
-            tensors["groups"] = self.groups
-        told = {name: getattr(self, name) for name in ("sets", "how", "metric", "unit", "ablation", "seed")}
-        told |= {"provenance": dict(self.provenance), "format": _FORMAT}
-        return saving.save(path, "completeness", tensors, told)
-
-    @classmethod
-    def load(cls, path: str | Path) -> Completeness:
-        """Read what `save` wrote.
-
-        Raises:
-            FileNotFoundError: there is no such file.
-            ValueError: it is cut short, or holds something else.
-        """
-        tensors, told = saving.load(path, "completeness")
-        told.pop("format")
-        sets, how = tuple(map(tuple, told.pop("sets"))), tuple(told.pop("how"))
-        circuit, whole, empty, complement = (tensors[name] for name in ("circuit", "model", "empty", "complement"))
-        return cls(sets, how, circuit, whole, empty, complement, groups=tensors.get("groups"), **told)
-
 
 def completeness(
     model: Model,
@@ -182,13 +154,8 @@ def completeness(
     sets: int = 20,
     greedy: int = 5,
     candidates: int = 10,
-    align: Align = "tokens",
-    reference: Prompts | None = None,
-    by_position: bool | None = None,
-    batch_size: int | None = None,
-    budget: int | None = None,
     seed: int = 0,
-    progress: bool = True,
+    **settings: Unpack[RunSettings],
 ) -> Completeness:
     """Measure whether a circuit and the whole model lose alike when the same nodes of the circuit are taken out.
 
@@ -198,6 +165,7 @@ def completeness(
             model apart most. It is grown on the examples that it is measured on, so it tells the worst, not the usual.
         candidates: how many nodes are tried at each step.
         seed: of sets and intervals.
+        settings: align, reference, by_position, batch_size, budget and progress, as of `run_circuit`.
 
     The other arguments and errors are those of `run_circuit`.
 
@@ -219,18 +187,7 @@ def completeness(
         raise CircuitError(f"sets, greedy and candidates are counts; got {sets}, {greedy} and {candidates}")
     if not nodes:
         raise CircuitError("the circuit has no head and no MLP, so there is no set of its nodes to take out")
-    runs = Runs.of(
-        model,
-        pairs,
-        metric,
-        ablation,
-        align=align,
-        reference=reference,
-        by_position=by_position,
-        batch_size=batch_size,
-        budget=budget,
-        progress=progress,
-    )
+    runs = Runs.of(model, pairs, metric, ablation, **settings)
     rng = np.random.default_rng(seed)
     apart = _Apart(runs, graph)
     drawn = [_drawn(nodes, rng) for _ in range(sets)]

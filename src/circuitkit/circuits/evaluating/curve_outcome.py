@@ -15,8 +15,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from circuitkit import saving
-from circuitkit.circuits.evaluating.faithful import SMALL, Averaging
+from circuitkit.circuits.evaluating.faithful import Averaging
 from circuitkit.circuits.evaluating.resampling import (
     Estimates,
     Resampling,
@@ -24,6 +23,7 @@ from circuitkit.circuits.evaluating.resampling import (
     mean_of_ratios,
     ratio_of_means,
 )
+from circuitkit.saving import InOneFile
 from circuitkit.statistics.cells import Floats, as_array
 
 if TYPE_CHECKING:
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 Measure = Literal["cpr", "cmd"]
 AVERAGINGS: tuple[Averaging, ...] = ("ratio of means", "mean of ratios")
 _DRAWS = 2000
-_FORMAT = 1
 
 
 class Area(NamedTuple):
@@ -53,12 +52,13 @@ class Area(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Curve:
+class Curve(InOneFile):
     """What circuits of growing size do alone, beside random circuits and circuits of the largest magnitudes.
 
     Faithfulness of a circuit is f = (m − m∅) / (m₁ − m∅), of its metric m, that of the empty circuit m∅ under the same
     ablation, and that of the whole model m₁. `ratio of means` takes the mean of each over examples first, as MIB does;
-    `mean of ratios` takes f of each example, but those whose whole and empty runs hardly differ. Intervals are of
+    `mean of ratios` takes f of each example, but those whose whole and empty runs hardly differ
+    (by less than 1 % of what they differ by on average, as `Faithfulness` has it). Intervals are of
     examples drawn anew, whole groups where pairs have groups.
 
     Attributes:
@@ -73,6 +73,8 @@ class Curve:
         groups: the clusters that examples belong to.
         provenance: model, data, versions, command.
     """
+
+    _kind = "curve"
 
     fractions: tuple[float, ...]
     requested: tuple[int, ...]
@@ -103,10 +105,7 @@ class Curve:
     def _ratio(self, values: Float[Tensor, "cell example"], how: Averaging) -> Statistic:
         empty = as_array(self.empty)
         parts, wholes = as_array(values) - empty, as_array(self.clean) - empty
-        if how == "ratio of means":
-            return ratio_of_means(parts, wholes)
-        # An example whose whole and empty runs hardly differ has no ratio that says anything; see `Faithfulness`.
-        return mean_of_ratios(parts, np.where(np.abs(wholes) > SMALL * np.abs(wholes).mean(), wholes, 0.0))
+        return (ratio_of_means if how == "ratio of means" else mean_of_ratios)(parts, wholes)
 
     def _values(self, values: Float[Tensor, "... size example"], how: Averaging) -> Floats:
         """f of each circuit over all examples."""
@@ -246,32 +245,6 @@ class Curve:
 
     def __repr__(self) -> str:
         return f"Curve({self})"
-
-    def save(self, path: str | Path) -> Path:
-        """Write the curve to one safetensors file, whole or not at all; a folder gets `curve.safetensors`."""
-        tensors = {name: getattr(self, name) for name in _TENSORS}
-        told = {
-            "format": _FORMAT,
-            **{name: list(getattr(self, name)) for name in _TUPLES},
-            "settings": dict(self.settings),
-            "provenance": dict(self.provenance),
-        }
-        return saving.save(path, "curve", {name: each for name, each in tensors.items() if each is not None}, told)
-
-    @classmethod
-    def load(cls, path: str | Path) -> Curve:
-        """Read what `save` wrote, from its file or its folder.
-
-        Raises:
-            FileNotFoundError: there is no such file.
-            ValueError: it is cut short, holds something else, or is of a later version.
-        """
-        tensors, told = saving.load(path, "curve")
-        if told.pop("format") != _FORMAT:
-            raise ValueError(f"{path}: written by a later circuitkit; upgrade to read it")
-        held: dict[str, Any] = {name: tuple(told.pop(name)) for name in _TUPLES}
-        held |= {name: tensors.get(name) for name in _TENSORS}
-        return cls(**held, **told)
 
     def __eq__(self, other: object) -> bool:
         """Equal values, sizes, settings and provenance."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 import numpy as np
 import torch
@@ -13,17 +13,15 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from circuitkit import metrics
-from circuitkit.circuits.attributing.alignment import Align
 from circuitkit.circuits.errors import CircuitError
 from circuitkit.circuits.evaluating.baselines import Match, magnitudes, random_circuits
 from circuitkit.circuits.evaluating.choosing import Choice, Select
 from circuitkit.circuits.evaluating.curve_outcome import Curve
 from circuitkit.circuits.evaluating.replaced import Ablation
-from circuitkit.circuits.evaluating.running import Runs
+from circuitkit.circuits.evaluating.running import Runs, RunSettings
 from circuitkit.circuits.graphs.convention import By
 from circuitkit.circuits.graphs.graph import Graph
 from circuitkit.metrics import Compute, Metric
-from circuitkit.model.tokens import Prompts
 from circuitkit.pairs import Pairs
 
 if TYPE_CHECKING:
@@ -49,11 +47,8 @@ def curve(
     controls: int = 20,
     match: Match = "actual",
     magnitude: bool = True,
-    align: Align = "tokens",
-    reference: Prompts | None = None,
-    batch_size: int | None = None,
     seed: int = 0,
-    progress: bool = True,
+    **settings: Unpack[RunSettings],
 ) -> Curve:
     """Run circuits of growing size alone, and take the areas under their faithfulness (CPR) and beside it (CMD).
 
@@ -76,9 +71,8 @@ def curve(
         match: random circuits have as many edges as the circuit has left after pruning ("actual"), or were asked for as
             many ("requested", MIB's random baseline, which pruning leaves next to nothing of).
         magnitude: run circuits of the edges of largest magnitude too; see `magnitudes`.
-        align, reference, batch_size: as of `run_circuit`.
         seed: of random circuits and intervals.
-        progress: show a bar.
+        settings: align, reference, by_position, batch_size, budget and progress, as of `run_circuit`.
 
     Raises:
         CircuitError: the graph is of another architecture or has no signs to rank by, the sizes are no rising shares,
@@ -101,13 +95,11 @@ def curve(
     edges = [int(share * graph.layout.n_edges) for share in fractions]
     choices = [Choice(n, None, by, select, prune) for n in edges]
     circuits = _Circuits.of(graph, choices, controls, match, seed)
-    runs = Runs.of(
-        model, pairs, metric, ablation, align=align, reference=reference, batch_size=batch_size, progress=progress
-    )
+    runs = Runs.of(model, pairs, metric, ablation, **settings)
     if magnitude:
-        circuits.add_magnitudes(
-            magnitudes(model, pairs, metric, align=align, batch_size=batch_size, progress=progress), choices
-        )
+        align = settings.get("align", "tokens")
+        ranked = magnitudes(model, pairs, metric, align=align, batch_size=runs.batch_size, progress=runs.progress)
+        circuits.add_magnitudes(ranked, choices)
     values = _measured(runs, circuits.every)
     empty, clean = _run_alone(runs, graph), runs.clean()
     if float(clean.double().mean()) == float(empty.double().mean()):

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 import numpy as np
 import pandas as pd
@@ -14,16 +14,15 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from circuitkit import metrics, saving
-from circuitkit.circuits.attributing.alignment import Align
+from circuitkit import metrics
 from circuitkit.circuits.errors import CircuitError
 from circuitkit.circuits.evaluating.replaced import Ablation
-from circuitkit.circuits.evaluating.resampling import Resampling, Statistic, mean_of_ratios, ratio_of_means
-from circuitkit.circuits.evaluating.running import Runs
+from circuitkit.circuits.evaluating.resampling import Resampling, Statistic, have_ratios, mean_of_ratios, ratio_of_means
+from circuitkit.circuits.evaluating.running import Runs, RunSettings
 from circuitkit.circuits.graphs.graph import Graph
 from circuitkit.metrics import Compute, Metric
-from circuitkit.model.tokens import Prompts
 from circuitkit.pairs import Pairs
+from circuitkit.saving import InOneFile
 from circuitkit.statistics import Interval
 from circuitkit.statistics.cells import as_array
 
@@ -31,8 +30,6 @@ if TYPE_CHECKING:
     from circuitkit.model.model import Model
 
 Averaging = Literal["ratio of means", "mean of ratios"]
-SMALL = 0.01
-"""An example has no ratio where its clean and empty run differ by less than this part of what they do on average."""
 
 _OUTSIDE = {
     "patch": "everything else patched to the corrupt run",
@@ -40,11 +37,10 @@ _OUTSIDE = {
     "zero": "everything else at zero",
 }
 _DRAWS = 2000
-_FORMAT = 1
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Faithfulness:
+class Faithfulness(InOneFile):
     """What a circuit does alone, beside the whole model and the empty circuit.
 
     Faithfulness is f = (m − m∅) / (m₁ − m∅), of the circuit's metric m, that of the empty circuit m∅ under the same
@@ -66,6 +62,8 @@ class Faithfulness:
     >>> Faithfulness(torch.tensor([3.0, 2.0]), torch.tensor([4.0, 2.0]), torch.zeros(2), 5, 50, "probability").value
     0.8333333333333334
     """
+
+    _kind = "faithfulness"
 
     circuit: Float[Tensor, " example"]
     clean: Float[Tensor, " example"]
@@ -123,7 +121,10 @@ class Faithfulness:
 
     @property
     def left_out(self) -> tuple[int, ...]:
-        """The examples whose clean and empty runs hardly differ, so that a ratio of theirs says nothing."""
+        """The examples whose clean and empty runs hardly differ, so that a ratio of theirs says nothing.
+
+        By less than 1 % of what they differ by on average: those that `Curve` leaves out too.
+        """
         return tuple((~self._there).nonzero().flatten().tolist())
 
     @property
@@ -148,8 +149,7 @@ class Faithfulness:
 
     @cached_property
     def _there(self) -> Bool[Tensor, " example"]:
-        apart = (self.clean.double() - self.empty.double()).abs()
-        return apart > SMALL * apart.mean()
+        return torch.from_numpy(have_ratios(as_array(self.clean) - as_array(self.empty)))
 
     def _estimate(self, averaging: Averaging, level: float = 0.95) -> tuple[float, float, float]:
         empty = as_array(self.empty)
@@ -160,7 +160,7 @@ class Faithfulness:
             return self._resampled(ratio_of_means(kept, whole), level)
         if averaging != "mean of ratios":
             raise CircuitError(f"averaging is 'ratio of means' or 'mean of ratios', not {averaging!r}")
-        return self._resampled(mean_of_ratios(kept, np.where(self._there.numpy(), whole, 0.0)), level)
+        return self._resampled(mean_of_ratios(kept, whole), level)
 
     def _resampled(self, statistic: Statistic, level: float) -> tuple[float, float, float]:
         groups = None if self.groups is None else self.groups.tolist()
@@ -217,31 +217,6 @@ class Faithfulness:
         told = f"{n} example{'s' if n > 1 else ''}"
         return told if self.groups is None else f"{told} in {len(set(self.groups.tolist()))} groups"
 
-    def save(self, path: str | Path) -> Path:
-        """Write everything to one safetensors file, whole or not at all, and give its path.
-
-        Raises:
-            ValueError: the file has another suffix.
-        """
-        tensors = {"circuit": self.circuit, "clean": self.clean, "empty": self.empty}
-        if self.groups is not None:
-            tensors["groups"] = self.groups
-        names = ("size", "n_edges", "metric", "unit", "ablation", "seed")
-        told = {name: getattr(self, name) for name in names} | {"provenance": dict(self.provenance)}
-        return saving.save(path, "faithfulness", tensors, told | {"format": _FORMAT})
-
-    @classmethod
-    def load(cls, path: str | Path) -> Faithfulness:
-        """Read what `save` wrote.
-
-        Raises:
-            FileNotFoundError: there is no such file.
-            ValueError: it is cut short, or holds something else.
-        """
-        tensors, told = saving.load(path, "faithfulness")
-        told.pop("format")
-        return cls(tensors["circuit"], tensors["clean"], tensors["empty"], groups=tensors.get("groups"), **told)
-
 
 def faithfulness(
     model: Model,
@@ -250,18 +225,14 @@ def faithfulness(
     metric: Metric | Compute | str = metrics.logit_difference,
     ablation: Ablation = "patch",
     *,
-    align: Align = "tokens",
-    reference: Prompts | None = None,
-    by_position: bool | None = None,
-    batch_size: int | None = None,
-    budget: int | None = None,
     seed: int = 0,
-    progress: bool = True,
+    **settings: Unpack[RunSettings],
 ) -> Faithfulness:
     """Measure how much of what a model does a circuit keeps when it is run alone.
 
     Args:
         seed: of intervals.
+        settings: align, reference, by_position, batch_size, budget and progress, as of `run_circuit`.
 
     The other arguments and the errors are those of `run_circuit`; see `Faithfulness` for what is made of the values.
 
@@ -275,18 +246,7 @@ def faithfulness(
     1.0
     """
     graph.check_fits(model)
-    runs = Runs.of(
-        model,
-        pairs,
-        metric,
-        ablation,
-        align=align,
-        reference=reference,
-        by_position=by_position,
-        batch_size=batch_size,
-        budget=budget,
-        progress=progress,
-    )
+    runs = Runs.of(model, pairs, metric, ablation, **settings)
     circuit, empty = runs.measured(torch.stack([graph.members, torch.zeros_like(graph.members)]), "running the circuit")
     return Faithfulness(
         circuit=circuit,

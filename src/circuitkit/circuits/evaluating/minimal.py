@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 import numpy as np
 import pandas as pd
@@ -15,18 +15,17 @@ from jaxtyping import Bool, Float, Int
 from scipy import stats
 from torch import Tensor
 
-from circuitkit import metrics, saving, statistics
-from circuitkit.circuits.attributing.alignment import Align
+from circuitkit import metrics, statistics
 from circuitkit.circuits.errors import CircuitError
 from circuitkit.circuits.evaluating.complete import interval_of, without_nodes
 from circuitkit.circuits.evaluating.random_ways import Way, random_way_beside
 from circuitkit.circuits.evaluating.replaced import Ablation
-from circuitkit.circuits.evaluating.running import Runs
+from circuitkit.circuits.evaluating.running import Runs, RunSettings
 from circuitkit.circuits.graphs.graph import Graph
 from circuitkit.circuits.graphs.layout import INPUT, LOGITS, Layout
 from circuitkit.metrics import Compute, Metric
-from circuitkit.model.tokens import Prompts
 from circuitkit.pairs import Pairs
+from circuitkit.saving import InOneFile
 from circuitkit.statistics.cells import Floats, as_array
 
 if TYPE_CHECKING:
@@ -36,11 +35,10 @@ Of = Literal["edges", "nodes"]
 Members = Bool[Tensor, "sources destinations"]
 _RESOLUTION = 1e-5
 _LEVEL = 0.05
-_FORMAT = 1
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Minimality:
+class Minimality(InOneFile):
     """What a circuit loses by each of its edges or nodes, beside what inflated circuits lose by random ones.
 
     A part's contribution is F(C) − F(C without it), turned so that it is positive where the part helps. Of a part that
@@ -61,6 +59,8 @@ class Minimality:
         seed: of random parts and intervals.
         provenance: model, data, versions, command.
     """
+
+    _kind = "minimality"
 
     of: Of
     parts: tuple[str, ...]
@@ -154,35 +154,6 @@ class Minimality:
 
     __repr__ = __str__
 
-    def save(self, path: str | Path) -> Path:
-        """Write everything to one safetensors file, whole or not at all, and give its path.
-
-        Raises:
-            ValueError: the file has another suffix.
-        """
-        tensors = {name: getattr(self, name) for name in ("contributions", "random", "whole")}
-        if self.groups is not None:
-            tensors["groups"] = self.groups
-        names = ("of", "parts", "metric", "unit", "ablation", "beyond", "untested", "seed")
-        told = {name: getattr(self, name) for name in names}
-        told |= {"provenance": dict(self.provenance), "format": _FORMAT}
-        return saving.save(path, "minimality", tensors, told)
-
-    @classmethod
-    def load(cls, path: str | Path) -> Minimality:
-        """Read what `save` wrote.
-
-        Raises:
-            FileNotFoundError: there is no such file.
-            ValueError: it is cut short, or holds something else.
-        """
-        tensors, told = saving.load(path, "minimality")
-        told.pop("format")
-        parts = tuple(told.pop("parts"))
-        of: Of = told.pop("of")
-        contributions, random, whole = (tensors[name] for name in ("contributions", "random", "whole"))
-        return cls(of, parts, contributions, random, whole, groups=tensors.get("groups"), **told)
-
 
 def minimality(
     model: Model,
@@ -195,13 +166,8 @@ def minimality(
     random: int = 100,
     beyond: float = 0.9,
     most: int | None = None,
-    align: Align = "tokens",
-    reference: Prompts | None = None,
-    by_position: bool | None = None,
-    batch_size: int | None = None,
-    budget: int | None = None,
     seed: int = 0,
-    progress: bool = True,
+    **settings: Unpack[RunSettings],
 ) -> Minimality:
     """Measure what a circuit loses by each of its edges or nodes, beside what is lost by random ones.
 
@@ -213,6 +179,7 @@ def minimality(
         beyond: the share of random parts that a needed one does more than.
         most: try no more parts than this, drawn by the seed; all if None.
         seed: of random parts and intervals.
+        settings: align, reference, by_position, batch_size, budget and progress, as of `run_circuit`.
 
     The other arguments and errors are those of `run_circuit`.
 
@@ -238,18 +205,7 @@ def minimality(
     chosen = range(len(every)) if most is None else sorted(rng.permutation(len(every))[:most].tolist())
     parts = [every[at] for at in chosen]
     inflated = [each for _ in range(random) if (each := _inflated(graph, of, rng)) is not None]
-    runs = Runs.of(
-        model,
-        pairs,
-        metric,
-        ablation,
-        align=align,
-        reference=reference,
-        by_position=by_position,
-        batch_size=batch_size,
-        budget=budget,
-        progress=progress,
-    )
+    runs = Runs.of(model, pairs, metric, ablation, **settings)
     without = [_without(graph.layout, graph.members, part) for part in parts]
     circuits = [graph.members, *without, *(one for pair in inflated for one in pair)]
     values = runs.measured(torch.stack(circuits), "minimality").double()

@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from circuitkit.statistics.cells import BLOCK, Floats, Groups
 from circuitkit.statistics.intervals import bca_ends, jackknife_acceleration
+
+SMALL = 0.01
+"""An example has no ratio where its whole is less than this part of what wholes are on average."""
 
 Statistic = Callable[[Float[np.ndarray, "draw example"]], Float[np.ndarray, "draw cell"]]
 """What is made of the examples, for each of some rows of weights: how often each example counts."""
@@ -109,13 +112,23 @@ def ratio_of_means(parts: Float[np.ndarray, "cell example"], wholes: Float[np.nd
     return statistic
 
 
-def mean_of_ratios(parts: Float[np.ndarray, "cell example"], wholes: Float[np.ndarray, " example"]) -> Statistic:
-    """The mean of each example's own ratio; examples whose whole is 0 have none and are left out.
+def have_ratios(wholes: Float[np.ndarray, " example"]) -> Bool[np.ndarray, " example"]:
+    """Which examples have a ratio that says anything: their whole is over 1 % (`SMALL`) of the mean magnitude.
 
-    >>> mean_of_ratios(np.array([[1.0, 4.0, 9.0]]), np.array([2.0, 4.0, 0.0]))(np.ones((1, 3))).tolist()
+    >>> have_ratios(np.array([2.0, -4.0, 0.02, 0.0])).tolist()
+    [True, True, False, False]
+    """
+    magnitudes = np.abs(wholes)
+    return np.asarray(magnitudes > SMALL * magnitudes.mean())
+
+
+def mean_of_ratios(parts: Float[np.ndarray, "cell example"], wholes: Float[np.ndarray, " example"]) -> Statistic:
+    """The mean of each example's own ratio; examples whose whole is hardly any are left out (see `have_ratios`).
+
+    >>> mean_of_ratios(np.array([[1.0, 4.0, 9.0]]), np.array([2.0, 4.0, 0.01]))(np.ones((1, 3))).tolist()
     [[0.75]]
     """
-    there = wholes != 0
+    there = have_ratios(wholes)
     ratios = np.divide(parts, wholes, out=np.zeros_like(parts), where=there)
 
     def statistic(weights: Float[np.ndarray, "draw example"]) -> Float[np.ndarray, "draw cell"]:

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from dataclasses import replace as with_fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -39,6 +39,17 @@ if TYPE_CHECKING:
 
 # A processor is fastest while a batch stays in its caches.
 _TOKENS_AT_ONCE_ON_CPU = 512
+
+
+class RunSettings(TypedDict, total=False):
+    """How circuits are run: settings by name, each of which `run_circuit` explains."""
+
+    align: Align
+    reference: Prompts | None
+    by_position: bool | None
+    batch_size: int | None
+    budget: int | None
+    progress: bool
 
 
 @dataclass(eq=False)
