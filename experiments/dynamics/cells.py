@@ -91,19 +91,8 @@ def measured(
 ) -> Cell:
     """How often a checkpoint is right, its circuit, and how much of that would change with other problems."""
     accuracy = ck.evaluate(model, asked.task("answers"), progress=False, **asked.settings).accuracy
-    pairs, _ = written.on(model)
-    graph = ck.circuits.attribute(
-        model,
-        pairs,
-        recipe.metric,
-        recipe.method,
-        steps=recipe.steps,
-        rule=recipe.rule,
-        examples=recipe.examples,
-        keep_examples=True,
-        progress=False,
-    )
-    graph.save(Path(path))
+    pairs, align = written.on(model)
+    graph = recipe.scored(model, pairs, align, path)
     steady = ck.circuits.stability(
         graph, recipe.edges(graph.layout.n_edges), resamples=resamples, seed=seed, progress=False
     )

@@ -50,19 +50,7 @@ def attributed(
 ) -> Cell:
     """Score a model's edges, keep the graph in a file, and tell how stable its circuit is."""
     pairs, align = written.on(model)
-    graph = ck.circuits.attribute(
-        model,
-        pairs,
-        recipe.metric,
-        recipe.method,
-        steps=recipe.steps,
-        rule=recipe.rule,
-        examples=recipe.examples,
-        align=align,
-        keep_examples=True,
-        progress=False,
-    )
-    graph.save(Path(path))
+    graph = recipe.scored(model, pairs, align, path)
     circuit = recipe.cut(graph)
     told: Cell = {
         "graph": path,

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal
 
+import circuitkit as ck
 from circuitkit.circuits import Graph
+from circuitkit.circuits.attributing.alignment import Align
 from circuitkit.circuits.graphs.convention import OverExamples, Rule
 from emergence.asking import Asked, Contest, Deductions
 
@@ -40,6 +43,23 @@ class Recipe:
         """How many edges are kept before the threshold."""
         wanted = round(self.share * n_edges) if self.share is not None else self.top or n_edges
         return min(wanted, n_edges)
+
+    def scored(self, model: ck.Model, pairs: ck.Pairs, align: Align, path: str) -> Graph:
+        """The scores of a model's edges, each problem's own too, which are kept in a file."""
+        graph = ck.circuits.attribute(
+            model,
+            pairs,
+            self.metric,
+            self.method,
+            steps=self.steps,
+            rule=self.rule,
+            examples=self.examples,
+            align=align,
+            keep_examples=True,
+            progress=False,
+        )
+        graph.save(Path(path))
+        return graph
 
     def cut(self, graph: Graph) -> Graph:
         """The circuit of a graph's scores."""

@@ -277,6 +277,7 @@ def test_what_is_asked_wrongly_is_refused_by_name():
         ({"steps": 0}, "at least, not 0"),
         ({"examples": "median"}, "not 'median'"),
         ({"positions": "mean"}, "not 'mean'"),
+        ({"batch_size": 0}, "1 or more, not 0"),
     ):
         with pytest.raises(ck.circuits.CircuitError, match=match):
             ck.circuits.attribute(model, pairs, progress=False, **asked)

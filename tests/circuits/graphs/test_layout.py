@@ -25,10 +25,11 @@ def test_gpt2_has_the_published_number_of_edges():
 def test_a_node_reads_what_was_written_before_it(layout):
     order = {name: step for step, name in enumerate(layout.nodes)}
     written_in = {name: layout.layer_and_head(name) for name in layout.sources[1:]}
-    for row, source in enumerate(layout.sources):
-        for column, destination in enumerate(layout.destinations):
-            readers = [name for name in layout.nodes if column in layout.inputs_of(name)]
-            assert readers
+    inputs = {name: layout.inputs_of(name) for name in layout.nodes}
+    for column, destination in enumerate(layout.destinations):
+        readers = [name for name in layout.nodes if column in inputs[name]]
+        assert readers
+        for row, source in enumerate(layout.sources):
             together = source in written_in and any(
                 reader in written_in and written_in[reader][0] == written_in[source][0] for reader in readers
             )

@@ -64,14 +64,16 @@ def attribute(
         pairs: clean and corrupt prompts.
         metric: what is measured, by name or as a function.
         method: "eap" takes the gradient in the clean run; "eap-ig" its mean over `steps` points on the way from the
-            corrupt to the clean input (what enters the first layer); "eap-ig-activations" goes, for each layer's heads
-            together and for each MLP, the way between what they write; "clean-corrupted" takes its mean over both
-            ends of the way; "eap-qk" is "eap", but goes through the softmax itself where an edge ends in a query or
-            key, which "eap" misses where attention is saturated; "exact" patches every edge, and is what all others
+            corrupt to the clean input (what enters the first layer); "eap-ig-activations" scores the edges out of each
+            layer's heads, and out of each MLP, on the way between what they themselves write (the reference
+            implementation adds up every edge on each of these ways); "clean-corrupted" takes its mean over both ends
+            of the way; "eap-qk" is "eap", but goes through the softmax itself where an edge ends in a query or key,
+            which "eap" misses where attention is saturated; "exact" patches every edge, and is what all others
             estimate.
         steps: points on the way.
-        rule: "left" takes them from the corrupt end on, which it includes, as the reference implementation does;
-            "right" up to the clean end, as the paper says; "midpoint" the middles of the parts.
+        rule: "left" takes them from the corrupt end on, which it includes, as the reference implementation does over
+            inputs; "right" up to the clean end, as the paper says and that implementation does over activations;
+            "midpoint" the middles of the parts.
         examples: "mean", or "mean-absolute" of each example's magnitude.
         positions: "sum", or "sum-absolute" of each position's magnitude.
         spans: keep scores by span too (`Graph.by_span`), of the clean prompt's positions; one that several spans name
@@ -106,7 +108,7 @@ def attribute(
     aligned = Aligned.of(model, pairs, measure, align)
     settings = Settings(measure, steps, rule, positions, checkpointing, seed, some)
     named = columns_of_spans(model, pairs, aligned, spans or {})
-    size = min(batch_size or pairs_at_once(model, aligned, checkpointing), len(aligned))
+    size = pairs_at_once(model, aligned, batch_size, checkpointing)
     # Whoever asks may be in a context without gradients.
     with torch.inference_mode(False):
         sums = _Sums(layout, examples, len(named), len(aligned), keep_examples)
@@ -235,8 +237,16 @@ def columns_of_spans(
     return named
 
 
-def pairs_at_once(model: Model, aligned: Aligned, checkpointing: bool) -> int:
-    """How many pairs' activations a forward with its graph may hold."""
+def pairs_at_once(model: Model, aligned: Aligned, wanted: int | None, checkpointing: bool) -> int:
+    """How many pairs are run together: as many as are wanted, or as a forward with its graph may hold.
+
+    Raises:
+        CircuitError: fewer than one is wanted.
+    """
+    if wanted is not None:
+        if wanted < 1:
+            raise CircuitError(f"batch_size is how many pairs are run at a time, 1 or more, not {wanted}")
+        return min(wanted, len(aligned))
     columns = aligned.corrupt_at.shape[1]
     config = model.config
     heads = int(getattr(config, "num_attention_heads", 16))
@@ -247,7 +257,7 @@ def pairs_at_once(model: Model, aligned: Aligned, checkpointing: bool) -> int:
     size = 4 * memory(model, None) // kept
     if model.device.type == "cpu":
         size = min(size, _TOKENS_AT_ONCE_ON_CPU // columns)
-    return max(1, size)
+    return max(1, min(size, len(aligned)))
 
 
 @dataclass

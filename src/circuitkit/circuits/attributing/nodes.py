@@ -115,7 +115,7 @@ def attribute_nodes(
         columns = named[:, here, named.shape[-1] - part.corrupt_at.shape[1] :]
         return score(model, Batch(part, columns), with_fields(settings, tick=lambda: bar.update(len(rows)))).cpu()
 
-    size = min(batch_size or pairs_at_once(model, aligned, checkpointing=False), len(aligned))
+    size = pairs_at_once(model, aligned, batch_size, checkpointing=False)
     with bar:
         made = [made for _, made in some_at_a_time(model, range(len(aligned)), size, run, "pairs")]
     scores = torch.cat(made, dim=1)
