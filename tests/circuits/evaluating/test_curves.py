@@ -6,11 +6,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor
 
 import architectures
 import circuitkit as ck
-from circuitkit.circuits import CircuitError, Convention, Curve, Graph, Layout, curve, magnitudes, run_circuit
+from circuitkit.circuits import (
+    CircuitError,
+    Convention,
+    Curve,
+    Faithfulness,
+    Graph,
+    Layout,
+    curve,
+    magnitudes,
+    run_circuit,
+)
 from circuitkit.circuits.evaluating.baselines import random_circuits
 from circuitkit.circuits.evaluating.choosing import Choice
 from circuitkit.circuits.evaluating.curves import MIB_SIZES
@@ -77,6 +89,19 @@ def test_both_averagings_and_an_example_that_has_no_ratio() -> None:
     found = made(f, wholes)
     assert found.faithfulness["ratio of means"].value == pytest.approx(np.full(10, 0.25))
     assert found.faithfulness["mean of ratios"].value == pytest.approx(np.full(10, 0.5))
+
+
+@given(st.lists(st.sampled_from([0.0, 0.009, -0.02, 0.5, 1.0, -3.0]), min_size=2, max_size=6).filter(any))
+def test_curves_and_faithfulness_leave_the_same_examples_out(apart: list[float]) -> None:
+    wholes = torch.tensor(apart, dtype=torch.float64)
+    f = torch.arange(1.0, len(apart) + 1, dtype=torch.float64).repeat(3, 1)
+    found = made(f, wholes, empty=0.0)
+    kept = Faithfulness(found.per_example[0], found.clean, found.empty, 1, 9, "logit_difference")
+    there = wholes.abs() > 0.01 * wholes.abs().mean()
+    assert kept.left_out == tuple((~there).nonzero().flatten().tolist())
+    expected = pytest.approx(float(f[0, there].mean()))
+    assert kept.mean_of_ratios == expected
+    assert found.faithfulness["mean of ratios"].value[0] == expected
 
 
 def test_intervals_draw_groups_whole() -> None:

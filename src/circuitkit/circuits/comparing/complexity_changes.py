@@ -21,7 +21,7 @@ from circuitkit.circuits.comparing.recutting import rule_of
 from circuitkit.circuits.errors import CircuitError
 from circuitkit.circuits.evaluating.choosing import Choice
 from circuitkit.circuits.evaluating.resampled_circuits import ClusterSums, Cutter
-from circuitkit.circuits.graphs.complexity import complexity, places, ways_from_input, ways_to_logits
+from circuitkit.circuits.graphs.connectivity import complexity, places, ways_from_input, ways_to_logits
 from circuitkit.circuits.graphs.graph import Graph
 from circuitkit.circuits.graphs.layout import Layout
 from circuitkit.circuits.graphs.selection import Members, touched

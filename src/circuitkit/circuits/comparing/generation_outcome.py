@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -26,13 +25,13 @@ from circuitkit.circuits.comparing.failures import OUTCOMES
 from circuitkit.circuits.comparing.generation_runs import ITSELF, GenerationRun
 from circuitkit.circuits.comparing.margins import measured_beside, rank_p
 from circuitkit.circuits.errors import CircuitError
+from circuitkit.json_files import JsonFile
 from circuitkit.statistics.cells import Floats
-from circuitkit.writing import write_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_FORMAT = 1
+_FILE = JsonFile("generation.json", "effects", CircuitError)
 
 
 @dataclass(frozen=True, eq=False)
@@ -252,21 +251,20 @@ class GenerationEffects:
         Raises:
             CircuitError: the file has another suffix.
         """
-        path = _file(path)
-        told = {
-            "format": _FORMAT,
-            "model": self.model,
-            "task": self.task,
-            "judge": self.judge,
-            "items": list(self.items),
-            "groups": {name: list(values) for name, values in self.groups.items()},
-            "answers": self.answers,
-            "intact": self.intact.to_json(),
-            "runs": [run.to_json() for run in self.runs],
-            "provenance": dict(self.provenance),
-        }
-        write_text(path, json.dumps(told, ensure_ascii=False) + "\n")
-        return path
+        return _FILE.write(
+            path,
+            {
+                "model": self.model,
+                "task": self.task,
+                "judge": self.judge,
+                "items": list(self.items),
+                "groups": {name: list(values) for name, values in self.groups.items()},
+                "answers": self.answers,
+                "intact": self.intact.to_json(),
+                "runs": [run.to_json() for run in self.runs],
+                "provenance": dict(self.provenance),
+            },
+        )
 
     @classmethod
     def load(cls, path: str | Path) -> GenerationEffects:
@@ -275,14 +273,9 @@ class GenerationEffects:
         Raises:
             CircuitError: there is no such file, it is cut short, or it holds something else.
         """
-        path = _file(path)
-        if not path.is_file():
-            raise CircuitError(f"{path}: no such file; save effects there first")
-        try:
-            told = json.loads(path.read_text(encoding="utf-8"))
-            if told["format"] != _FORMAT:
-                raise CircuitError(f"{path} was written by a version of circuitkit that this one does not know")
-            return cls(
+        return _FILE.read(
+            path,
+            lambda told: cls(
                 told["model"],
                 told["task"],
                 told["judge"],
@@ -292,11 +285,8 @@ class GenerationEffects:
                 GenerationRun.from_json(told["intact"]),
                 tuple(GenerationRun.from_json(each) for each in told["runs"]),
                 told["provenance"],
-            )
-        except (ValueError, KeyError, TypeError) as error:
-            if isinstance(error, CircuitError):
-                raise
-            raise CircuitError(f"{path} holds no effects of heads ({error}): it is cut short or altered") from error
+            ),
+        )
 
 
 def _corrected(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
@@ -304,12 +294,3 @@ def _corrected(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     for name in ("p", "p_controls"):
         table[f"{name}_corrected"] = statistics.holm(table[name])
     return table
-
-
-def _file(path: str | Path) -> Path:
-    path = Path(path)
-    if path.is_dir() or not path.suffix:
-        return path / "generation.json"
-    if path.suffix != ".json":
-        raise CircuitError(f"{path}: effects are saved as .json; their table is in .frame")
-    return path

@@ -20,7 +20,7 @@ from circuitkit.circuits.comparing.comparable import head_mask, there
 from circuitkit.circuits.errors import CircuitError
 from circuitkit.circuits.graphs import tables
 from circuitkit.circuits.graphs.checking import check_same
-from circuitkit.circuits.graphs.complexity import places
+from circuitkit.circuits.graphs.connectivity import places
 from circuitkit.circuits.graphs.graph import Graph
 from circuitkit.circuits.graphs.layout import Layout
 

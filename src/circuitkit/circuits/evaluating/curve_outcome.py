@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
@@ -57,9 +56,9 @@ class Curve(InOneFile):
 
     Faithfulness of a circuit is f = (m − m∅) / (m₁ − m∅), of its metric m, that of the empty circuit m∅ under the same
     ablation, and that of the whole model m₁. `ratio of means` takes the mean of each over examples first, as MIB does;
-    `mean of ratios` takes f of each example, but those whose whole and empty runs hardly differ
-    (by less than 1 % of what they differ by on average, as `Faithfulness` has it). Intervals are of
-    examples drawn anew, whole groups where pairs have groups.
+    `mean of ratios` takes f of each example, but those whose whole and empty runs differ by less than
+    1 % of what they differ by on average, as `Faithfulness` does. Intervals are of examples drawn anew, whole groups
+    where pairs have groups.
 
     Attributes:
         fractions: the sizes asked for, as shares of all edges.

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from circuitkit import plots
 from circuitkit.circuits.errors import CircuitError
-from circuitkit.circuits.graphs import complexity, eap_ig_json, files, selection, tables
+from circuitkit.circuits.graphs import connectivity, eap_ig_json, files, selection, tables
 from circuitkit.circuits.graphs.checking import check_same, checked_members, checked_scores
 from circuitkit.circuits.graphs.convention import By, Convention, Positive, Rule
 from circuitkit.circuits.graphs.eap_ig_json import Shared
@@ -304,9 +304,9 @@ class Graph:
     def complexity(self) -> pd.DataFrame:
         """A row a node: `node`, `layer`, `head`, `in_degree`, `out_degree` and `paths` from input to logits through it.
 
-        See `complexity.complexity`.
+        See `connectivity.complexity`.
         """
-        return complexity.complexity(self.layout, self._members)
+        return connectivity.complexity(self.layout, self._members)
 
     # Pictures
 

@@ -7,7 +7,7 @@ import pandas as pd
 from jaxtyping import Float
 from numpy.typing import NDArray
 
-from circuitkit.circuits.graphs.complexity import places
+from circuitkit.circuits.graphs.connectivity import places
 from circuitkit.circuits.graphs.layout import Layout
 from circuitkit.circuits.graphs.selection import Members, Strengths
 

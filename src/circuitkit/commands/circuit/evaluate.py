@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
+from circuitkit.commands.circuit.graph_files import Sign
 from circuitkit.commands.circuit.options import MEASURES, Ablation, Selection, metric_name
 from circuitkit.commands.loading import LoadAs
 from circuitkit.commands.options import MetricName, metric_of
@@ -21,7 +22,7 @@ def evaluate(
     *,
     sizes: _Sizes = None,
     selection: Selection | None = None,
-    positive: Literal["lowers", "raises", "unknown"] = "unknown",
+    positive: Sign = "unknown",
     metric: MetricName | None = None,
     ablation: Ablation = "patch",
     controls: Annotated[int, Parameter(group=MEASURES)] = 20,
@@ -73,7 +74,8 @@ def evaluate(
     out
         Folder for curves (safetensors), tables (CSV), figures (PNG) and provenance (JSON).
     """
-    from circuitkit.commands.circuit.evaluating import Evaluating, Settings, circuit_of, read_graph
+    from circuitkit.commands.circuit.evaluating import Evaluating, Settings
+    from circuitkit.commands.circuit.graph_files import cut, graph_at
     from circuitkit.commands.sfn.telling import check_folder
 
     rule = (selection or Selection()).checked()
@@ -82,7 +84,7 @@ def evaluate(
     check_folder(out)
     chosen = prompts or PairsFrom()
     loaded, pairs = load_with_pairs(model, load_as, chosen)
-    circuit = circuit_of(read_graph(graph, positive, loaded), rule)
+    circuit = cut(graph_at(graph, positive, loaded), rule)
     measured = metric_of(metric_name(metric, pairs), loaded)
     settings = Settings(measured, ablation, sizes, rule.select, rule.prune, controls, sets, parts, most_parts)
     found = Evaluating.of(loaded, circuit, pairs, settings, chosen.seed, drawn=chosen.pairs is None)

@@ -13,8 +13,7 @@ from circuitkit import circuits, plots
 from circuitkit.circuits.evaluating.choosing import Select
 from circuitkit.circuits.evaluating.curves import MIB_SIZES
 from circuitkit.circuits.evaluating.replaced import Ablation
-from circuitkit.circuits.graphs.convention import By, Positive
-from circuitkit.commands.circuit.options import Selection
+from circuitkit.circuits.graphs.convention import By
 from circuitkit.metrics import Metric
 from circuitkit.pairs import Pairs
 from circuitkit.plots.circuit_tests import completeness_scatter, minimality_bars
@@ -23,45 +22,8 @@ from circuitkit.writing import write_json, write_table
 if TYPE_CHECKING:
     from circuitkit.model import Model
 
-_POSITIVE: dict[str, Positive] = {
-    "lowers": "corrupting lowers the metric",
-    "raises": "corrupting raises the metric",
-    "unknown": "unknown",
-}
 _BY: tuple[By, ...] = ("signed", "absolute")
 _SHOWN = ["fraction", "requested", "edges", "faithfulness", "low", "high", "random", "magnitude"]
-
-
-def read_graph(path: Path, positive: Literal["lowers", "raises", "unknown"], model: Model) -> circuits.Graph:
-    """A graph from a file of either format, once it is known to be of the model's architecture.
-
-    Raises:
-        FileNotFoundError, ValueError, CircuitError: there is no such file, it holds something else, or a graph of
-            another architecture.
-    """
-    if not path.exists():
-        raise ValueError(f"{path}: no such file; circuitkit circuit find writes one, graph.safetensors")
-    if path.suffix == ".json":
-        layout = circuits.Layout.of(model)
-        grouped = layout if layout.n_heads != layout.n_kv_heads else None
-        graph = circuits.Graph.from_eap_ig(path, positive=_POSITIVE[positive], layout=grouped)
-    else:
-        graph = circuits.Graph.load(path)
-    graph.check_fits(model)
-    return graph
-
-
-def circuit_of(graph: circuits.Graph, rule: Selection) -> circuits.Graph:
-    """The circuit that is selected; if none is, that of the file, or of the usual share where the file has all edges.
-
-    Raises:
-        ValueError: it has no edge.
-    """
-    whole = graph.size == graph.layout.n_edges
-    circuit = rule.choice(graph.layout.n_edges).of(graph) if rule.named or whole else graph
-    if not circuit.size:
-        raise ValueError("the circuit has no edge to run: take more with --top or --share, or try --select greedy")
-    return circuit
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +65,13 @@ class Evaluating:
     def of(
         cls, model: Model, circuit: circuits.Graph, pairs: Pairs, settings: Settings, seed: int, *, drawn: bool
     ) -> Evaluating:
-        """Run them; `drawn` says that pairs were drawn with the seed."""
+        """Run them; `drawn` says that pairs were drawn with the seed.
+
+        Raises:
+            ValueError: the circuit has no edge.
+        """
+        if not circuit.size:
+            raise ValueError("the circuit has no edge to run: take more with --top or --share, or try --select greedy")
         unknown = []
         curves: dict[By, circuits.Curve] = {}
         if unsigned := _unsigned(circuit):

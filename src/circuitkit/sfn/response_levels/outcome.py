@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
@@ -13,19 +12,19 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from circuitkit import statistics
+from circuitkit.json_files import JsonFile
 from circuitkit.sfn.response_levels.agreement import Agreement
 from circuitkit.sfn.response_levels.answers import Answer
 from circuitkit.sfn.response_levels.calibration import Calibration
 from circuitkit.sfn.response_levels.criterion import LEVELS, Level
 from circuitkit.sfn.response_levels.errors import LevelError
 from circuitkit.sfn.response_levels.evidence import Evidence
-from circuitkit.writing import write_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Key = str | tuple[str, int, int]
-_FORMAT = 1
+_FILE = JsonFile("levels.json", "levels", LevelError)
 
 
 @dataclass(frozen=True)
@@ -209,16 +208,13 @@ class Levels:
         Raises:
             LevelError: the file has another suffix.
         """
-        path = _file(path)
         told = {
-            "format": _FORMAT,
             "model": self.model,
             "calibration": self.calibration.to_json(),
             "provenance": dict(self.provenance),
             "graded": [asdict(each) for each in self.graded],
         }
-        write_text(path, json.dumps(told, ensure_ascii=False, indent=1) + "\n")
-        return path
+        return _FILE.write(path, told, indent=1)
 
     @classmethod
     def load(cls, path: str | Path) -> Levels:
@@ -227,19 +223,15 @@ class Levels:
         Raises:
             LevelError: there is no such file, it is cut short, or it holds something else.
         """
-        path = _file(path)
-        if not path.is_file():
-            raise LevelError(f"{path}: no such file; save levels there first")
-        try:
-            told = json.loads(path.read_text(encoding="utf-8"))
-            if told["format"] != _FORMAT:
-                raise LevelError(f"{path} was written by a version of circuitkit that this one does not know")
-            graded = tuple(_graded(each) for each in told["graded"])
-            return cls(told["model"], graded, Calibration.from_json(told["calibration"]), told["provenance"])
-        except (ValueError, KeyError, TypeError) as error:
-            if isinstance(error, LevelError):
-                raise
-            raise LevelError(f"{path} holds no levels ({error}): it is cut short or altered") from error
+        return _FILE.read(
+            path,
+            lambda told: cls(
+                told["model"],
+                tuple(_graded(each) for each in told["graded"]),
+                Calibration.from_json(told["calibration"]),
+                told["provenance"],
+            ),
+        )
 
 
 def checked(level: str) -> Level:
@@ -264,12 +256,3 @@ def _graded(told: Mapping[str, Any]) -> Graded:
         told["on_task"],
         None if over is None else Overruling(**over),
     )
-
-
-def _file(path: str | Path) -> Path:
-    path = Path(path)
-    if path.is_dir() or not path.suffix:
-        return path / "levels.json"
-    if path.suffix != ".json":
-        raise LevelError(f"{path}: levels are saved as .json; their table is in .frame")
-    return path
