@@ -83,7 +83,7 @@ def _drawn(
     if cohorts:
         drawn["checkpoints"] = figures.checkpoints(whole.accuracies, cohorts)
     for name, each in changes.items():
-        drawn |= {f"heads, {name}": _heads(each), f"circuits, {name}": _figure(each.plot("circuits"))}
+        drawn |= {f"heads, {name}": _figure(each.plot("heads")), f"circuits, {name}": _figure(each.plot("circuits"))}
     for name, cohort in cohorts.items():
         drawn |= {f"{of}, {name}": _figure(cohort.plot(of)) for of in ("cohorts", "map", "survival")}
     for role, effect in effects.items():
@@ -102,16 +102,6 @@ def several_levels(effect: GenerationEffects) -> bool:
         return effect.by()["level"].nunique() > 1
     except ck.circuits.CircuitError:
         return False
-
-
-def _heads(changes: ck.circuits.HeadChanges) -> Figure:
-    """The effects of training, head by head, with room for names of models."""
-    axes = changes.plot("heads")
-    figure = _figure(axes)
-    width, height = figure.get_size_inches()
-    figure.set_size_inches(max(width, 8.0), max(height, 5.0))
-    axes.set_title(axes.get_title(), fontsize=9)
-    return figure
 
 
 def _figure(axes: Axes) -> Figure:

@@ -137,6 +137,10 @@ def test_pictures_of_no_edges_and_of_all_are_drawn(layout: Layout) -> None:
     assert not named(graph_of(layout).empty().plot())
 
 
+def counted(n: int, what: str) -> str:
+    return f"{n} {what}" if n == 1 else f"{n} {what}s"
+
+
 def test_two_circuits_are_drawn_over_each_other() -> None:
     graph = graph_of()
     base, post = graph.top(9), graph_of(seed=1).top(7)
@@ -146,9 +150,9 @@ def test_two_circuits_are_drawn_over_each_other() -> None:
     assert [colours.count(to_hex(colour)) for colour in (NEUTRAL, HELPS, HURTS)] == [both, before, after]
     heads = [set(each.heads) for each in (base, post)]
     assert legend(axes)[:3] == [
-        f"in both: {both} edges, {len(heads[0] & heads[1])} heads",
-        f"in before alone: {before} edges, {len(heads[0] - heads[1])} heads",
-        f"in after alone: {after} edges, {len(heads[1] - heads[0])} heads",
+        f"in both: {counted(both, 'edge')}, {counted(len(heads[0] & heads[1]), 'head')}",
+        f"in before alone: {counted(before, 'edge')}, {counted(len(heads[0] - heads[1]), 'head')}",
+        f"in after alone: {counted(after, 'edge')}, {counted(len(heads[1] - heads[0]), 'head')}",
     ]
     for layer, head in heads[1] - heads[0]:
         assert named(axes)[f"{layer}.{head}"] == HURTS

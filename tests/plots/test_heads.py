@@ -60,3 +60,17 @@ def test_a_graphs_map_outlines_its_heads() -> None:
     assert bar.get_ylabel() == "sum of |scores|, nats"
     with pytest.raises(CircuitError, match="not 'half'"):
         graph.head_map("half")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("shape", [(2, 2), (3, 4), (2, 30)])
+def test_long_titles_and_units_are_not_cut_off(shape: tuple[int, int]) -> None:
+    title = "From some-house/base-model-1.5B to some-house/base-model-reasoning-1.5B: effect on heads"
+    named = dict.fromkeys(("emergent", "lost", "retained"), np.ones(shape, dtype=bool))
+    unit = "effect: (post − base) / (post + base)"
+    axes = plots.head_map(np.ones(shape), title=title, unit=unit, outlined=named, centre=0.0)
+    axes.figure.draw_without_rendering()
+    written = [axes.title, *(part.yaxis.label for part in axes.figure.axes), axes.xaxis.label]
+    assert {"".join(text.get_text().split()) for text in written} >= {"".join(each.split()) for each in (title, unit)}
+    for text in written:
+        extent, whole = text.get_window_extent(), axes.figure.bbox
+        assert whole.x0 <= extent.x0 < extent.x1 <= whole.x1 and whole.y0 <= extent.y0 < extent.y1 <= whole.y1

@@ -125,11 +125,21 @@ def circuit_overlay(
         (f"{names[1]} alone", post - base, heads[1] - heads[0]),
     )
     notes = [
-        Line2D([], [], color=colour, linewidth=2.4, label=f"in {which}: {edges.size:,} edges, {len(own):,} heads")
+        Line2D(
+            [],
+            [],
+            color=colour,
+            linewidth=2.4,
+            label=f"in {which}: {_counted(edges.size, 'edge')}, {_counted(len(own), 'head')}",
+        )
         for (which, edges, own), colour in zip(counts, looks.values(), strict=True)
     ]
     _explain(axes, [*notes, *styled], alone=alone)
     return axes
+
+
+def _counted(n: int, what: str) -> str:
+    return f"{n:,} {what}{'s' * (n != 1)}"
 
 
 # What is drawn

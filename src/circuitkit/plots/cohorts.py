@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, to_hex
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
+from matplotlib.ticker import MaxNLocator
 
 from circuitkit.plots.figures import explain, label_entries, new_axes
 from circuitkit.plots.painting import absent
@@ -139,6 +140,7 @@ def head_survival(found: Cohorts, *, axes: Axes | None = None) -> Axes:
         notes += [line, ever]
     axes.set(xlabel="checkpoints since it emerged (of the base's: since the base)", ylabel="active heads (%)")
     axes.set_ylim(0, 103)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_title("How long heads stay in the circuit", fontsize=10)
     axes.spines[["top", "right"]].set_visible(False)
     if notes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 
 import matplotlib as mpl
@@ -21,6 +22,8 @@ _SHADES = "Blues"
 """White at nothing, so that the few heads that matter stand out, and outlines can be seen on all but the darkest."""
 _OUTLINES = (("black", 0.9), ("#d55e00", 0.64), ("#cc79a7", 0.38))
 """Colour and side of the first, second and third outline, one inside the other."""
+_TITLE, _UNIT = 10, 9
+"""Sizes of writing, in points."""
 
 
 def head_map(
@@ -35,8 +38,8 @@ def head_map(
     """Draw a value for each head, layers upwards and heads to the right, with outlines round named sets of heads.
 
     Colours go from white at 0, or diverge about `centre` where it is given. Heads that a layer does not have, NaN, are
-    grey and hatched. Raises ValueError where values have other axes, an outline another shape, or there are more than
-    three.
+    grey and hatched. A title and a unit that are longer than the figure go on in the next line. Raises ValueError where
+    values have other axes, an outline another shape, or there are more than three.
 
     >>> active = np.array([[True, False], [False, True]])
     >>> head_map(np.eye(2), title="Heads", unit="times", outlined={"active at the end": active}).get_xlabel()
@@ -51,10 +54,12 @@ def head_map(
     alone = axes is None
     axes = axes or new_axes(min(16.0, max(5.4, 2.4 + 0.3 * heads)), min(16.0, max(3.4, 1.7 + 0.3 * layers)))
     image = paint(axes, table, *_shaded(table, centre), square=True)
-    axes.figure.colorbar(image, ax=axes, label=unit, pad=0.02)
+    across, upwards = _room(axes, alone=alone)
+    bar = axes.figure.colorbar(image, ax=axes, pad=0.02)
+    bar.set_label(_broken(unit, upwards, _UNIT), fontsize=_UNIT)
     label_entries(axes.yaxis, [str(layer) for layer in range(layers)])
     label_entries(axes.xaxis, [str(head) for head in range(heads)])
-    axes.set_title(title, fontsize=10)
+    axes.set_title(_broken(title, across, _TITLE), fontsize=_TITLE)
     axes.set(xlabel="head", ylabel="layer")
     notes = [
         _outline(axes, name, np.asarray(checked_marks(chosen, table)), colour, side)
@@ -65,6 +70,23 @@ def head_map(
     if notes:
         explain(axes, notes, alone=alone)
     return axes
+
+
+def _room(axes: Axes, *, alone: bool) -> tuple[float, float]:
+    """How long a title above axes and a label beside them can be, in inches: neither is centred on the whole figure."""
+    figure = axes.get_figure(root=True)
+    assert figure is not None  # axes that are drawn on belong to one
+    width, height = figure.get_size_inches()
+    if not alone:
+        place = axes.get_position()
+        return width * place.width, height * place.height
+    return width - 1.4, max(2.0, height - 1.7)
+
+
+def _broken(text: str, inches: float, points: int) -> str:
+    """Text in lines that are not longer than so many inches, as a letter is 0.6 of its height wide on average."""
+    letters = max(16, int(inches * 72 / (0.6 * points)))
+    return "\n".join(textwrap.fill(line, letters) for line in text.split("\n"))
 
 
 def _shaded(table: Float[np.ndarray, "layer head"], centre: float | None) -> tuple[Colormap, Normalize]:

@@ -164,8 +164,8 @@ class Cohorts:
         ever = int((self.first >= 0).sum())
         return (
             f"{len(self.steps)} checkpoints ({self.unit} {self.steps[0]:,} to {self.steps[-1]:,}): of {base} heads of "
-            f"the base {kept} are active at the end; {ever} new heads emerged at some checkpoint, {new} of them are "
-            f"active at the end; from one checkpoint to the next the Jaccard index of heads is "
+            f"the base {kept} are active at the end; {ever} new head{'s' * (ever != 1)} emerged at "
+            f"some checkpoint, {new} of them are active at the end; from one checkpoint to the next the Jaccard index of heads is "
             f"{self.turnover['jaccard'].mean():.2f} on average"
         )
 
