@@ -115,7 +115,7 @@ def ratio_of_means(parts: Float[np.ndarray, "cell example"], wholes: Float[np.nd
 def have_ratios(wholes: Float[np.ndarray, " example"]) -> Bool[np.ndarray, " example"]:
     """Which examples have a ratio that says anything: their whole is over 1 % (`SMALL`) of the mean magnitude.
 
-    >>> have_ratios(np.array([2.0, -4.0, 0.02, 0.0])).tolist()
+    >>> have_ratios(np.array([2.0, -4.0, 0.01, 0.0])).tolist()
     [True, True, False, False]
     """
     magnitudes = np.abs(wholes)
