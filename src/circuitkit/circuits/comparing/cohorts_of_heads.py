@@ -136,7 +136,8 @@ class Cohorts:
             # The base itself is age 0.
             "base": [torch.cat([self.base[head][None], self.active[:, *head]]) for head in heads_in(self.base)],
         }
-        return pd.concat([_survival(name, rows) for name, rows in histories.items()], ignore_index=True)
+        rows = [row for name, each in histories.items() for row in _survival(name, each)]
+        return pd.DataFrame(rows, columns=["heads", "age", "at_risk", "active", "low", "high", "unbroken"])
 
     # Pictures
 
@@ -165,8 +166,8 @@ class Cohorts:
         return (
             f"{len(self.steps)} checkpoints ({self.unit} {self.steps[0]:,} to {self.steps[-1]:,}): of {base} heads of "
             f"the base {kept} are active at the end; {ever} new head{'s' * (ever != 1)} emerged at "
-            f"some checkpoint, {new} of them are active at the end; from one checkpoint to the next the Jaccard index of heads is "
-            f"{self.turnover['jaccard'].mean():.2f} on average"
+            f"some checkpoint, {new} of them are active at the end; from one checkpoint "
+            f"to the next the Jaccard index of heads is {self.turnover['jaccard'].mean():.2f} on average"
         )
 
     def __repr__(self) -> str:
@@ -238,8 +239,9 @@ def cohorts(checkpoints: Mapping[int, Graph], base: Graph, *, unit: str = "step"
     )
 
 
-def _survival(name: str, histories: Sequence[Bool[Tensor, " age"]]) -> pd.DataFrame:
-    rows, unbroken = [], 1.0
+def _survival(name: str, histories: Sequence[Bool[Tensor, " age"]]) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    unbroken = 1.0
     for age in range(max(map(len, histories), default=0)):
         old = [history for history in histories if len(history) > age]
         active = sum(bool(history[age]) for history in old)
@@ -258,4 +260,4 @@ def _survival(name: str, histories: Sequence[Bool[Tensor, " age"]]) -> pd.DataFr
                 "unbroken": unbroken,
             }
         )
-    return pd.DataFrame(rows, columns=["heads", "age", "at_risk", "active", "low", "high", "unbroken"])
+    return rows

@@ -377,7 +377,7 @@ class Graph:
         *,
         positive: Positive,
         layout: Layout | None = None,
-        metric: str = "not told by the file",
+        metric: str = "an unnamed metric",
         higher_is_better: bool = True,
         method: str = "eap-ig",
         steps: int | None = None,

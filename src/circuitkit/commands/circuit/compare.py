@@ -13,7 +13,7 @@ from circuitkit.commands.loading import LoadAs
 from circuitkit.commands.options import MetricName
 from circuitkit.commands.prompts import PROMPTS, PairsFrom
 
-_COMPARED = Group("What is compared", sort_key=0)
+_COMPARED = Group("What is compared", sort_key=-1)
 
 
 def compare(
@@ -38,27 +38,31 @@ def compare(
     Takes graphs that "circuitkit circuit find" wrote, or models, of which both circuits are found first, on the same
     pairs. Beside each emergent head stands how often it is so when problems are drawn anew, and beside their number
     that between two samples of the same model, which is what noise alone makes emerge. Given further checkpoints, heads
-    are followed over all of them.
+    are followed over all of them. A file's own circuit is compared if none is selected; what is uncut is cut to 5 % of
+    its edges.
 
     ```
-    circuitkit circuit compare base/graph.safetensors reason/graph.safetensors --top 40
+    circuitkit circuit compare base/graph.safetensors post/graph.safetensors
     circuitkit circuit compare deductor-130k-base deductor-130k --top 40
-    circuitkit circuit compare deductor-130k-base deductor-130k --openings written --top 40
-    circuitkit circuit compare deductor-130k-base deductor-130k-step600 deductor-130k-step4000 --top 40
+    circuitkit circuit compare deductor-130k-base deductor-130k --top 40 \\
+        --openings written
+    circuitkit circuit compare deductor-130k-base deductor-130k-step600 \\
+        deductor-130k-step4000 --top 40
     ```
 
     Parameters
     ----------
     base
-        The base: a graph (safetensors, or JSON of the EAP-IG reference code), or a model: an embedded one, a folder, or
-        a hub id.
+        The base: a graph (safetensors, its folder, or JSON of the EAP-IG reference code), or a model: an embedded one,
+        a folder, or a hub id.
     post
         The post-trained one, of the same kind.
     more
-        Later checkpoints, in order; heads are then followed from the first to the last, and the last is compared with
-        the base. Steps are read off their names (step600), or counted.
+        Later checkpoints, in order, of which POST is then the first: heads are followed over all, and the last is
+        compared with the base. Steps are read off their names (step600), or counted where not each has one.
     positive
-        Of JSON graphs: what a score above zero says: corrupting the edge lowers the metric, or raises it, or unknown.
+        Of JSON graphs, which do not tell: what a score above zero says. lowers: corrupting the edge lowers the metric.
+        raises: corrupting it raises the metric. unknown: then edges can be taken by magnitude alone.
     metric
         Of models: what is measured; the logit difference of pairs with a distractor if not given, the KL else.
     openings
@@ -70,18 +74,22 @@ def compare(
     opening_tokens
         Of openings: how many tokens of each are kept at most.
     resamples
-        How many times problems are drawn anew; 0 for none.
+        How many times problems are drawn anew, to see how sure each head is; 0 for none.
     out
         Folder for graphs and changes (safetensors), tables (CSV), figures (PNG) and provenance (JSON).
     """
     from circuitkit.commands.circuit.comparing import Compared, graphs_of
+    from circuitkit.commands.circuit.graph_files import check_signs
     from circuitkit.commands.sfn.telling import check_folder
 
     rule, chosen = (selection or Selection()).checked(), (prompts or PairsFrom()).checked()
+    if resamples < 0 or resamples == 1:
+        raise ValueError(f"--resamples {resamples} has nothing to compare: give 2 or more, such as 100, or 0 for none")
+    check_signs((base, post, *more), positive, rule)
     check_folder(out)
     graphs = graphs_of(
         (base, post, *more),
-        scoring or Scoring(),
+        scoring,
         positive,
         metric,
         openings,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,8 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from circuitkit import circuits, plots
 from circuitkit.circuits.comparing.openings import written_openings
 from circuitkit.circuits.comparing.thinking import Clean
-from circuitkit.commands.circuit.graph_files import Sign, cut, graph_at, is_graph
+from circuitkit.circuits.graphs.checking import check_same
+from circuitkit.commands.circuit.graph_files import Sign, check_how_many, cut, graph_at, is_graph, is_uncut
 from circuitkit.commands.circuit.options import Scoring, Selection, metric_name
 from circuitkit.commands.loading import LoadAs, load
 from circuitkit.commands.options import MetricName, metric_of
@@ -34,7 +36,7 @@ class _Opened(NamedTuple):
 
 def graphs_of(
     names: Sequence[str],
-    scoring: Scoring,
+    scoring: Scoring | None,
     positive: Sign,
     metric: MetricName | None,
     openings: Written | None,
@@ -48,24 +50,29 @@ def graphs_of(
     Raises:
         ValueError: files and models are mixed, a name is given twice, or options do not go together.
     """
-    if len(set(names)) < len(names):
-        raise ValueError(f"{', '.join(names)}: one of them is named twice, and nothing differs from itself")
     kinds = {is_graph(name) for name in names}
     if len(kinds) > 1:
         raise ValueError(f"{', '.join(names)}: some are graphs and some are models; compare the one or the other")
     if problems is not None and openings is None:
         raise ValueError("--problems are opened in two ways: name how with --openings, or give pairs with --pairs")
     if kinds == {True}:
-        if openings is not None or chosen.pairs is not None:
-            raise ValueError("graphs are compared as they are: --openings and --pairs go with models")
-        return {_short(name): graph_at(name, positive) for name in names}
+        drawn = chosen != PairsFrom(seed=chosen.seed)
+        if drawn or any(each is not None for each in (scoring, metric, openings, load_as)):
+            raise ValueError(
+                "graphs are compared as they are: options of prompts, scores, metric and loading go with models"
+            )
+        called = _called([Path(name) / "graph.safetensors" if Path(name).is_dir() else Path(name) for name in names])
+        return {short: graph_at(name, positive) for short, name in zip(called, names, strict=True)}
+    _check_distinct(names)
     if openings is not None and (chosen.pairs is not None or chosen.task is not None or metric not in (None, "kl")):
         raise ValueError(
             "--openings makes pairs of its own and measures the KL: leave --pairs, --task and --metric out"
         )
-    settings, given = scoring.settings(), pairs_in(chosen.pairs)
+    settings, given = (scoring or Scoring()).settings(), pairs_in(chosen.pairs)
     asked = None if problems is None else prompts_in(problems)
     models = {name: load(name, load_as) for name in names}
+    for name, model in models.items():
+        check_same(circuits.Layout.of(models[names[0]]), circuits.Layout.of(model), name)
     if openings is None:
         base = models[names[0]]
         pairs = pairs_of(base, given, chosen.n, chosen.task, chosen.template)(chosen.seed)
@@ -122,6 +129,7 @@ class Compared:
 
     Attributes:
         graphs: the circuits, the base's first.
+        rules: by which each was cut, in words.
         changes: from the base to the last.
         overlap: of their edges, nodes and heads.
         complexity: of their heads; None where a circuit has none.
@@ -129,6 +137,7 @@ class Compared:
     """
 
     graphs: Mapping[str, circuits.Graph]
+    rules: Mapping[str, str]
     changes: circuits.HeadChanges
     overlap: circuits.Overlap
     complexity: circuits.ComplexityChange | None
@@ -136,16 +145,32 @@ class Compared:
 
     @classmethod
     def of(cls, graphs: Mapping[str, circuits.Graph], rule: Selection, resamples: int, seed: int) -> Compared:
-        """Cut the circuits, and compare them."""
+        """Cut the circuits, and compare them.
+
+        Raises:
+            ValueError: a circuit has no edge, steps are out of order, or graphs cannot be compared.
+        """
+        for graph in graphs.values():
+            check_how_many(graph, rule)
+        rules = {
+            name: f"the {rule.choice(graph.layout.n_edges)}" if rule.named or is_uncut(graph) else "the file's own"
+            for name, graph in graphs.items()
+        }
         found = {name: cut(graph, rule) for name, graph in graphs.items()}
+        if none := [name for name, graph in found.items() if not graph.size]:
+            raise ValueError(
+                f"{none[0]}: no edge is left of {rules[none[0]]}, since no way leads along them from the input to the "
+                "logits: take more with --top or --share, or try --select greedy"
+            )
         (first, base), *later = found.items()
         last, post = later[-1]
+        by_step = _steps(dict(later))
         changes = circuits.emergent_heads(base, post, names=(first, last), resamples=resamples, seed=seed)
         complexity = None
         if base.heads and post.heads:
             complexity = circuits.compare_complexity(base, post, names=(first, last), draws=resamples, seed=seed)
-        followed = circuits.cohorts(_steps(dict(later)), base) if len(later) > 1 else None
-        return cls(found, changes, circuits.overlap(base, post), complexity, followed)
+        followed = circuits.cohorts(by_step, base) if len(later) > 1 else None
+        return cls(found, rules, changes, circuits.overlap(base, post), complexity, followed)
 
     def write(self, out: Path) -> None:
         """Write graphs, changes, tables, figures and provenance into a folder."""
@@ -167,10 +192,14 @@ class Compared:
             plots.save(self.cohorts.plot("map"), out / "activation.png")
             plots.save(self.cohorts.plot("survival"), out / "survival.png")
         write_json(out / "summary.json", {**self.changes.counts, "heads_emergent": self.changes.emergent})
-        write_json(out / "provenance.json", self.changes.provenance)
+        write_json(out / "provenance.json", {**self.changes.provenance, "circuits": dict(self.rules)})
 
     def tell(self, out: Path) -> None:
         """Print what was found, and where all is."""
+        if len(set(self.rules.values())) == 1:
+            print(f"Circuits: {next(iter(self.rules.values()))}")
+        else:
+            print(f"Circuits: {'; '.join(f'{name}: {rule}' for name, rule in self.rules.items())}")
         print(self.changes)
         print(f"Overlap\n{self.overlap}")
         if self.complexity is not None:
@@ -180,16 +209,30 @@ class Compared:
         print(f"Graphs, tables and figures are in {out}/")
 
 
-def _short(name: str) -> str:
-    """What a file is called: its folder too, where its own name says nothing."""
-    path = Path(name)
-    return path.parent.name or path.stem if path.name == "graph.safetensors" else path.name.removesuffix(path.suffix)
+def _check_distinct(names: Sequence[object]) -> None:
+    if len(set(names)) < len(names):
+        told = ", ".join(map(str, names))
+        raise ValueError(f"{told}: one of them is named twice, and nothing differs from itself")
+
+
+def _called(files: Sequence[Path]) -> list[str]:
+    """What files are called: by their names, find's graph by its folder; by their whole path where those are alike."""
+    _check_distinct([file.resolve() for file in files])
+    short = [file.resolve().parent.name if file.name == "graph.safetensors" else file.stem for file in files]
+    common = Counter(short)
+    return [name if common[name] == 1 else str(file) for name, file in zip(short, files, strict=True)]
 
 
 def _steps(graphs: Mapping[str, circuits.Graph]) -> dict[int, circuits.Graph]:
-    """Checkpoints by the step in their names; counted where not each has one of its own."""
+    """Checkpoints by the step in their names; counted where not each has one of its own.
+
+    Raises:
+        ValueError: a later step stands before an earlier one.
+    """
     found = [re.search(r"(?:step|checkpoint)[-_]?(\d+)", name) for name in graphs]
     steps = [int(each[1]) for each in found if each is not None]
     if len(set(steps)) < len(graphs):
         steps = list(range(1, len(graphs) + 1))
+    if steps != sorted(steps):
+        raise ValueError(f"{', '.join(graphs)}: the last is compared with the base, so give checkpoints in order")
     return dict(zip(steps, graphs.values(), strict=True))

@@ -75,12 +75,13 @@ def evaluate(
         Folder for curves (safetensors), tables (CSV), figures (PNG) and provenance (JSON).
     """
     from circuitkit.commands.circuit.evaluating import Evaluating, Settings
-    from circuitkit.commands.circuit.graph_files import cut, graph_at
+    from circuitkit.commands.circuit.graph_files import check_signs, cut, graph_at
     from circuitkit.commands.sfn.telling import check_folder
 
     rule = (selection or Selection()).checked()
     if min(controls, sets, most_parts) < 0:
         raise ValueError("--controls, --sets and --most-parts are counts: give 0 for none, or more")
+    check_signs([graph], positive, rule)
     check_folder(out)
     chosen = prompts or PairsFrom()
     loaded, pairs = load_with_pairs(model, load_as, chosen)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -54,8 +55,48 @@ def graph_at(name: str | Path, positive: Sign = "unknown", model: Model | None =
     return graph
 
 
+def check_signs(files: Iterable[str | Path], positive: Sign, rule: Selection) -> None:
+    """Refuse signs that are told of files which hold them, and edges by signs that nobody tells.
+
+    Raises:
+        ValueError: either of it.
+
+    >>> check_signs(["circuit/graph.safetensors"], "raises", Selection())
+    Traceback (most recent call last):
+    ...
+    ValueError: --positive tells what JSON does not; a graph of circuitkit tells it itself, so leave --positive out
+    """
+    json = any(Path(file).suffix == ".json" for file in files)
+    if positive != "unknown" and not json:
+        raise ValueError(
+            "--positive tells what JSON does not; a graph of circuitkit tells it itself, so leave --positive out"
+        )
+    if positive == "unknown" and json and rule.by == "signed":
+        raise ValueError(
+            "--by signed goes by what a score above zero says, and JSON does not tell: give --positive lowers or raises"
+        )
+
+
+def is_uncut(graph: circuits.Graph) -> bool:
+    """Whether every edge is in the circuit."""
+    return graph.size == graph.layout.n_edges
+
+
 def cut(graph: circuits.Graph, rule: Selection) -> circuits.Graph:
     """The circuit that is selected; if none is, the file's own, or the usual share of edges where it has all."""
-    if rule.named or graph.size == graph.layout.n_edges:
+    if rule.named or is_uncut(graph):
         return rule.choice(graph.layout.n_edges).of(graph)
     return graph
+
+
+def check_how_many(graph: circuits.Graph, rule: Selection) -> None:
+    """Refuse a rule that says how edges are taken and not how many, of a graph whose circuit is cut out already.
+
+    Raises:
+        ValueError: so it is.
+    """
+    if rule != Selection() and not rule.named and not is_uncut(graph):
+        raise ValueError(
+            "--by, --select and --no-prune say how edges are taken, but the file holds a circuit that is cut already: "
+            "say how many to take anew, with --top, --share or --threshold"
+        )

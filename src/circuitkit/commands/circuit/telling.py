@@ -40,7 +40,9 @@ def tell_graph(graph: Graph, path: Path, edges: int, heads: int) -> None:
     kept = [] if graph.per_example is None else [f"of {len(graph.per_example)} examples each"]
     kept += [f"by span ({', '.join(graph.by_span)})"] if graph.by_span else []
     print(f"Kept too: {' and '.join(kept) or 'nothing but means over examples'}")
-    told = [f"{name} {graph.provenance[name]}" for name in _TOLD if graph.provenance.get(name) is not None]
+    # What was read from another tool's file was made at no time and by no command that is known.
+    names = [name for name in _TOLD if name not in ("command", "time") or "read_from" not in graph.provenance]
+    told = [f"{name} {graph.provenance[name]}" for name in names if graph.provenance.get(name) is not None]
     if told:
         print(f"From: {'; '.join(told)}")
     whole = " (uncut: all edges)" if graph.size == layout.n_edges else ""
