@@ -208,3 +208,6 @@ def test_checkpoints_stand_in_order(run: Run, tmp_path: Path, files: dict[str, P
     assert run("compare", files[OTHER], *steps, "--top", 20, "--resamples", 0, "--out", tmp_path / "out") == 2
     assert run("compare", files[OTHER], *steps[::-1], "--top", 20, "--resamples", 0, "--out", tmp_path / "out") == 0
     assert Cohorts.load(tmp_path / "out" / "head_cohorts.safetensors").steps == (3, 20)
+    # Of two alone nothing is followed, and nothing of the last comparison stays.
+    assert run("compare", files[OTHER], steps[0], "--top", 20, "--resamples", 0, "--out", tmp_path / "out") == 0
+    assert not list((tmp_path / "out").glob("*cohorts*")) and check_pictures(tmp_path / "out") == FIGURES

@@ -24,6 +24,14 @@ if TYPE_CHECKING:
     from circuitkit.model import Model
 
 Written = Literal["written", "proofs"]
+_TABLES = ("frame", "counts", "turnover", "survival")
+_SOMETIMES = (
+    "complexity.csv",
+    "head_cohorts.safetensors",
+    *(f"cohorts_{name}.csv" for name in _TABLES),
+    *(f"{name}.png" for name in ("cohorts", "activation", "survival")),
+)
+"""Files that not every comparison makes."""
 
 
 class _Opened(NamedTuple):
@@ -173,7 +181,9 @@ class Compared:
         return cls(found, rules, changes, circuits.overlap(base, post), complexity, followed)
 
     def write(self, out: Path) -> None:
-        """Write graphs, changes, tables, figures and provenance into a folder."""
+        """Write graphs, changes, tables, figures and provenance into a folder, in place of an earlier comparison's."""
+        for stale in _SOMETIMES:
+            (out / stale).unlink(missing_ok=True)
         for place, (name, graph) in enumerate(self.graphs.items()):
             graph.save(out / f"{place}_{re.sub(r'[^A-Za-z0-9._-]', '-', name)}.safetensors")
         self.changes.save(out / "head_changes.safetensors")
@@ -186,7 +196,7 @@ class Compared:
             write_table(out / "complexity.csv", self.complexity.frame)
         if self.cohorts is not None:
             self.cohorts.save(out / "head_cohorts.safetensors")
-            for name in ("frame", "counts", "turnover", "survival"):
+            for name in _TABLES:
                 write_table(out / f"cohorts_{name}.csv", getattr(self.cohorts, name))
             plots.save(self.cohorts.plot("cohorts"), out / "cohorts.png")
             plots.save(self.cohorts.plot("map"), out / "activation.png")
