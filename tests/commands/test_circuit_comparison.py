@@ -39,6 +39,8 @@ def check_pictures(folder: Path) -> set[str]:
 def test_graphs_are_compared_as_the_api_compares_them(
     run: Run, tmp_path: Path, files: dict[str, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
+    for stale in ("survival.png", "cohorts_frame.csv"):
+        (tmp_path / stale).write_text("of an earlier comparison")
     assert run("compare", files[BASE].parent, files[POST], "--resamples", 10, "--out", tmp_path) == 0
     base, post = Graph.load(files[BASE]), Graph.load(files[POST])
     expected = ck.circuits.emergent_heads(base, post, names=(BASE, POST), resamples=10, progress=False)
@@ -50,7 +52,7 @@ def test_graphs_are_compared_as_the_api_compares_them(
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["emergent"] == len(expected.emergent)
     assert summary["heads_emergent"] == [list(head) for head in expected.emergent]
-    assert check_pictures(tmp_path) == FIGURES
+    assert check_pictures(tmp_path) == FIGURES and {path.name for path in tmp_path.glob("*.csv")} == TABLES
     assert Graph.load(tmp_path / f"1_{POST}.safetensors") == post
     told = json.loads((tmp_path / "provenance.json").read_text())
     assert told["circuits"] == {BASE: "the file's own", POST: "the file's own"} and told["resamples"] == 10
@@ -71,19 +73,16 @@ def test_what_is_uncut_is_cut_and_files_of_one_name_stay_apart(
     assert len(list((tmp_path / "out").glob("*scores*.safetensors"))) == 2
 
 
-def test_models_are_scored_on_the_same_pairs_and_followed_over_checkpoints(
+def test_models_are_scored_on_the_same_pairs(
     run: Run, tmp_path: Path, files: dict[str, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     few = ["--top", 20, "--method", "eap", "--n", 4, "--resamples", 0]
-    assert run("compare", BASE, OTHER, POST, *few, "--out", tmp_path) == 0
-    assert Graph.load(tmp_path / f"0_{BASE}.safetensors").scores.allclose(Graph.load(files[BASE]).scores)
-    cohorts = Cohorts.load(tmp_path / "head_cohorts.safetensors")
-    assert cohorts.steps == (1, 2)
-    for name in ("frame", "counts", "turnover", "survival"):
-        assert len(pd.read_csv(tmp_path / f"cohorts_{name}.csv")) == len(getattr(cohorts, name))
-    assert check_pictures(tmp_path) == FIGURES | {"cohorts.png", "activation.png", "survival.png"}
+    assert run("compare", BASE, POST, *few, "--out", tmp_path) == 0
+    for place, name in enumerate((BASE, POST)):
+        assert Graph.load(tmp_path / f"{place}_{name}.safetensors").scores.allclose(Graph.load(files[name]).scores)
     said = capsys.readouterr().out
-    assert f"{BASE}: " in said and f"; {POST}: " in said and "2 checkpoints (step 1 to 2)" in said
+    assert said.startswith("Circuits: the 20 strongest edges by magnitude, pruned\n")
+    assert f"{BASE}: " in said and f"; {POST}: " in said
 
 
 def test_openings_give_pairs_of_their_own(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -202,12 +201,18 @@ def test_mistakes_are_told_in_one_line(
     assert not any("Traceback" in line for line in said)
 
 
-def test_checkpoints_stand_in_order(run: Run, tmp_path: Path, files: dict[str, Path]) -> None:
-    graph = Graph.load(files[OTHER])
+def test_heads_are_followed_over_checkpoints_in_order(
+    run: Run, tmp_path: Path, files: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    graph, out = Graph.load(files[OTHER]), tmp_path / "out"
     steps = [graph.save(tmp_path / f"step{step}.safetensors") for step in (20, 3)]
-    assert run("compare", files[OTHER], *steps, "--top", 20, "--resamples", 0, "--out", tmp_path / "out") == 2
-    assert run("compare", files[OTHER], *steps[::-1], "--top", 20, "--resamples", 0, "--out", tmp_path / "out") == 0
-    assert Cohorts.load(tmp_path / "out" / "head_cohorts.safetensors").steps == (3, 20)
-    # Of two alone nothing is followed, and nothing of the last comparison stays.
-    assert run("compare", files[OTHER], steps[0], "--top", 20, "--resamples", 0, "--out", tmp_path / "out") == 0
-    assert not list((tmp_path / "out").glob("*cohorts*")) and check_pictures(tmp_path / "out") == FIGURES
+    settings = ["--top", 20, "--resamples", 0, "--out", out]
+    assert run("compare", files[OTHER], *steps, *settings) == 2
+    assert "give checkpoints in order" in capsys.readouterr().err and not out.exists()
+    assert run("compare", files[OTHER], *steps[::-1], *settings) == 0
+    assert "2 checkpoints (step 3 to 20)" in capsys.readouterr().out
+    cohorts = Cohorts.load(out / "head_cohorts.safetensors")
+    assert cohorts.steps == (3, 20) and not cohorts.emergent
+    for name in ("frame", "counts", "turnover", "survival"):
+        assert len(pd.read_csv(out / f"cohorts_{name}.csv")) == len(getattr(cohorts, name))
+    assert check_pictures(out) == FIGURES | {"cohorts.png", "activation.png", "survival.png"}
