@@ -55,6 +55,36 @@ def test_find_finds_the_planted_circuit(run: Run, tmp_path: Path, capsys: pytest
     assert said.splitlines()[-1] == f"the graph, tables and figures are in {out}/"
 
 
+def test_exact_scores_of_the_edges_of_a_file_alone(
+    run: Run, tmp_path: Path, graph_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--method", "exact", "--edges-of", graph_file, *FEW, "--no-prune"]
+    assert run("find", TOY, *words, "--out", tmp_path / "all") == 0
+    before, found = Graph.load(graph_file), Graph.load(tmp_path / "all")
+    assert found.members.equal(before.members) and not found.scores[~before.members].any()
+    model = ck.load(TOY)
+    pairs = ck.tasks.deductions.pairs(model.tokenizer, n=4)
+    expected = ck.circuits.attribute(model, pairs, method="exact", edges=before, progress=False)
+    assert found.scores.equal(expected.scores) and found.provenance["edges"] == before.size
+    said = capsys.readouterr().out
+    assert f"Stability is not known: that the circuit lies in {graph_file} was settled before" in said
+    # An edge without a score is never taken before one that does harm.
+    assert run("find", TOY, *words, "--top", before.size - 1, "--by", "signed", "--out", tmp_path / "some") == 0
+    some = Graph.load(tmp_path / "some")
+    assert some.members.equal(expected.top(before.size - 1, "signed").members)
+
+
+def test_edges_are_not_taken_of_a_file_without_a_circuit(
+    run: Run, tmp_path: Path, graph_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, graph in (("every edge", Graph.load(graph_file).whole()), ("no edge", Graph.load(graph_file).empty())):
+        file = graph.save(tmp_path / "of.safetensors")
+        assert run("find", TOY, "--method", "exact", "--edges-of", file, "--out", tmp_path / "out") == 2
+        assert f"the circuit in {file} has {name}" in capsys.readouterr().err
+    again = ["find", TOY, "--method", "exact", "--edges-of", graph_file, "--out", graph_file.parent]
+    assert run(*again) == 2 and "would be written over by what is found" in capsys.readouterr().err
+
+
 def test_a_file_of_pairs_is_said_to_flatter(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     drawn = ck.tasks.deductions.pairs(ck.load(TOY).tokenizer, n=1)
     row = {"clean": drawn.clean[0], "corrupt": drawn.corrupt[0], "answer": drawn.answer[0]}
@@ -118,6 +148,7 @@ def test_json_of_the_reference_has_no_signs_until_they_are_told(
         (["find", TOY, "--share", 2], "--share 2.0 is no share of the edges"),
         (["find", TOY, "--threshold", 1, "--select", "greedy"], "--select greedy grows to a number of edges"),
         (["find", TOY, "--steps", 0], "--steps 0 integrates nothing"),
+        (["find", TOY, "--edges-of", "a.safetensors"], "--edges-of goes with --method exact alone"),
         (["find", TOY, "--n", 2, "--top", 1, "--method", "eap"], "none is left, since no way leads along them"),
         (["evaluate", TOY, "not-there.safetensors"], "not-there.safetensors: no such file"),
         (["evaluate", TOY, "not-there.safetensors", "--sets", -1], "--controls, --sets and --most-parts are counts"),

@@ -140,6 +140,7 @@ def attribute(
             method=method,
             d_model=model.d_model,
             pairs=len(aligned),
+            edges=layout.n_edges if some is None else int(some.sum()),
             align=align if isinstance(align, str) else [str(each) for each in align],
         ),
     )

@@ -76,6 +76,19 @@ class Choice:
         strengths = graph.convention.strengths(graph.scores, self.by).numpy()
         return graph.with_members(torch.from_numpy(self.members(graph.layout, strengths)))
 
+    def within(self, graph: Graph) -> Graph:
+        """The circuit that is cut out of a graph's members alone, where the others have no scores.
+
+        Raises:
+            CircuitError: by a sign that is not known.
+        """
+        if self.n is None:
+            assert self.threshold is not None  # one of them is given
+            found = graph.threshold(self.threshold, self.by)
+        else:
+            found = graph.greedy(self.n, self.by) if self.select == "greedy" else graph.top(self.n, self.by)
+        return found.prune() if self.prune else found
+
     def __str__(self) -> str:
         by = "magnitude" if self.by == "absolute" else "helpfulness"
         pruned = ", pruned" if self.prune else ""

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from circuitkit.commands.circuit.options import MEASURES, Ablation, Scoring, Selection, metric_name
+from circuitkit.commands.circuit.options import MEASURES, SCORES, Ablation, Scoring, Selection, metric_name
 from circuitkit.commands.loading import LoadAs, load
 from circuitkit.commands.options import MetricName, metric_of
 from circuitkit.commands.prompts import PROMPTS, PairsFrom, pairs_in, pairs_of
+
+if TYPE_CHECKING:
+    from circuitkit import circuits
+    from circuitkit.circuits.evaluating.choosing import Choice
+    from circuitkit.model import Model
 
 
 def find(
     model: str,
     *,
     scoring: Scoring | None = None,
+    edges_of: Annotated[Path | None, Parameter(group=SCORES)] = None,
     selection: Selection | None = None,
     metric: MetricName | None = None,
     ablation: Ablation = "patch",
@@ -32,6 +39,7 @@ def find(
     ```
     circuitkit circuit find deductor-130k --top 40
     circuitkit circuit find deductor-130k --method exact --threshold 0.1
+    circuitkit circuit find deductor-130k --method exact --edges-of circuit/graph.safetensors --out exact
     circuitkit circuit find gpt2 --task indirect-objects --share 0.02 --by signed
     ```
 
@@ -39,6 +47,9 @@ def find(
     ----------
     model
         An embedded model (deductor-130k), a folder, or a hub id.
+    edges_of
+        With --method exact: a graph that find wrote, whose circuit's edges alone are patched, since to patch all of a
+        large model's takes days. All of them are kept if not told how many; --share stays one of the whole model's.
     metric
         What is measured; the logit difference of pairs with a distractor if not given, the KL from the clean run else.
     ablation
@@ -61,18 +72,57 @@ def find(
     settings, rule = (scoring or Scoring()).settings(), (selection or Selection()).checked()
     chosen = (prompts or PairsFrom()).checked()
     check_folder(out)
+    _check_edges_of(edges_of, str(settings["method"]), out)
     given, tested = pairs_in(chosen.pairs), pairs_in(test_pairs)
     loaded = load(model, load_as)
     draw = pairs_of(loaded, given, chosen.n, chosen.task, chosen.template)
     pairs = draw(chosen.seed)
     measured = metric_of(metric_name(metric, pairs), loaded)
-    scored = circuits.attribute(loaded, pairs, measured, seed=chosen.seed, **settings)
-    choice = rule.choice(scored.layout.n_edges)
-    circuit = choice.of(scored)
+    edges = None if edges_of is None else _edges_in(edges_of, loaded)
+    scored = circuits.attribute(loaded, pairs, measured, edges=edges, seed=chosen.seed, **settings)
+    choice, circuit = _cut(scored, rule, edges_of)
     # Scores may have taken hours, and are kept whatever comes of the circuit.
     circuit.save(out / "graph.safetensors")
     check_found(circuit, choice, out)
     test = test_of(draw, chosen.seed, tested, given)
-    finding = Finding.of(loaded, circuit, choice, test, measured, ablation, resamples, controls, chosen.seed)
+    finding = Finding.of(loaded, circuit, choice, test, measured, ablation, resamples, controls, chosen.seed, edges_of)
     finding.write(out)
     finding.tell(out)
+
+
+def _check_edges_of(edges_of: Path | None, method: str, out: Path) -> None:
+    """Refuse a choice of edges that the method cannot make, and a graph that would be written over.
+
+    Raises:
+        ValueError: either of it.
+    """
+    if edges_of is None:
+        return
+    if method != "exact":
+        raise ValueError(f"--method {method} scores all edges at once, so --edges-of goes with --method exact alone")
+    if (out / "graph.safetensors").resolve() in (edges_of.resolve(), (edges_of / "graph.safetensors").resolve()):
+        raise ValueError(f"{edges_of} would be written over by what is found: give another folder, such as --out exact")
+
+
+def _edges_in(file: Path, model: Model) -> circuits.Graph:
+    """A graph whose circuit says which edges to score.
+
+    Raises:
+        ValueError: it is no graph of such a model, or holds no circuit.
+    """
+    from circuitkit.commands.circuit.graph_files import graph_at, is_uncut
+
+    graph = graph_at(file, model=model)
+    if is_uncut(graph) or not graph.size:
+        held = "every edge, so none would be left out" if graph.size else "no edge"
+        raise ValueError(f"the circuit in {file} has {held}: cut one out with circuitkit circuit find --top")
+    return graph
+
+
+def _cut(scored: circuits.Graph, rule: Selection, edges_of: Path | None) -> tuple[Choice, circuits.Graph]:
+    """The rule, and the circuit; of the scored edges alone where others have no scores, all of them unless told."""
+    choice = rule.choice(scored.layout.n_edges)
+    if edges_of is None:
+        return choice, choice.of(scored)
+    choice = choice if rule.named else replace(choice, n=scored.size)
+    return choice, choice.within(scored)

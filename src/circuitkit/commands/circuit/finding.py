@@ -87,8 +87,9 @@ class Finding:
         resamples: int,
         controls: int,
         seed: int,
+        edges_of: Path | None = None,
     ) -> Finding:
-        """Measure a circuit."""
+        """Measure a circuit; `edges_of` is the file that said which edges had scores, where not all have."""
         faithful = circuits.faithfulness(model, circuit, test.pairs, metric, ablation, seed=seed)
         drawn = random_circuits(circuit.layout, [choice], [circuit.size], controls, seed=seed)
         kept = np.empty(0)
@@ -97,7 +98,7 @@ class Finding:
             values = circuits.run_circuits(model, beside, test.pairs, metric, ablation).double().mean(1).numpy()
             clean, empty = (float(each.double().mean()) for each in (faithful.clean, faithful.empty))
             kept = (values - empty) / (clean - empty) if clean != empty else np.full_like(values, np.nan)
-        stable, unknown = _stability(circuit, choice, resamples, seed)
+        stable, unknown = _stability(circuit, choice, resamples, seed, edges_of)
         return cls(circuit, choice, test, faithful, kept, stable, unknown)
 
     # Written
@@ -206,9 +207,14 @@ class Finding:
 
 
 def _stability(
-    circuit: circuits.Graph, choice: Choice, resamples: int, seed: int
+    circuit: circuits.Graph, choice: Choice, resamples: int, seed: int, edges_of: Path | None
 ) -> tuple[circuits.Stability | None, str]:
     """How stable a circuit is, or why that is not known."""
+    if edges_of is not None:
+        return None, (
+            f"stability is not known: that the circuit lies in {edges_of} was settled before these pairs were scored, "
+            "so resamples of them would come out alike whatever they say."
+        )
     if resamples == 0:
         return None, "stability was not asked for (--resamples 0): do not take this circuit for a finding yet."
     try:
