@@ -155,10 +155,24 @@ def test_pairs_of_unequal_length_and_batches(monkeypatch):
 
 def test_kl_needs_the_way_and_magnitudes_are_means_of_magnitudes():
     pairs = drawn_pairs((6, 6))
-    assert scored("gpt2", pairs, "ap", metric=metrics.kl).scores.abs().max() < 1e-4
+    with pytest.warns(UserWarning, match='gradient of kl vanishes in the clean run.*method="ap-ig"'):
+        assert scored("gpt2", pairs, "ap", metric=metrics.kl).scores.abs().max() < 1e-4
     way = scored("gpt2", pairs, "ap-ig", metric="kl", examples="mean-absolute")
     torch.testing.assert_close(way.scores, way.per_example.abs().mean(0))
     assert way["input"] > 0.1 and way.convention.unit == "nats"
+
+
+@pytest.mark.parametrize("method", ["ap-ig", "atp*", "exact"])
+def test_nodes_are_scored_from_within_inference_mode_but_not_under_interventions(method):
+    _, model = built("llama")
+    pairs = drawn_pairs((6,))
+    with torch.inference_mode():
+        found = scored("llama", pairs, method)
+    assert torch.equal(found.per_example, scored("llama", pairs, method).per_example)
+    assert not found.per_example.is_inference()
+    held = pytest.raises(CircuitError, match=r"intervention at mlp_out\[layer=1\] is held")
+    with held, model.intervene([ck.zero("mlp_out[layer=1]")]):
+        scored("llama", pairs, method)
 
 
 def test_results_are_saved_and_shown(tmp_path):

@@ -102,7 +102,7 @@ def attribute(
     """
     measure = as_metric(metric)
     chosen = _checked(method, steps, rule, examples, positions)
-    _check_model(model, measure, method)
+    check_model(model, measure, method, at_clean=method in ("eap", "eap-qk"), instead="eap-ig")
     layout = Layout.of(model)
     some = _some_edges(model, layout, method, edges)
     aligned = Aligned.of(model, pairs, measure, align)
@@ -175,18 +175,30 @@ def _add_all(
             bar.n = (rows[-1] + 1) * passes
 
 
-def _check_model(model: Model, metric: Metric, method: str) -> None:
+def check_model(model: Model, metric: Metric, method: str, *, at_clean: bool, instead: str) -> None:
+    """Refuse a model that is not as it is alone, and warn of a gradient that vanishes.
+
+    Args:
+        model: the model.
+        metric: what is measured.
+        method: how it is attributed.
+        at_clean: whether the method takes the gradient in the clean run alone.
+        instead: a method that does not.
+
+    Raises:
+        CircuitError: an outer context holds an intervention on the model.
+    """
     check_dropout(model)
     for session in model.sessions:
         for edit in session.edits:
             raise CircuitError(
-                f"the intervention at {edit.site} is held on {model.name} by an outer context, and edges are those of "
+                f"the intervention at {edit.site} is held on {model.name} by an outer context, and scores are those of "
                 "the model as it is: leave the context first"
             )
-    if metric.needs_clean and method in ("eap", "eap-qk"):
+    if metric.needs_clean and at_clean:
         warnings.warn(
             f"the gradient of {metric.name} vanishes in the clean run, where {method} takes it, so scores are about "
-            'zero: use method="eap-ig"',
+            f'zero: use method="{instead}"',
             stacklevel=3,
         )
 

@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 from circuitkit import metrics
 from circuitkit.circuits.attributing.alignment import Align, Aligned
 from circuitkit.circuits.attributing.atp_star import atp_star
-from circuitkit.circuits.attributing.attribution import columns_of_spans, pairs_at_once
+from circuitkit.circuits.attributing.attribution import check_model, columns_of_spans, pairs_at_once
 from circuitkit.circuits.attributing.exact import prompts_of
 from circuitkit.circuits.attributing.methods import Batch, Settings, alphas
 from circuitkit.circuits.attributing.node_runs import NodeRuns, Scores
@@ -27,7 +27,6 @@ from circuitkit.pairs import Pairs
 from circuitkit.records import provenance
 from circuitkit.run.interventions import Intervention, replace
 from circuitkit.run.memory import memory, some_at_a_time
-from circuitkit.run.session import check_dropout
 from circuitkit.spans import Span
 from circuitkit.study import Study
 
@@ -82,7 +81,8 @@ def attribute_nodes(
 
     Raises:
         CircuitError: no such method, rule or way to join; a metric without gradient; a model whose heads and MLPs
-            cannot be told apart; GradDrop with one layer; pairs or spans that do not align.
+            cannot be told apart, or on which a context holds interventions; GradDrop with one layer; pairs or spans
+            that do not align.
         PairError: pairs of unequal lengths under `align="tokens"`.
         ValueError: the metric does not give one number an example.
 
@@ -95,7 +95,7 @@ def attribute_nodes(
     """
     measure = as_metric(metric)
     _check(method, examples)
-    check_dropout(model)
+    check_model(model, measure, method, at_clean=method in ("ap", "atp*"), instead="ap-ig")
     layout, aligned = Layout.of(model), Aligned.of(model, pairs, measure, align)
     named = columns_of_spans(model, pairs, aligned, spans or {})
     settings = Settings(measure, steps, rule)
@@ -116,9 +116,10 @@ def attribute_nodes(
         return score(model, Batch(part, columns), with_fields(settings, tick=lambda: bar.update(len(rows)))).cpu()
 
     size = pairs_at_once(model, aligned, batch_size, checkpointing=False)
-    with bar:
+    # Whoever asks may be in a context without gradients.
+    with bar, torch.inference_mode(False):
         made = [made for _, made in some_at_a_time(model, range(len(aligned)), size, run, "pairs")]
-    scores = torch.cat(made, dim=1)
+        scores = torch.cat(made, dim=1)
     integrates, drops = method == "ap-ig", method == "atp*" and grad_drop
     return NodeScores(
         layout=layout,
@@ -133,7 +134,7 @@ def attribute_nodes(
             "mean-absolute" if drops else examples,
         ),
         by_span=dict(zip(spans or {}, scores[1:], strict=True)),
-        groups=pairs.on(model, unequal=True).groups,
+        groups=aligned.groups,
         seed=seed,
         provenance=provenance(
             model_name=model.name,
