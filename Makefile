@@ -10,7 +10,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup demo test slow lint format types benchmarks constraints clean
+.PHONY: help setup demo test slow lint format types benchmarks constraints frontend frontend-same browser clean
 
 help:
 	@echo "make demo        set up, then run the main job on an embedded model; results in $(OUT)/"
@@ -18,6 +18,8 @@ help:
 	@echo "make slow        the slower suites"
 	@echo "make lint types  ruff, mypy"
 	@echo "make benchmarks  every benchmark, at a size that takes seconds"
+	@echo "make frontend    build the script and the stylesheet of reports (needs node and npm; what it makes is committed)"
+	@echo "make browser     a Chromium for the tests that open reports in one"
 	@echo "make clean       remove what the above made, .venv included"
 
 setup: $(STAMP)
@@ -68,6 +70,34 @@ constraints: setup
 	{ head -1 constraints.txt; $(BIN)/pip freeze --all --exclude pip --exclude-editable | sed 's/+cpu$$//'; } > constraints.tmp
 	mv constraints.tmp constraints.txt
 
+# What a report's page runs. It is committed, so that Python alone is enough to install and to use the package.
+ASSETS := src/circuitkit/report/assets
+NPM ?= npm
+MODULES := frontend/node_modules/.package-lock.json
+
+$(MODULES): frontend/package.json frontend/package-lock.json
+	@command -v $(NPM) > /dev/null || { echo "the front end is built by node and npm: install them (Debian: apt install nodejs npm)" >&2; exit 1; }
+	cd frontend && $(NPM) ci --ignore-scripts --no-audit --no-fund
+	@touch $@
+
+frontend: $(MODULES)
+	cd frontend && $(NPM) run --silent check && $(NPM) run --silent build
+
+# The same sources give the same bytes: what is committed is held against a fresh build.
+frontend-same: $(MODULES)
+	cd frontend && $(NPM) run --silent check
+	@fresh=$$(mktemp -d) && (cd frontend && $(NPM) run --silent build -- $$fresh) && \
+	  diff -rq $$fresh $(ASSETS) && rm -r $$fresh || { \
+	  echo "$(ASSETS) is not what frontend/ builds: run make frontend, and commit what it made" >&2; exit 1; }
+
+browser:
+	@for name in chromium chromium-browser google-chrome; do command -v $$name && exit 0; done; \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then \
+	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core; \
+	  else \
+	    echo "install Chromium or Google Chrome (Debian: sudo apt install chromium) and see that it is on the PATH" >&2; exit 1; \
+	  fi
+
 clean:
-	rm -rf $(VENV) demo out dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf frontend/node_modules $(VENV) demo out dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

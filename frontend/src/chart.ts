@@ -1,0 +1,117 @@
+// One way to make a chart: ECharts' parts that are used, its size and colours kept right, its words for a screen reader.
+
+import { BarChart, CustomChart, GraphChart, HeatmapChart, LineChart, ScatterChart } from "echarts/charts";
+import { AriaComponent, DataZoomComponent, GridComponent, LegendComponent, MarkAreaComponent, MarkLineComponent, TooltipComponent, VisualMapComponent } from "echarts/components";
+import * as echarts from "echarts/core";
+import type { EChartsCoreOption, EChartsType } from "echarts/core";
+import { CanvasRenderer, SVGRenderer } from "echarts/renderers";
+
+import { element } from "./dom";
+import { theme, type Palette } from "./theme";
+
+echarts.use([
+  BarChart, CustomChart, GraphChart, HeatmapChart, LineChart, ScatterChart,
+  AriaComponent, DataZoomComponent, GridComponent, LegendComponent, MarkAreaComponent, MarkLineComponent, TooltipComponent, VisualMapComponent,
+  CanvasRenderer, SVGRenderer,
+]);
+
+export type Option = EChartsCoreOption;
+
+/** Above so many shapes a canvas is drawn faster than as many SVG elements. */
+const MOST_ELEMENTS = 2000;
+
+export interface Settings {
+  /** What the chart shows, for those who do not see it. */
+  label: string;
+  /** In pixels; a function of the width where the height depends on it. */
+  height: number | ((width: number) => number);
+  /** How many shapes it has, about: decides between SVG and canvas. */
+  shapes?: number;
+  /** Pixels under which the chart scrolls in its own box and is not squeezed further. */
+  least?: number;
+}
+
+export interface Chart {
+  /** What is drawn on, and takes the focus where a cursor is put on it. */
+  readonly place: HTMLElement;
+  readonly echarts: EChartsType;
+  /** Draw again, after what the option is made from has changed. */
+  update(): void;
+  dispose(): void;
+}
+
+/**
+ * Make a chart in an element. `option` is called anew for a change of colours or width, and by `update`. Tooltips must
+ * be made by a formatter that gives an element, since ECharts reads a string as HTML.
+ */
+export function makeChart(into: HTMLElement, option: (palette: Palette, width: number) => Option, settings: Settings): Chart {
+  const place = element("div", { class: "chart", role: "img", "aria-label": settings.label });
+  const box = element("div", { class: "scroll" }, place);
+  into.append(box);
+  const fit = (): number => {
+    const width = Math.max(box.clientWidth, settings.least ?? 0, 1);
+    place.style.width = `${width}px`;
+    place.style.height = `${typeof settings.height === "number" ? settings.height : settings.height(width)}px`;
+    return width;
+  };
+  let width = fit();
+  const chart = echarts.init(place, null, { renderer: (settings.shapes ?? 0) > MOST_ELEMENTS ? "canvas" : "svg" });
+  const update = (): void => {
+    width = fit();
+    chart.resize();
+    chart.setOption({ ...shared(theme.palette), ...option(theme.palette, width) }, { notMerge: true });
+  };
+  update();
+  const resized = new ResizeObserver(() => {
+    if (Math.max(box.clientWidth, settings.least ?? 0) !== width) update();
+  });
+  resized.observe(box);
+  const unsubscribe = theme.subscribe(update);
+  return {
+    place,
+    echarts: chart,
+    update,
+    dispose() {
+      resized.disconnect();
+      unsubscribe();
+      chart.dispose();
+      box.remove();
+    },
+  };
+}
+
+function shared(palette: Palette): Option {
+  return {
+    animation: false,
+    backgroundColor: "transparent",
+    color: [...palette.categories],
+    textStyle: { color: palette.text, fontFamily: "system-ui, sans-serif", fontSize: 12 },
+  };
+}
+
+/** A tooltip in the page's colours; `content` makes an element of what is pointed at, or nothing. */
+export function tooltip(palette: Palette, content: (item: any) => HTMLElement | null): Option {
+  return {
+    trigger: "item",
+    confine: true,
+    backgroundColor: palette.surface,
+    borderColor: palette.line,
+    textStyle: { color: palette.text, fontSize: 12 },
+    extraCssText: "max-width: min(22rem, 80vw); white-space: normal;",
+    formatter: (item: unknown) => content(item) ?? element("span"),
+  };
+}
+
+/** An axis in the page's colours: its name beside it, thin lines. */
+export function axis(palette: Palette, name: string, rest: Option = {}): Option {
+  return {
+    name,
+    nameLocation: "middle",
+    nameTextStyle: { color: palette.text },
+    axisLabel: { color: palette.muted, ...(rest.axisLabel as object | undefined) },
+    axisLine: { show: true, lineStyle: { color: palette.muted } },
+    axisTick: { show: true, lineStyle: { color: palette.muted } },
+    splitLine: { show: false, lineStyle: { color: palette.line } },
+    ...Object.fromEntries(Object.entries(rest).filter(([key]) => key !== "axisLabel")),
+  };
+}

@@ -1,0 +1,47 @@
+// Numbers and tokens, written as the package's figures and sentences write them.
+
+const LONGEST = 14;
+
+/** A number to three significant digits, with a real minus sign; a dash where there is none. */
+export function number(value: number | null | undefined, digits = 3): string {
+  if (value === null || value === undefined || Number.isNaN(value)) return "–";
+  if (!Number.isFinite(value)) return value > 0 ? "∞" : "−∞";
+  const size = Math.abs(value);
+  const short = size !== 0 && (size < 1e-4 || size >= 1e6) ? value.toExponential(digits - 1) : String(Number(value.toPrecision(digits)));
+  return short.replace(/-/g, "−");
+}
+
+/** A share as a percentage. */
+export function percent(value: number | null | undefined): string {
+  if (value === null || value === undefined || Number.isNaN(value)) return "–";
+  const hundredfold = 100 * value;
+  const places = Math.abs(hundredfold) < 1 && hundredfold !== 0 ? 1 : 0;
+  return `${hundredfold.toFixed(places).replace("-", "−")}%`;
+}
+
+/** An interval, as "−0.1 to 0.3". */
+export function interval(low: number | null | undefined, high: number | null | undefined): string {
+  return `${number(low)} to ${number(high)}`;
+}
+
+/** A token so that it can be read: spaces, breaks and invisible characters visible, long ones cut. */
+export function shown(token: string, longest = LONGEST): string {
+  const plain = token
+    .replace(/\n/g, "↵")
+    .replace(/\t/g, "⇥")
+    .replace(/ /g, "·")
+    // What would be invisible, or turn the writing round, is written as its number.
+    .replace(/[\p{Cc}\p{Cf}\u2028\u2029]/gu, (hidden) => `⟨${hidden.codePointAt(0)!.toString(16).toUpperCase().padStart(4, "0")}⟩`);
+  const letters = [...plain];
+  return letters.length <= longest ? plain : `${letters.slice(0, longest - 1).join("")}…`;
+}
+
+/** A name out of code, such as `logit_difference`, in words. */
+export function words(name: string): string {
+  return name.replace(/_/g, " ");
+}
+
+/** "1 example", "2 examples". */
+export function counted(n: number, what: string): string {
+  return `${n.toLocaleString("en")} ${what}${n === 1 ? "" : "s"}`;
+}
