@@ -45,7 +45,8 @@ class Pairs:
     """Clean and corrupt prompts that differ in what is to be found, with the answers they call for.
 
     Attributes:
-        clean, corrupt: prompts in the same order, as text or as token ids; a pair has one token length.
+        clean, corrupt: prompts in the same order, as text or as token ids; a pair has one token length. Ids that are
+            padded come with their mask, as `model.tokens(ids, attention_mask=mask)`.
         answer: what the clean prompt calls for, as it continues the prompt (" Paris", space included), or its ids.
         distractor: what the corrupt prompt calls for; None where no metric needs it.
         groups: which pairs share a template, for intervals clustered by it.
@@ -58,8 +59,8 @@ class Pairs:
     1
     """
 
-    clean: Sequence[str] | Tensor
-    corrupt: Sequence[str] | Tensor
+    clean: Sequence[str] | Tensor | Tokens
+    corrupt: Sequence[str] | Tensor | Tokens
     answer: Answers
     distractor: Answers | None = None
     groups: Sequence[int | str] | None = None

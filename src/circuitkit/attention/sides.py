@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from circuitkit.model.site import Site, SiteError
-from circuitkit.model.tokens import Prompts
+from circuitkit.model.tokens import Prompts, Tokens
 from circuitkit.pairs import AlignedPairs, Pairs
 from circuitkit.run.interventions import Interventions, Rows
 from circuitkit.spans import Span
@@ -61,7 +61,7 @@ class Side:
         return cls(tuple(named), rows, labels)
 
     @classmethod
-    def of_spans(cls, model: Model, prompts: Prompts, spans: Mapping[str, Span]) -> Side:
+    def of_spans(cls, model: Model, prompts: Prompts | Tokens, spans: Mapping[str, Span]) -> Side:
         """The side of spans, found in each prompt.
 
         Raises:

@@ -13,6 +13,7 @@ from tqdm.auto import tqdm
 
 from circuitkit import ablation, attention, patching, plots
 from circuitkit.demo.findings import Findings, Head
+from circuitkit.model.tokens import Tokens
 from circuitkit.pairs import Pairs
 from circuitkit.records import provenance
 from circuitkit.statistics import Control
@@ -97,7 +98,7 @@ def _write(model: Model, pairs: Pairs, findings: Findings, head: Head, out: Path
 
 
 def _first(pairs: Pairs) -> Any:
-    return pairs.clean[:1] if isinstance(pairs.clean, torch.Tensor) else [pairs.clean[0]]
+    return pairs.clean[:1] if isinstance(pairs.clean, torch.Tensor | Tokens) else [pairs.clean[0]]
 
 
 def _beside_controls(findings: Findings) -> Any:

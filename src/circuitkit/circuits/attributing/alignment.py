@@ -70,7 +70,7 @@ class Aligned:
                 overlapping ones, or a pad token among its tokens; the pair is named.
         """
         read = pairs.on(model, unequal=align != "tokens")
-        _check_padding(model, read)
+        _check_padding(model, pairs, read)
         if align == "tokens":
             matches = [[(at, at) for at in range(int(length))] for length in read.clean.lengths]
         elif align == "common":
@@ -145,19 +145,49 @@ def _trimmed(reading: Reading, rows: slice) -> tuple[Reading, int]:
     return Reading(tokens, reading.columns[rows] - first, reading.first_row + (rows.start or 0)), first
 
 
-def _check_padding(model: Model, read: AlignedPairs) -> None:
+def _check_padding(model: Model, pairs: Pairs, read: AlignedPairs) -> None:
+    """Refuse padding that no mask covers, which would be patched as words are."""
     tokenizer = model.tokenizer
     pad = getattr(tokenizer, "pad_token_id", None)
-    others = {getattr(tokenizer, f"{name}_token_id", None) for name in ("eos", "bos", "unk")}
-    if pad is None or pad in others:
+    if pad is None:
         return
+    ours = {getattr(tokenizer, f"{name}_token_id", None) for name in ("eos", "bos", "unk")}
+    at = _at_uneven_ends(pairs, read, pad) if pad in ours else _anywhere(read, pad)
+    if at is not None:
+        name, row, position = at
+        raise CircuitError(
+            f"the {name} prompt of pair {row} has the pad token at position {position}, and it is not masked: give "
+            "prompts as text, as lists of ids without padding, which are padded here, or with their mask, as "
+            "model.tokens(ids, attention_mask=mask)"
+        )
+
+
+def _anywhere(read: AlignedPairs, pad: int) -> tuple[str, int, int] | None:
+    """The first pad token among real tokens: prompt, row and position."""
     for name, tokens in (("clean", read.clean), ("corrupt", read.corrupt)):
         for row, column in ((tokens.ids == pad) & tokens.mask).nonzero().tolist():
-            position = int(tokens.positions[row, column])
-            raise CircuitError(
-                f"the {name} prompt of pair {row} has the pad token at position {position}, and it is not masked: give "
-                "prompts as text or as lists of ids without padding, which are padded here"
-            )
+            return name, row, int(tokens.positions[row, column])
+    return None
+
+
+def _at_uneven_ends(pairs: Pairs, read: AlignedPairs, pad: int) -> tuple[str, int, int] | None:
+    """Padding by a token that prompts may have too: prompts end in one alone, and all in as many.
+
+    Text has no padding, and whoever hands a mask has said what is.
+    """
+    given = (("clean", pairs.clean, read.clean), ("corrupt", pairs.corrupt, read.corrupt))
+    rows = [
+        (name, row, (ids[mask] == pad).tolist())
+        for name, prompts, tokens in given
+        if not isinstance(prompts, Tokens) and not all(isinstance(each, str) for each in prompts)
+        for row, (ids, mask) in enumerate(zip(tokens.ids, tokens.mask, strict=True))
+    ]
+    for step in (1, -1):
+        runs = [next((n for n, is_pad in enumerate(each[::step]) if not is_pad), len(each)) for _, _, each in rows]
+        if runs and (max(runs) > 1 or max(runs) > min(runs)):
+            name, row, each = rows[runs.index(max(runs))]
+            return name, row, 0 if step == 1 else len(each) - 1
+    return None
 
 
 def _common(model: Model, read: AlignedPairs, row: int) -> Matches:
@@ -211,9 +241,9 @@ def _by_spans(
 
 
 def _places(
-    model: Model, which: str, span: Span, prompts: Sequence[str] | Tensor, tokens: Tokens
+    model: Model, which: str, span: Span, prompts: Sequence[str] | Tensor | Tokens, tokens: Tokens
 ) -> list[tuple[int, ...]]:
-    text = not isinstance(prompts, Tensor) and all(isinstance(each, str) for each in prompts)
+    text = not isinstance(prompts, Tensor | Tokens) and all(isinstance(each, str) for each in prompts)
     try:
         return span.positions(model, prompts if text else tokens)
     except SpanError as error:
