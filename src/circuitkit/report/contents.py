@@ -1,0 +1,190 @@
+"""What a folder of results holds, and the folders in it: every file with its kind, read when it is asked for."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from circuitkit.report.errors import ReportError
+from circuitkit.report.kinds import READERS, kind_of, spoiled
+
+DEPTH = 3
+"""How deep folders within the folder are read."""
+
+_MOST_CELLS = 24
+"""How many results of a sweep's cells are shown one by one."""
+
+_OWN_FOLDERS = {"sweep": frozenset({"done", "failed", "claims", "lists", "spoiled"})}
+
+
+@dataclass(frozen=True)
+class File:
+    """A file of a folder.
+
+    Attributes:
+        path: where it is.
+        kind: what it holds: a key of `kinds.READERS`, or "provenance", "table", "figure" or "text".
+        title: what it is called on the page.
+    """
+
+    path: Path
+    kind: str
+    title: str
+
+    @property
+    def stem(self) -> str:
+        """Its name without the suffix."""
+        return self.path.stem
+
+    @cached_property
+    def value(self) -> Any:
+        """What it holds, read by its class.
+
+        Raises:
+            ReportError: it is cut short, or altered.
+        """
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                return READERS[self.kind].load(self.path)
+        except (ValueError, OSError, KeyError, TypeError) as error:
+            raise spoiled(self.path, error) from error
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a folder holds.
+
+    Attributes:
+        folder: the folder.
+        name: what it is called: its path from the folder that is shown.
+        files: its files of a known kind, by name.
+        parts: the folders in it that hold some.
+        beside: the folder that is shown beside it; None where there is none.
+        notes: what in it is not shown, and why.
+    """
+
+    folder: Path
+    name: str
+    files: tuple[File, ...]
+    parts: tuple[Contents, ...] = ()
+    beside: Contents | None = None
+    notes: tuple[str, ...] = ()
+    _used: set[Path] = field(default_factory=set, compare=False, repr=False)
+
+    @classmethod
+    def of(cls, folder: str | Path, *, beside: str | Path | None = None) -> Contents:
+        """Look through a folder, and the one beside it.
+
+        Raises:
+            ReportError: there is no such folder, nothing in it can be shown, or a file of it is cut short.
+        """
+        other = None if beside is None else cls.of(beside)
+        folder = Path(folder)
+        if not folder.is_dir():
+            what = "is a file" if folder.exists() else "there is no such folder"
+            raise ReportError(f"{folder}: {what}; name the folder that a command of circuitkit wrote with --out")
+        found = _looked_through(folder, folder.resolve().name, DEPTH)
+        if found is None:
+            raise ReportError(
+                f"{folder}: there is nothing to show in it: no result, table or figure that circuitkit wrote; "
+                "run a study with --out, and name that folder"
+            )
+        return found if other is None else replace(found, beside=other)
+
+    def of_kind(self, *kinds: str) -> tuple[File, ...]:
+        """Its files of some kinds that are not used yet, in the order of their names."""
+        return tuple(file for file in self.files if file.kind in kinds and file.path not in self._used)
+
+    def used(self, *paths: Path | str) -> None:
+        """Tell that files are shown: with their tables and figures, which have the same stem, they are not shown again.
+
+        A name is that of a file of the folder.
+        """
+        for path in paths:
+            whole = self.folder / path
+            self._used.add(whole)
+            twins = [
+                each for each in self.files if each.kind in ("table", "figure") and each.path.parent == whole.parent
+            ]
+            self._used.update(each.path for each in twins if each.stem == whole.stem)
+
+    def walk(self) -> Iterator[Contents]:
+        """This folder, and all in it."""
+        yield self
+        for part in self.parts:
+            yield from part.walk()
+
+    @cached_property
+    def provenance(self) -> Mapping[str, Any]:
+        """Where its results come from: what its provenance file tells, or else its first result."""
+        for file in self.files:
+            if file.kind == "provenance":
+                told: dict[str, Any] = json.loads(file.path.read_bytes())
+                return told
+        for file in self.files:
+            if file.kind in READERS and (known := getattr(file.value, "provenance", None)):
+                return dict(known)
+        return {}
+
+
+def _looked_through(folder: Path, name: str, depth: int) -> Contents | None:
+    """What a folder holds, None where it is nothing."""
+    try:
+        entries = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    except OSError as error:
+        raise ReportError(
+            f"{folder} cannot be read ({error.strerror}): give yourself the right to, or copy it"
+        ) from error
+    if _is_model(entries):
+        return None
+    files = [
+        File(path, kind, path.stem.replace("_", " "))
+        for path in entries
+        if path.is_file() and (kind := kind_of(path)) is not None
+    ]
+    notes: list[str] = []
+    own: set[str] = set()
+    for file in [file for file in files if file.kind in _OWN_FOLDERS]:
+        own |= _OWN_FOLDERS[file.kind]
+        cells, note = _cells(file)
+        files += cells
+        notes += note
+    parts = []
+    for path in entries:
+        if path.is_dir() and path.name not in own and not path.is_symlink():
+            if depth == 0:
+                notes.append(f"What lies deeper, in {path.name}/, is not shown: make a report of that folder.")
+            elif (part := _looked_through(path, f"{name}/{path.name}", depth - 1)) is not None:
+                parts.append(part)
+    if not files and not parts:
+        return None
+    return Contents(folder, name, tuple(files), tuple(parts), notes=tuple(notes))
+
+
+def _is_model(entries: list[Path]) -> bool:
+    """Whether a folder is a model's: its weights are no result."""
+    names = {path.name for path in entries}
+    weights = any(name.endswith((".safetensors", ".bin", ".safetensors.index.json")) for name in names)
+    return weights and bool(names & {"config.json", "adapter_config.json"})
+
+
+def _cells(file: File) -> tuple[list[File], list[str]]:
+    """The results that a sweep's cells returned, each a file."""
+    found = []
+    for record in file.value.records:
+        told = ", ".join(f"{name}={value}" for name, value in record.parameters.items())
+        for name, stored in record.stored.items():
+            path = file.path.parent / "done" / stored.file
+            if stored.kind == "result":
+                found.append(File(path, "result", f"{told}: {name}" if name != "value" else told))
+    left_out = len(found) - _MOST_CELLS
+    if left_out <= 0:
+        return found, []
+    note = f"Of {len(found)} results of cells the first {_MOST_CELLS} are shown; the table has all cells."
+    return found[:_MOST_CELLS], [note]

@@ -1,0 +1,80 @@
+"""Templates, in which everything is text: prompts, tokens, responses and names are escaped wherever they stand."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
+
+import pandas as pd
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from circuitkit.report.embedding import MOST_LETTERS, as_json, short
+from circuitkit.report.section import Section, Still
+
+_CONTROLS = {**{code: 0x2400 + code for code in range(0x20) if chr(code) not in "\t\n\r"}, 0x7F: 0x2421}
+_HIDDEN = re.compile("[\u0080-\u009f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufeff\ufffe\uffff]")
+
+
+def rendered(template: str, **told: Any) -> str:
+    """A template of this package, filled."""
+    return _environment().get_template(template).render(**told)
+
+
+def visible(text: str) -> str:
+    """A text of which every letter can be seen: control characters as their pictures, hidden marks by their numbers.
+
+    So that none of them turns round, or hides, what stands beside it.
+
+    >>> visible("a\\x00b\\u202ec")
+    'a␀b⟨U+202E⟩c'
+    """
+    return _HIDDEN.sub(lambda found: f"⟨U+{ord(found[0]):04X}⟩", text.translate(_CONTROLS))
+
+
+@cache
+def _environment() -> Environment:
+    made = Environment(
+        loader=PackageLoader("circuitkit.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=lambda value: visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value,
+    )
+    made.filters |= {"json": _data, "source": _source, "rows": rows, "inline": _inline}
+    return made
+
+
+def _data(section: Section) -> Markup:
+    return Markup(as_json(section.data))  # as_json escapes
+
+
+def _source(still: Still) -> str:
+    return f"data:{still.media_type};base64,{base64.b64encode(still.image).decode()}"
+
+
+def _inline(text: str) -> Markup:
+    """A script or a stylesheet of this package."""
+    if re.search("</(script|style)|<!--", text, re.IGNORECASE):
+        raise AssertionError("the bundle holds what would end it early: build it anew")
+    return Markup(text)  # this package's own
+
+
+def rows(frame: pd.DataFrame) -> Iterator[list[tuple[str, bool]]]:
+    """A table's cells as they are shown, each with whether it is a number."""
+    kinds = [pd.api.types.is_numeric_dtype(kind) and not pd.api.types.is_bool_dtype(kind) for kind in frame.dtypes]
+    for row in frame.itertuples(index=False):
+        yield [(_shown(value), number) for value, number in zip(row, kinds, strict=True)]
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, float):
+        return "" if pd.isna(value) else f"{short(value)}" if short(value) is not None else str(value)
+    if value is None or value is pd.NA or value is pd.NaT:
+        return ""
+    text = str(value)
+    return text if len(text) <= MOST_LETTERS else f"{text[:MOST_LETTERS]}…"

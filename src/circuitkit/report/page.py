@@ -1,0 +1,195 @@
+"""The page: a folder's sections between what was asked and how to run it again, as one HTML file."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from circuitkit.records import whole_file
+from circuitkit.report import origin, sentences
+from circuitkit.report.contents import Contents
+from circuitkit.report.errors import ReportError
+from circuitkit.report.fitting import fitted
+from circuitkit.report.html import rendered
+from circuitkit.report.section import Section
+from circuitkit.report.sections import made
+from circuitkit.report.sentences import Line
+
+NAME = "report.html"
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one folder shows.
+
+    Attributes:
+        name: the folder, as the page calls it.
+        said: what its study wrote down of what it found.
+        sections: its cards.
+        notes: what is not shown, and why.
+    """
+
+    name: str
+    said: tuple[Line, ...]
+    sections: tuple[Section, ...]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a page of a folder of results shows.
+
+    Attributes:
+        contents: what the folder holds.
+        parts: what is shown of the folder, of those in it, and of the one beside it.
+    """
+
+    contents: Contents
+    parts: tuple[Part, ...]
+
+    @property
+    def title(self) -> str:
+        """What was done, to which model."""
+        return origin.title(self.contents)
+
+    @property
+    def sections(self) -> tuple[Section, ...]:
+        """The cards of all folders, in the page's order."""
+        return tuple(section for part in self.parts for section in part.sections)
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """What was found: what the study says, and each of its results."""
+        written = [line.text for part in self.parts for line in part.said if not line.heading]
+        return (*written, *(sentence for section in self.sections for sentence in section.says))
+
+    @cached_property
+    def html(self) -> str:
+        """The page: one file that loads nothing."""
+        every = [self.contents] if self.contents.beside is None else [self.contents, self.contents.beside]
+        told: dict[str, Any] = {
+            "title": self.title,
+            "asked": list(dict.fromkeys(each for contents in every for each in origin.asked(contents))),
+            "parts": self.parts,
+            "settings": [(part.name, origin.settings(part)) for contents in every for part in contents.walk()],
+            "versions": origin.versions(self.contents),
+            "times": origin.times(self.contents),
+            "hashes": [
+                (f"{contents.name}/{name}", *rest) for contents in every for name, *rest in origin.hashes(contents)
+            ],
+            "commands": list(dict.fromkeys(each for contents in every for each in origin.commands(contents))),
+            "again": _again(self.contents),
+        }
+        return rendered("page.html.jinja", **told, **assets())
+
+    def save(self, path: str | Path) -> Path:
+        """Write the page, whole or not at all, and give its path.
+
+        Raises:
+            ReportError: the file has another suffix than .html, or cannot be written there.
+        """
+        path = Path(path)
+        if path.suffix != ".html":
+            raise ReportError(f"{path}: a report is one page, FILE.html")
+        try:
+            with whole_file(path) as beside:
+                beside.write_text(self.html, encoding="utf-8", newline="\n")
+        except OSError as error:
+            raise ReportError(
+                f"{path} cannot be written ({error.strerror}): name another file with --out, or make room there"
+            ) from error
+        return path
+
+
+def write(
+    folder: str | Path, *, beside: str | Path | None = None, out: str | Path | None = None, progress: bool = True
+) -> Path:
+    """Turn a folder of results into one page, `report.html` in it, and give its path.
+
+    Args:
+        folder: what a command or an experiment wrote with `--out`, a sweep's folder, or one that holds several.
+        beside: another one, whose results are shown side by side.
+        out: the file, if not the folder's own.
+        progress: show a bar over the sections.
+
+    Raises:
+        ReportError: there is no such folder, nothing in it can be shown, a file of it is cut short, or the page cannot
+            be written.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = ck.ablation.sweep(ck.load("deductor-5k"), ["Rex is a cat."], progress=False).save(folder)
+    ...     write(folder, progress=False).name
+    'report.html'
+    """
+    return read(folder, beside=beside, progress=progress).save(Path(folder) / NAME if out is None else out)
+
+
+def read(folder: str | Path, *, beside: str | Path | None = None, progress: bool = True) -> Report:
+    """What the page of a folder would show; arguments and errors are those of `write`.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = ck.ablation.sweep(ck.load("deductor-5k"), ["Rex is a cat."], progress=False).save(folder)
+    ...     [section.name for section in read(folder, progress=False).sections]
+    ['result']
+    """
+    contents = Contents.of(folder, beside=beside)
+    parts = []
+    with tqdm(
+        total=sum(1 for _ in _every(contents)), desc="circuitkit report", unit="folder", disable=not progress
+    ) as bar:
+        for each in _every(contents):
+            bar.set_postfix_str(each.name)
+            parts.append(_part(each))
+            bar.update()
+    return Report(contents, fitted(_anchored(parts)))
+
+
+def assets() -> dict[str, str]:
+    """The script and the stylesheet that pages carry, and the hash by which the page allows that one script."""
+    folder = resources.files("circuitkit.report") / "assets"
+    script, style = ((folder / name).read_text(encoding="utf-8") for name in ("report.js", "report.css"))
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return {"script": script, "style": style, "script_hash": f"sha256-{digest}"}
+
+
+def _every(contents: Contents) -> Iterator[Contents]:
+    yield from contents.walk()
+    if contents.beside is not None:
+        yield from contents.beside.walk()
+
+
+def _part(contents: Contents) -> Part:
+    said = tuple(sentences.written(contents))
+    return Part(contents.name, said, tuple(made(contents)), contents.notes)
+
+
+def _anchored(parts: Sequence[Part]) -> list[Part]:
+    """The same with names that are anchors: of letters, digits and dashes, each once in the page."""
+    taken: set[str] = set()
+    found = []
+    for part in parts:
+        sections = []
+        for section in part.sections:
+            plain = "-".join("".join(c if c.isascii() and c.isalnum() else " " for c in section.name).split()).lower()
+            name, number = f"s-{plain or 'section'}", 2
+            while name in taken:
+                name, number = f"s-{plain or 'section'}-{number}", number + 1
+            taken.add(name)
+            sections.append(replace(section, name=name))
+        found.append(replace(part, sections=tuple(sections)))
+    return found
+
+
+def _again(contents: Contents) -> str:
+    beside = "" if contents.beside is None else f" --beside {contents.beside.folder.name}"
+    return f"circuitkit report {contents.folder.name}{beside}"

@@ -1,0 +1,34 @@
+"""What each kind of result shows: makers of sections, by the kinds of files that they are called for."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+from circuitkit.report.contents import Contents
+from circuitkit.report.section import Section
+
+Maker = Callable[[Contents], Iterable[Section]]
+
+MAKERS: Mapping[str, str] = {
+    "sweep": "circuitkit.report.sections.sweeps:sections",
+}
+"""By kind, in the page's order, `module:function`: called once for a folder that holds files of its kinds.
+
+A maker tells the folder's contents what it has used; `figures` and `tables` show what is left.
+"""
+
+_REST = ("circuitkit.report.sections.figures:sections", "circuitkit.report.sections.tables:sections")
+
+
+def made(contents: Contents) -> Iterator[Section]:
+    """All sections of one folder, without those in it."""
+    wanted = [function for kind, function in MAKERS.items() if contents.of_kind(kind)]
+    for function in dict.fromkeys([*wanted, *_REST]):
+        yield from _function(function)(contents)
+
+
+def _function(named: str) -> Maker:
+    module, _, name = named.partition(":")
+    function: Maker = getattr(importlib.import_module(module), name)
+    return function

@@ -1,0 +1,73 @@
+"""Still pictures: matplotlib's figures as SVG with text that stays text, and PNG files where no result draws itself."""
+
+from __future__ import annotations
+
+import io
+import re
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.axis import Tick
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+from circuitkit.report.errors import ReportError
+from circuitkit.report.section import Still
+
+_NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_PNG = b"\x89PNG\r\n\x1a\n"
+_LARGEST_SVG = 400_000
+"""Bytes above which a figure is smaller as PNG: one of very many strokes."""
+
+
+def drawn(figure: Figure | Axes, alt: str) -> Still:
+    """A figure as SVG, the same bytes each time; as PNG where it has so many strokes that SVG is larger.
+
+    >>> from circuitkit import plots
+    >>> still = drawn(plots.new_axes(2, 1), "nothing")
+    >>> still.media_type, still.image[:5]
+    ('image/svg+xml', b'<?xml')
+    """
+    whole = figure.get_figure(root=True) if isinstance(figure, Axes) else figure
+    assert whole is not None  # circuitkit's plots draw on figures
+    _as_written(whole)
+    written = io.BytesIO()
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "circuitkit"}):
+        whole.savefig(written, format="svg", metadata={"Date": None, "Creator": None})
+    image = _NOT_XML.sub("\ufffd", written.getvalue().decode("utf-8", "replace")).encode()
+    if len(image) <= _LARGEST_SVG:
+        return Still(alt, image, "image/svg+xml")
+    pixels = io.BytesIO()
+    whole.savefig(pixels, format="png", dpi=100, metadata={"Software": None})
+    smaller = pixels.getvalue()
+    return Still(alt, smaller, "image/png") if len(smaller) < len(image) else Still(alt, image, "image/svg+xml")
+
+
+def of_result(result: Any, alt: str, **options: Any) -> Still:
+    """What a result's own `.plot()` draws."""
+    return drawn(result.plot(**options), alt)
+
+
+def of_file(path: Path, alt: str) -> Still:
+    """A PNG file as it is.
+
+    Raises:
+        ReportError: it is none, or cut short.
+    """
+    image = path.read_bytes()
+    if not image.startswith(_PNG) or b"IEND" not in image[-12:]:
+        raise ReportError(f"{path} is cut short or no PNG: make it again, or take it out of the folder")
+    return Still(alt, image, "image/png")
+
+
+def _as_written(figure: Figure) -> None:
+    """Show texts as they are: a title may hold a model's name or a token, and a "$" in it begins no formula.
+
+    Ticks are left alone, since matplotlib itself writes powers of ten on them as formulas.
+    """
+    of_ticks = {id(text) for tick in figure.findobj(Tick) for text in tick.findobj(Text)}
+    for text in figure.findobj(Text):
+        if id(text) not in of_ticks:
+            text.set_parse_math(False)
