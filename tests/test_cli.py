@@ -1,5 +1,6 @@
 """The command line: quick help, statuses that scripts can rely on, and errors in one line."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 import torch
 
 import architectures
-from circuitkit import cli
+from circuitkit import circuits, cli
 from shell import status
 
 
@@ -78,4 +79,33 @@ def test_an_error_that_is_not_the_users_keeps_its_traceback(folder: Path, monkey
 
     monkeypatch.setattr("circuitkit.doctor.examine", broken)
     with pytest.raises(ZeroDivisionError):
+        cli.main(["doctor", str(folder)])
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_pipe_that_nobody_reads_ends_a_verb_without_a_word(tmp_path: Path, unbuffered: str) -> None:
+    layout = circuits.Layout((1,), (1,), (False,))
+    convention = circuits.Convention("eap", "logit_difference")
+    file = circuits.Graph(layout, layout.reach.float(), layout.reach, convention).save(tmp_path / "graph.safetensors")
+    reading, writing = os.pipe()
+    os.close(reading)
+    # As behind `| head` once it has read enough.
+    ran = subprocess.run(
+        [Path(sys.executable).parent / "circuitkit", "circuit", "show", file],
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+        env=os.environ | {"PYTHONUNBUFFERED": unbuffered},
+    )
+    os.close(writing)
+    assert (ran.returncode, ran.stderr) == (141, "")
+
+
+def test_another_pipe_that_breaks_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*args: object) -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr("circuitkit.doctor.examine", broken)
+    with pytest.raises(BrokenPipeError):
         cli.main(["doctor", str(folder)])

@@ -1,13 +1,17 @@
 """The command line: one verb each, imported when it is used.
 
-What a user got wrong is told in one line on stderr, with exit status 2; `--debug` shows the traceback.
+What a user got wrong is told in one line on stderr, with exit status 2; `--debug` shows the traceback. Where nobody
+reads what is printed any more, as behind `| head`, a verb ends without a word.
 """
 
 from __future__ import annotations
 
+import io
+import os
+import select
 import sys
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 from cyclopts import App, CycloptsError, Parameter
 
@@ -24,7 +28,6 @@ VERBS = {
     "circuit": "Find the edges between heads and MLPs that carry a behaviour, and run them alone.",
     "sfn": "Find which modules do the reasoning, from two checkpoints: compare, merge, freeze and destroy them.",
     "sweep": "Run a grid of cells that survives being killed, on one machine or many.",
-    "report": "Turn a folder of results into one page that opens without a network.",
 }
 """Every verb with its line of help; `circuitkit.commands.VERB` has the function, or the app of its verbs."""
 
@@ -59,10 +62,42 @@ def _run(
         return 2
 
 
+_UNREAD = 141
+"""The exit status of what SIGPIPE ends, as shells tell it: 128 + 13."""
+
+
 def main(words: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its status."""
-    status = app.meta(words, result_action="return_value")
+    try:
+        status = app.meta(words, result_action="return_value")
+        # What is printed last may have waited until now.
+        sys.stdout.flush()
+    except BrokenPipeError:
+        if not _hushed():
+            raise
+        status = _UNREAD
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _hushed() -> bool:
+    """Whether nobody reads stdout or stderr any more; what would still be written there then goes nowhere."""
+    unread = [stream.fileno() for stream in (sys.stdout, sys.stderr) if _is_unread(stream)]
+    for descriptor in unread:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, descriptor)
+        os.close(nowhere)
+    return bool(unread)
+
+
+def _is_unread(stream: TextIO) -> bool:
+    try:
+        descriptor = stream.fileno()
+    except io.UnsupportedOperation:
+        return False
+    asked = select.poll()
+    # Errors and hang-ups are told whatever is asked for.
+    asked.register(descriptor, 0)
+    return bool(asked.poll(0))
 
 
 def _of_the_user(error: Exception) -> bool:
