@@ -328,11 +328,12 @@ def activation_scores(
     for rows, module in groups:
         outputs: list[Tensor] = []
         if module is not None:
-            handle = module.register_forward_hook(lambda module, args, output, kept=outputs: kept.append(output))
+            # Some layers go on to write into what they are given.
+            keep = module.register_forward_hook(lambda module, args, output, kept=outputs: kept.append(output.clone()))
             with torch.no_grad():
                 for ids, mask in (clean, corrupt):
                     _logits(hf, ids, mask)
-            handle.remove()
+            keep.remove()
         for alpha in alphas:
             entering, instead = clean_input, None
             if module is None:

@@ -63,7 +63,7 @@ def test_parallel_multi_query_and_norms_behind_alone_are_right(name):
     torch.testing.assert_close(found, expected, **CLOSE)
 
 
-@pytest.mark.parametrize("name", ["gpt2", "gemma2"])
+@pytest.mark.parametrize("name", ["gpt2", "gemma2", "falcon_multi_query"])
 def test_scores_over_activations_go_each_groups_own_way(name):
     hf, words = build(name)
     clean, corrupt = drawn("equal", n=1, length=4)
@@ -90,7 +90,7 @@ def test_norms_that_are_not_known_are_gone_back_through_by_autograd(name):
     blocks[1].input_layernorm = Odd(blocks[1].input_layernorm)
     clean, corrupt = drawn()
     expected = brute_force.edge_scores(hf, name, batch(clean), batch(corrupt), difference, POINTS["left"])
-    model = ck.Model(hf, words)
+    model = ck.Model(hf.requires_grad_(True), words)
     for checkpointing in (False, True):
         found = scores(model, pairs_of(clean, corrupt), "eap-ig", steps=2, checkpointing=checkpointing)
         torch.testing.assert_close(found, expected, **CLOSE)
@@ -150,6 +150,15 @@ def test_less_memory_gives_the_same_scores(monkeypatch):
         monkeypatch.setattr(f"circuitkit.circuits.attributing.{module}.memory", lambda model, budget: 1)
     for method, expected in whole.items():
         torch.testing.assert_close(scores(model, pairs, method, steps=2, batch_size=2), expected, **CLOSE)
+
+
+@pytest.mark.parametrize("name", ["gemma2", "olmo2"])
+def test_norms_that_compute_in_single_precision_are_known_in_double(name):
+    (hf, words), (clean, corrupt) = build(name), drawn("equal")
+    hf = hf.double()
+    expected = brute_force.edge_scores(hf, name, batch(clean), batch(corrupt), difference, POINTS["left"]).float()
+    found = scores(ck.Model(hf, words), pairs_of(clean, corrupt), "eap-ig", steps=2)
+    torch.testing.assert_close(found, expected, **CLOSE)
 
 
 def test_half_precision_scores_are_near_and_weights_keep_asking_for_gradients():

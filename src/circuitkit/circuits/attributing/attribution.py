@@ -15,6 +15,7 @@ from tqdm.auto import tqdm
 from circuitkit import metrics
 from circuitkit.circuits.attributing.alignment import Align, Aligned
 from circuitkit.circuits.attributing.methods import METHODS, Batch, Method, Settings, alphas
+from circuitkit.circuits.attributing.passes import frozen_weights
 from circuitkit.circuits.errors import CircuitError
 from circuitkit.circuits.graphs.checking import checked_members
 from circuitkit.circuits.graphs.convention import Convention, OverExamples, OverPositions, Rule
@@ -110,9 +111,10 @@ def attribute(
     named = columns_of_spans(model, pairs, aligned, spans or {})
     size = pairs_at_once(model, aligned, batch_size, checkpointing)
     # Whoever asks may be in a context without gradients.
-    with torch.inference_mode(False):
+    with torch.inference_mode(False), frozen_weights(model.hf):
         sums = _Sums(layout, examples, len(named), len(aligned), keep_examples)
         _add_all(model, method, aligned, named, settings, size, sums, progress)
+        means = sums.means()
     convention = Convention(
         method,
         measure.name,
@@ -123,7 +125,6 @@ def attribute(
         examples,
         positions,
     )
-    means = sums.means()
     return Graph(
         layout=layout,
         scores=means[0],

@@ -1,6 +1,6 @@
 """One forward and one backward pass, and what comes back at every destination on the way.
 
-Parameters need no gradient, and none is made at the heads' inputs: gradients are taken at queries, keys and values, at
+Parameters need no gradient (see `frozen_weights`), and none is made at the heads' inputs: gradients are taken at queries, keys and values, at
 an MLP's own copy of the stream and at the last stream, as backward comes by, so that nothing else is kept.
 """
 
@@ -35,7 +35,11 @@ INPUT = Site("resid_pre", layer=0)
 
 @contextmanager
 def frozen_weights(hf: nn.Module) -> Iterator[None]:
-    """No parameter asks for a gradient, so that none is made and nothing is kept for it."""
+    """No parameter asks for a gradient, so that none is made and nothing is kept for it.
+
+    It has to last until all gradients are there: layers that are computed again on the way back have to find the
+    parameters as they were on the way there.
+    """
     asking = [parameter for parameter in hf.parameters() if parameter.requires_grad]
     for parameter in asking:
         parameter.requires_grad_(False)
@@ -91,7 +95,6 @@ class GradientPass:
         """
         check_dropout(self.model)
         with ExitStack() as stack, torch.enable_grad():
-            stack.enter_context(frozen_weights(self.model.hf))
             self._hold(stack)
             logits = forward(self.model, self.reading.tokens, self.reading.columns)
             if (row := nan_row(logits.detach())) is not None:
@@ -138,7 +141,8 @@ class GradientPass:
 
         def instead(held: Tensor) -> Tensor:
             self._put_in = True
-            value = self.value.to(held.device, held.dtype)
+            # A copy, since some layers add to what they are handed in place, and this one is asked for its gradient.
+            value = self.value.to(held.device, held.dtype).clone()
             return point.own(point.view.write(held, value))
 
         if point.end == "input":
