@@ -48,7 +48,7 @@ def page(
     if len(patched):
         parts += ["## Heads of one model in the other\n", listed(of_patching(patched))]
     for role, each in effects.items():
-        parts += [f"## Heads changed while {role} answers\n", listed(of_effects(each))]
+        parts += [f"## Heads changed while {role} answers\n", listed(str(each).splitlines())]
     parts += ["## How sure that is\n", listed(HOW_SURE)]
     return "\n".join(parts)
 
@@ -129,63 +129,3 @@ def of_patching(table: pd.DataFrame) -> list[str]:
             f"{listing or 'none'}."
         )
     return told
-
-
-def of_effects(found: GenerationEffects) -> list[str]:
-    """What changing each set does to accuracy, by difficulty, and to how answers end."""
-    told = [_effect(row) for row in found.frame.to_dict("records")]
-    try:
-        trades = found.trade()
-    except ck.circuits.CircuitError as error:
-        told.append(f"By difficulty nothing can be told: {error}.")
-    else:
-        told.append(_trades(trades))
-    shares = found.failures()
-    moved = shares[(shares["outcome"] != "right") & (shares["p_corrected"] < 0.05)]
-    listing = "; ".join(
-        f"{row['set']}, {row['way']}: {row['outcome']} {100 * row['before']:.0f} to {100 * row['after']:.0f} %"
-        f"{_beside(row)}"
-        for row in moved.to_dict("records")
-    )
-    told.append(f"Failures that become surely more or fewer (Holm): {listing or 'none'}.")
-    return told
-
-
-def _beside(row: dict[str, Any]) -> str:
-    return f" (random sets {100 * (row['before'] + row['control_effect']):.0f} %)" if row["controls"] else ""
-
-
-def _effect(row: dict[str, Any]) -> str:
-    said = (
-        f"{row['set']} ({row['heads']} heads), {row['way']}: {100 * row['before']:.0f} to {100 * row['after']:.0f} % "
-        f"right, {_points(row, 'effect', 'low', 'high')} points, p {row['p']:.2g}, {row['p_corrected']:.2g} after Holm"
-    )
-    if not row["controls"]:
-        return f"{said}; no random set has as many heads in its layers."
-    return (
-        f"{said}. {row['controls']} random sets do {100 * row['control_effect']:+.0f} on average "
-        f"({100 * row['control_low']:+.0f} to {100 * row['control_high']:+.0f}); beyond them "
-        f"{_points(row, 'margin', 'margin_low', 'margin_high')}, p {row['p_controls']:.2g}, "
-        f"{row['p_controls_corrected']:.2g} after Holm."
-    )
-
-
-def _trades(table: pd.DataFrame) -> str:
-    trading = table[table["trades"]]
-    listing = "; ".join(
-        f"{row['set']}, {row['way']} ({100 * row['on_hardest']:+.0f} points on {row['hardest']}, "
-        f"{100 * row['on_easiest']:+.0f} on {row['easiest']}; against random sets p {row['p_controls']:.2g})"
-        for row in trading.to_dict("records")
-    )
-    most = table.loc[table["difference"].idxmax()]
-    said = f"Surely more right on the hardest and fewer on the easiest questions: {listing or 'no set'}."
-    return (
-        f"{said} The largest difference between hardest and easiest is that of {most['set']}, {most['way']}: "
-        f"{100 * most['difference']:+.0f} points (random sets {100 * most['control_difference']:+.0f}, p "
-        f"{most['p_controls']:.2g})."
-    )
-
-
-def _points(row: dict[str, Any], *names: str) -> str:
-    value, low, high = (100 * row[name] for name in names)
-    return f"{value:+.0f} ({low:+.0f} to {high:+.0f})"

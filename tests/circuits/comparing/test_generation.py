@@ -1,17 +1,22 @@
 """Heads changed while a model writes: against interventions by hand, planted effects, files, bad input."""
 
+import copy
+import dataclasses
+import json
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers.processors import TemplateProcessing
 
 import circuitkit as ck
 from circuitkit import plots
 from circuitkit.circuits import CircuitError, GenerationEffects, classify_failures, generation_effects
 from circuitkit.circuits.comparing.difficulty import by_own_accuracy
 from circuitkit.circuits.comparing.generation_runs import GenerationRun
-from circuitkit.circuits.comparing.margins import measured_beside, rank_p
+from circuitkit.circuits.comparing.margins import between_levels, measured_beside, rank_p
 from circuitkit.evaluation import compare
 from circuitkit.model.site import SiteError
 
@@ -49,6 +54,38 @@ def test_ablated_answers_are_those_under_the_interventions_themselves(model, tas
     assert (row["effect"], row["p"]) == (pytest.approx(held.difference), pytest.approx(held.p))
 
 
+def test_ablation_holds_in_the_prompt_and_at_every_token_that_is_written(model, task, tmp_path):
+    few, room = task.first(2), 16
+    generation_effects(
+        model, few, {"s": SET}, ways=[1.3], controls=0, max_new_tokens=room, out=tmp_path, progress=False
+    )
+    lines = (tmp_path / "s x1.3 itself" / "responses.jsonl").read_text().splitlines()
+    told = {row["key"]: row["text"] for row in map(json.loads, lines)}
+    width = model.d_model // model.n_heads(0)
+
+    def scaled(layer):
+        def hook(module, args):
+            z = args[0].clone()
+            for head in (head for at, head in SET if at == layer):
+                z[..., head * width : (head + 1) * width] *= 1.3
+            return (z,)
+
+        return model.hf.model.layers[layer].self_attn.o_proj.register_forward_pre_hook(hook)
+
+    # By plain hooks and without a cache: all of the sequence anew for every token.
+    hooks = [scaled(0), scaled(1)]
+    for item in few.items:
+        ids = model.tokenizer(few.prompt(item, 0), return_tensors="pt")["input_ids"]
+        n = ids.shape[1]
+        with torch.no_grad():
+            for _ in range(room):
+                ids = torch.cat([ids, model.hf(ids, use_cache=False).logits[:, -1:].argmax(-1)], dim=1)
+        written = model.tokenizer.decode(ids[0, n:])
+        assert told[item.key] and written.startswith(told[item.key].rstrip()[:60])
+    for hook in hooks:
+        hook.remove()
+
+
 def test_a_factor_of_zero_is_ablation(found):
     zero, scaled = ([run for run in found.runs if run.way == way] for way in ("zero", "x0"))
     assert [run.outcomes for run in zero] == [run.outcomes for run in scaled] and len(zero) == 2
@@ -74,6 +111,27 @@ def test_a_mean_is_over_all_tokens_of_the_reference(model, task):
     assert own.runs[0].outcomes == tuple(classify_failures(expected)["outcome"])
 
 
+def test_a_mean_is_over_questions_and_answers_as_the_model_read_them(model, task, monkeypatch):
+    few = task.first(2)
+    alone = ck.Model(model.hf, copy.deepcopy(model.tokenizer), name="chat")
+    begins = alone.tokenizer.bos_token
+    alone.tokenizer.chat_template = begins + "{% for each in messages %}{{ each['content'] }}{% endfor %}"
+    first = ("<s>", alone.tokenizer.bos_token_id)
+    alone.tokenizer.backend_tokenizer.post_processor = TemplateProcessing("<s> $A", special_tokens=[first])
+    read = []
+    run = ck.Model.run
+
+    def seen(self, prompts, *args, **kwargs):
+        read.extend(prompts if isinstance(prompts, list) else [])
+        return run(self, prompts, *args, **kwargs)
+
+    monkeypatch.setattr(ck.Model, "run", seen)
+    generation_effects(alone, few, {"s": SET}, ways=["mean"], controls=0, chat=True, max_new_tokens=4, progress=False)
+    rows = [row for row in read if isinstance(row, list)]
+    # The template's own beginning of a text, and no second one before it.
+    assert len(rows) == 2 and all(row.count(first[1]) == 1 and row[0] == first[1] for row in rows)
+
+
 def test_the_same_call_goes_on_where_it_was(model, task, found, tmp_path, monkeypatch):
     asked = {"ways": [0.5], "controls": 0, "max_new_tokens": 8, "out": tmp_path, "progress": False}
     first = generation_effects(model, task.first(2), {"some": SET}, **asked)
@@ -89,13 +147,13 @@ def test_the_same_call_goes_on_where_it_was(model, task, found, tmp_path, monkey
 # Planted effects
 
 
-def planted(changed: dict[int, np.ndarray], intact: np.ndarray, answers: int = 1) -> GenerationEffects:
+def planted(changed: dict[int, np.ndarray], intact: np.ndarray, answers: int = 1, way: str = "zero"):
     """Effects of one set: `changed` holds the verdicts of its draws, the set's own at -1."""
 
     def run(name: str, draw: int, right: np.ndarray) -> GenerationRun:
         n = len(right)
         outcomes = tuple("right" if each else "wrong step" for each in right)
-        return GenerationRun(name, "zero", draw, ((0, 0),), outcomes, np.full(n, np.nan), np.ones(n, int), right < 0)
+        return GenerationRun(name, way, draw, ((0, 0),), outcomes, np.full(n, np.nan), np.ones(n, int), right < 0)
 
     items = len(intact) // answers
     hops = tuple(1 + at * 2 // items for at in range(items))
@@ -118,6 +176,54 @@ def test_a_gain_on_hard_questions_and_a_loss_on_easy_ones_are_both_seen():
     assert found.frame.iloc[0]["effect"] == pytest.approx(0.025)
     wrong = found.failures().set_index("outcome").loc["wrong step"]
     assert wrong["effect"] == pytest.approx(-0.025)
+
+
+def test_a_question_with_two_rows_at_a_level_is_no_two_questions():
+    rng = np.random.default_rng(1)
+    first, second = rng.normal(0.3, 1, 30), rng.normal(0, 1, 40)
+    items = np.arange(30), np.arange(30, 70)
+    once = between_levels(first, second, *items)
+    twice = between_levels(*(np.tile(each, 2) for each in (first, second, *items)))
+    assert np.allclose(once, twice, atol=0.06)
+    # Of questions at both levels, too, only whole ones are drawn and change places.
+    same = between_levels(first, first + 0.5, items[0], items[0])
+    assert np.allclose(same[:2], -0.5) and same[2] < 0.01
+    assert np.isnan(between_levels(first[:1], second, items[0][:1], items[1])).all()
+
+
+def test_it_is_told_in_sentences(found):
+    intact = np.repeat([True, False], 20)
+    own = intact.copy()
+    own[:12], own[20:33] = False, True
+    # Of 40 questions 12 are lost and 13 gained.
+    said = str(planted({-1: own, **dict.fromkeys(range(3), intact)}, intact)).splitlines()
+    assert said[0] == "m on t: 40 questions; with no head changed 50 % right (by j)."
+    assert said[1].startswith(
+        "set (1 head), zero: 52 % right, +3 points (-22 to +28), p 1, 1 after Holm. 3 random sets"
+    )
+    assert said[1].endswith("Of so few no p under 0.5 can come; it is 0.5.")
+    # Ablated, they gain on hard questions: so it is easy ones that they help on.
+    assert "+65 points on the hardest questions (2) and -60 on the easiest (1); against random sets p 0.5" in said[2]
+    assert "these heads help easy questions and harm hard ones." in said[2] and "over-thinking" not in said[2]
+    assert said[3] == "Failures that become surely more or fewer (Holm): none."
+    assert (
+        repr(found) == "GenerationEffects(deductor-130k on prontoqa/implication_elimination/1+3, 8 questions, 4 runs)"
+    )
+
+
+def test_over_thinking_is_told_of_heads_that_help_on_hard_questions_when_amplified():
+    intact = np.repeat([True, False], 20)
+    gained, lost = intact.copy(), intact.copy()
+    gained[:12], gained[20:33] = False, True
+    lost[:20] = False
+    amplified = planted({-1: gained}, intact, way="x1.3")
+    assert "x1.3: +65 points on the hardest questions (2) and -60" in str(amplified)
+    assert "these heads help hard questions and harm easy ones (over-thinking)." in str(amplified)
+    said = str(planted({-1: lost}, intact))
+    assert "Nothing surely gains" in said and "No other heads match them" in said
+    assert "set, zero: wrong step 50 to 100 %." in said
+    alone = dataclasses.replace(amplified, groups={})
+    assert "By difficulty nothing can be told: nothing tells how hard these questions are" in str(alone)
 
 
 def test_a_change_that_does_nothing_gains_nothing_on_hard_questions_for_being_hard():
@@ -196,6 +302,7 @@ def test_a_file_that_is_cut_short_or_of_another_kind_is_refused(found, tmp_path)
         ({}, ["zero"], "no sets of heads"),
         ({"none": []}, ["zero"], "'none' has no heads"),
         ({"intact": [(0, 0)]}, ["zero"], "name the set otherwise"),
+        ({"a/b": [(0, 0)], "A-b": [(0, 1)]}, ["zero"], "'a/b' and 'A-b' would share a folder"),
         ({"a": [(0, 0)]}, ["half"], "not 'half'"),
         ({"a": [(0, 0)]}, [1.0], "no ablation or scaling"),
         ({"a": [(0, 0)]}, [-2.0], "no ablation or scaling"),

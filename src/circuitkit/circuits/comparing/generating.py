@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -72,7 +73,8 @@ def generation_effects(
         task: what is asked, as `ck.evaluate` takes it.
         sets: heads by the set's name, each `(layer, head)`.
         ways: "zero", "mean", and factors such as 0.5 and 1.3.
-        controls: random sets beside each; fewer where there are no more.
+        controls: random sets beside each; fewer where there are no more. From fewer than 39 no `p_controls` below 0.05
+            can come, which is two-sided and from ranks; the interval of the margin over them can be told of a few.
         judge: whose verdict counts; the task's first if None.
         reference: prompts over whose tokens the means are taken; if None, the first questions with the intact model's
             own answers.
@@ -83,7 +85,7 @@ def generation_effects(
         asking: further settings of `ck.evaluate`: limit, samples, seeds, decoding, max_new_tokens, chat, …
 
     Raises:
-        CircuitError: there is no set, a set has no heads, or a way that there is not.
+        CircuitError: there is no set, a set has no heads, two are called alike, or a way that there is not.
         SiteError: a head does not exist.
         EvaluationError, TaskError: as `ck.evaluate` raises them.
 
@@ -146,6 +148,11 @@ def _sites(model: Model, sets: Mapping[str, Sequence[Head]]) -> dict[str, tuple[
             raise CircuitError(f"the set {name!r} has no heads, so nothing is changed: leave it out")
         if name == INTACT:
             raise CircuitError(f"{INTACT!r} is what the unchanged model is called: name the set otherwise")
+    # Some file systems take capitals for small letters.
+    folders = {name: _safe(name).casefold() for name in found}
+    for name, other in combinations(folders, 2):
+        if folders[name] == folders[other]:
+            raise CircuitError(f"the sets {name!r} and {other!r} would share a folder of responses: rename one of them")
     return found
 
 
@@ -157,8 +164,11 @@ def _planned(named: Mapping[str, tuple[Site, ...]], drawn: RandomSets, ways: Seq
 
 
 def _folder(each: _Planned) -> str:
-    safe = "".join(letter if letter.isalnum() or letter in "-_. " else "-" for letter in each.set)
-    return f"{safe} {called(each.way)} {'itself' if each.draw == ITSELF else f'random {each.draw}'}"
+    return f"{_safe(each.set)} {called(each.way)} {'itself' if each.draw == ITSELF else f'random {each.draw}'}"
+
+
+def _safe(name: str) -> str:
+    return "".join(letter if letter.isalnum() or letter in "-_. " else "-" for letter in name)
 
 
 def _interventions(each: _Planned, means: Mapping[Site, Intervention]) -> list[Intervention]:
@@ -174,7 +184,7 @@ def _means(
 ) -> dict[Site, Intervention]:
     """Interventions that put each head's mean output in its place."""
     sites = list(dict.fromkeys(site for each in planned for site in each.sites))
-    rows = model.tokens(_answered(asked) if reference is None else reference)
+    rows = model.tokens(_answered(model, asked) if reference is None else reference)
     sums: dict[Site, Float[Tensor, " d_head"]] = {}
     count = 0
     # Row by row, since rows may be long and all heads are kept.
@@ -188,10 +198,14 @@ def _means(
     return {site: mean(site, (sums[site] / count).to(torch.float32)) for site in sites}
 
 
-def _answered(asked: Evaluation) -> list[str]:
+def _answered(model: Model, asked: Evaluation) -> list[list[int]]:
     """The first questions, each with what the intact model answered."""
     first = {response.key: response.prompt + response.text for response in reversed(asked.responses)}
-    return [first[item.key] for item in asked.items[:_REFERENCE_ROWS]]
+    texts = [first[item.key] for item in asked.items[:_REFERENCE_ROWS]]
+    # A chat template writes the tokens that a text begins with itself.
+    rows = model.tokenizer(texts, add_special_tokens=not asked.provenance["chat"])["input_ids"]
+    # Tokenized together, question and answer may be a token longer than they were, and than the context.
+    return [list(row[: model.context]) for row in rows]
 
 
 def _run(each: _Planned, found: pd.DataFrame) -> GenerationRun:

@@ -23,7 +23,8 @@ from circuitkit.circuits.comparing.difficulty import (
 )
 from circuitkit.circuits.comparing.failures import OUTCOMES
 from circuitkit.circuits.comparing.generation_runs import ITSELF, GenerationRun
-from circuitkit.circuits.comparing.margins import measured_beside, rank_p
+from circuitkit.circuits.comparing.generation_sentences import sentences
+from circuitkit.circuits.comparing.margins import between_levels, measured_beside, rank_p
 from circuitkit.circuits.errors import CircuitError
 from circuitkit.json_files import JsonFile
 from circuitkit.statistics.cells import Floats
@@ -34,9 +35,12 @@ if TYPE_CHECKING:
 _FILE = JsonFile("generation.json", "effects", CircuitError)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class GenerationEffects:
     """Answers of a model while sets of heads were ablated or scaled, and while random sets in their place were.
+
+    Printed, it tells in sentences what each change did to accuracy, beside what random sets do, on hard and on easy
+    questions, and how answers failed.
 
     Attributes:
         model, task, judge: who answered what, and whose verdict counts.
@@ -110,14 +114,14 @@ class GenerationEffects:
         return _corrected(rows)
 
     def trade(self, difficulty: str | None = None) -> pd.DataFrame:
-        """A row a set and way: what it gains on the hardest questions and loses on the easiest.
+        """A row a set and way: what it does on the hardest questions, and on the easiest, and whether it trades them.
 
         `difference` is the effect on the hardest less that on the easiest, with a bootstrap's interval and the `p` of a
         permutation of levels over questions; `p_controls` is its rank among those of the random sets. Read the latter:
         where the intact model is right on all easy questions and on no hard one, any change can only lose there and
         gain here, so that the difference is positive whatever is changed. `trades` says that the effect is surely above
-        0 on the hardest and surely below 0 on the easiest (95 % intervals), as over-thinking heads would have it
-        ablated.
+        0 on the one and surely below 0 on the other (95 % intervals). Heads that over-think help on hard questions and
+        harm on easy ones: amplified, their effect is above 0 on the hardest; ablated, on the easiest.
 
         Raises:
             CircuitError: as `by` does, or there is one level alone.
@@ -165,6 +169,14 @@ class GenerationEffects:
         if of == "failures":
             return generation.outcome_shares(self)
         raise CircuitError(f"effects, difficulty or failures can be drawn, not {of!r}")
+
+    # Said
+
+    def __str__(self) -> str:
+        return "\n".join(sentences(self))
+
+    def __repr__(self) -> str:
+        return f"GenerationEffects({self.model} on {self.task}, {len(self.items)} questions, {len(self.runs)} runs)"
 
     # What tables are made of
 
@@ -228,20 +240,15 @@ class GenerationEffects:
             "easiest": easiest.level,
             "on_easiest": own[1]["effect"],
             "difference": float(hard.mean() - easy.mean()),
-            "low": float("nan"),
-            "high": float("nan"),
-            "p": float("nan"),
         }
-        if min(len(hard), len(easy)) > 1:
-            inside = np.arange(len(hard) + len(easy)) < len(hard)
-            found = statistics.difference_of_groups(np.concatenate([hard, easy])[None], inside, seed=0)
-            row |= {"low": float(found.low[0]), "high": float(found.high[0]), "p": float(found.p[0])}
+        row["low"], row["high"], row["p"] = between_levels(hard, easy, hardest.items, easiest.items)
         beside = self._controls(run)
         others = np.array([changes(each, hardest).mean() - changes(each, easiest).mean() for each in beside])
         row["controls"] = len(others)
         row["control_difference"] = float(others.mean()) if len(others) else float("nan")
         row["p_controls"] = rank_p(row["difference"], others) if len(others) else float("nan")
-        return row | {"trades": bool(own[0]["low"] > 0 and own[1]["high"] < 0)}
+        gains, loses = ([one["low"] > 0 for one in own], [one["high"] < 0 for one in own])
+        return row | {"trades": bool((gains[0] and loses[1]) or (loses[0] and gains[1]))}
 
     # Files
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
+from numpy.typing import NDArray
 from statsmodels.stats.proportion import confint_proportions_2indep
 
 from circuitkit import statistics
@@ -84,6 +85,62 @@ def rank_p(effect: float, controls: Floats) -> float:
     """
     below, above = (controls <= effect + 1e-9).sum(), (controls >= effect - 1e-9).sum()
     return float(min(1.0, 2 * (1 + min(below, above)) / (1 + len(controls))))
+
+
+def between_levels(
+    first: Float[np.ndarray, " first_row"],
+    second: Float[np.ndarray, " second_row"],
+    first_items: Int[np.ndarray, " first_row"],
+    second_items: Int[np.ndarray, " second_row"],
+    seed: int = 0,
+) -> tuple[float, float, float]:
+    """How sure the first level's mean is another than the second's: a bootstrap's interval of the difference, and a p.
+
+    A question that stands at a level by each half of its answers has two rows, which are no two questions: whole
+    questions are drawn, and the levels of whole questions permuted, among those of as many rows. NaN where a level has
+    fewer than two questions.
+
+    >>> low, high, p = between_levels(np.ones(6), np.zeros(6), np.arange(6), np.arange(6, 12))
+    >>> (low, high), p < 0.05
+    ((1.0, 1.0), True)
+    """
+    if min(len(np.unique(first_items)), len(np.unique(second_items))) < 2:
+        return float("nan"), float("nan"), float("nan")
+    values, items = np.concatenate([first, second]), np.concatenate([first_items, second_items])
+    inside = np.arange(len(values)) < len(first)
+    if len(np.unique(items)) == len(items):
+        found = statistics.difference_of_groups(values[None], inside, seed=seed)
+        return float(found.low[0]), float(found.high[0]), float(found.p[0])
+    rng = np.random.default_rng(seed)
+    names, where = np.unique(items, return_inverse=True)
+    drawn = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=_DRAWS)[:, where]
+    # A draw may leave a level without any question.
+    low, high = np.nanquantile(_gaps(values, drawn * inside, drawn * ~inside), [0.025, 0.975])
+    permuted = _permuted_levels(inside, where, rng)
+    apart = np.abs(_gaps(values, permuted, ~permuted))
+    observed = abs(values[inside].mean() - values[~inside].mean())
+    return float(low), float(high), float((1 + (apart >= observed - 1e-9).sum()) / (1 + _DRAWS))
+
+
+def _gaps(values: Floats, first: NDArray[Any], second: NDArray[Any]) -> Floats:
+    """The weighted mean of values by some weights less that by others, a draw a row."""
+    with np.errstate(invalid="ignore"):
+        return np.asarray((first @ values) / first.sum(1) - (second @ values) / second.sum(1))
+
+
+def _permuted_levels(
+    inside: Bool[np.ndarray, " row"], where: Int[np.ndarray, " row"], rng: np.random.Generator
+) -> Bool[np.ndarray, "draw row"]:
+    """Which rows are at the first level, once the levels of whole questions have changed places."""
+    permuted = np.empty((_DRAWS, len(inside)), dtype=bool)
+    order, counts = np.argsort(where, kind="stable"), np.bincount(where)
+    starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
+    for count in np.unique(counts):
+        rows = order[starts[counts == count][:, None] + np.arange(count)]
+        drawn = rng.permuted(np.tile(np.arange(len(rows)), (_DRAWS, 1)), axis=1)
+        # Of a question at both levels, either row may be that at the first.
+        permuted[:, rows] = rng.permuted(inside[rows][drawn], axis=2)
+    return permuted
 
 
 def _margin_interval(
