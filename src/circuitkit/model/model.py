@@ -85,7 +85,7 @@ class Model:
 
             self.clean_runs = CleanRuns.at(clean_runs)
         self._module_points: dict[tuple[nn.Module, str], Point] = {}
-        self._forward_parameters = frozenset(inspect.signature(root.forward).parameters)
+        self._forward_parameters = _parameters(root, self.anatomy.backbones[0])
 
     # What the model is made of
 
@@ -341,3 +341,11 @@ class Model:
 
     def __repr__(self) -> str:
         return f"Model({self.name!r}: {type(self.anatomy.root).__name__}, {self.n_layers} layers, {self.d_model} wide)"
+
+
+def _parameters(root: nn.Module, backbone: nn.Module) -> frozenset[str]:
+    """What a causal LM's forward takes."""
+    taken, behind = (inspect.signature(each.forward).parameters for each in (root, backbone))
+    # GraniteMoE's does not name use_cache, but hands it on.
+    hands_on = any(each.kind is inspect.Parameter.VAR_KEYWORD for each in taken.values())
+    return frozenset(taken) | ({"use_cache"} & behind.keys() if hands_on else frozenset())

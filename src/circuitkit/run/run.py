@@ -118,6 +118,8 @@ def nan_advice(model: Model) -> str:
         return "float16 overflows at 65504, so try bfloat16 or float32"
     if torch.bfloat16 in dtypes:
         return "bfloat16 is coarse, so try float32"
+    if torch.float64 in dtypes:
+        return "transformers' attention masks a row's padding in float64 by what is infinite in float32: try float32"
     return "look for NaN or infinity among the weights and the interventions' values, or in the first captured layer"
 
 

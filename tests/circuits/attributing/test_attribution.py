@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 import circuitkit as ck
-from architectures import Prompts, build, folder, prompts
+from architectures import DECODER, Prompts, build, folder, prompts
 from circuitkit import metrics
 from circuitkit.pairs import PairError
 from circuitkit.spans import Span
@@ -140,6 +140,15 @@ def test_neither_padding_nor_batches_nor_checkpointing_change_scores():
     for row in range(3):
         alone = ck.Pairs([clean.texts[row]], [corrupt.texts[row]], ANSWER[row : row + 1], DISTRACTOR[row : row + 1])
         torch.testing.assert_close(scores(model, alone, "eap-ig", steps=2)[0], whole[row], **CLOSE)
+
+
+def test_layers_are_computed_again_without_the_cache_that_a_model_would_fill():
+    from transformers import GraniteMoeConfig, GraniteMoeForCausalLM
+
+    torch.manual_seed(0)
+    hf = GraniteMoeForCausalLM(GraniteMoeConfig(**DECODER, num_local_experts=2, num_experts_per_tok=1)).eval()
+    model, pairs = ck.Model(hf, build("llama")[1]), pairs_of(*drawn(length=4))
+    torch.testing.assert_close(scores(model, pairs, checkpointing=True), scores(model, pairs), **CLOSE)
 
 
 def test_less_memory_gives_the_same_scores(monkeypatch):

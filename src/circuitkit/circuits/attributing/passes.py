@@ -1,7 +1,8 @@
 """One forward and one backward pass, and what comes back at every destination on the way.
 
-Parameters need no gradient (see `frozen_weights`), and none is made at the heads' inputs: gradients are taken at queries, keys and values, at
-an MLP's own copy of the stream and at the last stream, as backward comes by, so that nothing else is kept.
+Parameters need no gradient (see `frozen_weights`), and none is made at the heads' inputs: gradients are taken at
+queries, keys and values, at an MLP's own copy of the stream and at the last stream, as backward comes by, so that
+nothing else is kept.
 """
 
 from __future__ import annotations
