@@ -7,6 +7,7 @@ from torch import Tensor, nn
 import circuitkit as ck
 from architectures import DECODER, Prompts, build, folder, prompts
 from circuitkit import metrics
+from circuitkit.circuits.attributing.alignment import Aligned
 from circuitkit.pairs import PairError
 from circuitkit.spans import Span
 from circuits.attributing import brute_force
@@ -178,6 +179,14 @@ def test_half_precision_scores_are_near_and_weights_keep_asking_for_gradients():
     found = scores(ck.Model(half, words), pairs, "eap-ig")
     assert float(torch.corrcoef(torch.stack([found.flatten(), exact.flatten()]))[0, 1]) > 0.98
     assert all(parameter.requires_grad and parameter.grad is None for parameter in half.parameters())
+
+
+def test_what_is_alike_in_both_prompts_stays_as_it_is_on_the_way_between_them():
+    hf, words = build("gpt2")
+    aligned = Aligned.of(ck.Model(hf, words), pairs_of(*drawn()), metrics.logit_difference)
+    stream = torch.randn(2, 6, 8).bfloat16()
+    for alpha in (0.2, 0.7):
+        assert aligned.between(stream, stream.clone(), alpha).equal(stream)
 
 
 def test_adapters_are_part_of_what_heads_read_and_write():

@@ -60,6 +60,8 @@ def test_the_reader_says_which_sign_helps(ioi: Graph, tmp_path: Path) -> None:
     assert (best(RAISES), best(LOWERS)) == (-3.0, 3.0)
     with pytest.raises(CircuitError, match=r"not known.*positive="):
         best("unknown")
+    with pytest.raises(CircuitError, match="'unknown', not 'helps'"):
+        best("helps")
     with pytest.raises(TypeError, match="positive"):
         Graph.from_eap_ig(path)  # type: ignore[call-arg]
 

@@ -99,3 +99,12 @@ def test_what_helps_is_told_by_metric_and_sign():
 def test_a_sign_that_nobody_knows_is_not_used(convention, by, told):
     with pytest.raises(CircuitError, match=told):
         convention.strengths(torch.ones(1), by)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"positive": "helps"}, {"rule": "middle"}, {"examples": "median"}, {"positions": "mean"}]
+)
+def test_a_convention_says_what_is_understood(wrong):
+    [(name, said)] = wrong.items()
+    with pytest.raises(CircuitError, match=f"{name} of a convention is .*, not '{said}'"):
+        Convention("eap", "logit_difference", **wrong)

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from circuitkit.circuits.attributing.linear_maps import wide
 from circuitkit.circuits.errors import CircuitError
 from circuitkit.metrics import Metric, Targets
 from circuitkit.model.tokens import Tokens
@@ -118,7 +119,9 @@ class Aligned:
 
     def between(self, corrupt: Tensor, clean: Tensor, alpha: float) -> Tensor:
         """A point on the way from corrupt (0) to clean (1) at clean columns; clean where there is no counterpart."""
-        mixed = self.at_clean(corrupt) * (1 - alpha) + clean * alpha
+        # In half precision, two shares of one number do not add up to it.
+        dtype = wide(clean.dtype)
+        mixed = torch.lerp(self.at_clean(corrupt).to(dtype), clean.to(dtype), alpha).to(clean.dtype)
         kept = self.counterpart.to(clean.device)
         return torch.where(kept.view(*kept.shape, *(1 for _ in clean.shape[2:])), mixed, clean)
 

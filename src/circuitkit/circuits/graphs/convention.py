@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from torch import Tensor
 
@@ -29,6 +29,9 @@ class Convention:
         positions: how positions were joined.
         positive: what a score above zero says.
 
+    Raises:
+        CircuitError: the rule, a way to join or what is positive is none of those that there are.
+
     >>> Convention("eap", "logit_difference").positive
     'corrupting lowers the metric'
     """
@@ -42,6 +45,11 @@ class Convention:
     examples: OverExamples = "mean"
     positions: OverPositions = "sum"
     positive: Positive = "corrupting lowers the metric"
+
+    def __post_init__(self) -> None:
+        for name, ways in (("examples", OverExamples), ("positions", OverPositions), ("positive", Positive)):
+            _check_one_of(name, getattr(self, name), get_args(ways))
+        _check_one_of("rule", self.rule, (*get_args(Rule), None))
 
     @property
     def magnitudes(self) -> bool:
@@ -88,3 +96,8 @@ class Convention:
         steps = "" if self.steps is None else f", {self.steps} steps" + ("" if self.rule is None else f" ({self.rule})")
         joined = f"{self.examples} over examples, {self.positions} over positions"
         return f"{self.method} of {self.metric}{steps}; {joined}; positive: {self.positive}"
+
+
+def _check_one_of(name: str, given: object, ways: tuple[object, ...]) -> None:
+    if given not in ways:
+        raise CircuitError(f"{name} of a convention is {' or '.join(map(repr, ways))}, not {given!r}")
