@@ -305,6 +305,13 @@ def test_what_is_asked_wrongly_is_refused_by_name():
         ({"examples": "median"}, "not 'median'"),
         ({"positions": "mean"}, "not 'mean'"),
         ({"batch_size": 0}, "1 or more, not 0"),
+        ({"batch_size": 1.5}, "1 or more, not 1.5"),
+        ({"steps": 2.0}, "at least, not 2.0"),
+        ({"spans": {"first": "w5"}}, r"spans= names spans .*got \['w5'\]"),
+        ({"spans": [Span.at(0)]}, r"spans= names spans .*got \[Span\(0\)\]"),
+        ({"align": Span.at(0)}, r"a list of spans .*not Span\(0\)"),
+        ({"align": ["w5"]}, r"a list of spans .*not \['w5'\]"),
+        ({"method": "exact", "edges": ["input->logits"]}, "a mask of edges .*'input->logits'"),
     ):
         with pytest.raises(ck.circuits.CircuitError, match=match):
             ck.circuits.attribute(model, pairs, progress=False, **asked)

@@ -76,8 +76,10 @@ class Aligned:
             matches = [[(at, at) for at in range(int(length))] for length in read.clean.lengths]
         elif align == "common":
             matches = [_common(model, read, row) for row in range(len(read.clean))]
-        elif isinstance(align, str):
-            raise CircuitError(f'pairs are aligned by "tokens", "common" or spans, not {align!r}')
+        elif not _are_spans(align):
+            raise CircuitError(
+                f'pairs are aligned by "tokens", "common" or a list of spans (circuitkit.spans.Span), not {align!r}'
+            )
         else:
             matches = _by_spans(model, pairs, read, align)
         clean, corrupt = (Reading.of(each, read.targets, metric) for each in (read.clean, read.corrupt))
@@ -206,6 +208,15 @@ def _common(model: Model, read: AlignedPairs, row: int) -> Matches:
         )
     ends = [(len(clean) - n, len(corrupt) - n) for n in range(last, 0, -1)]
     return [(at, at) for at in range(first)] + ends
+
+
+def _are_spans(align: object) -> bool:
+    def is_span(each: object) -> bool:
+        return isinstance(each, Span) or (
+            isinstance(each, tuple) and len(each) == 2 and all(isinstance(one, Span) for one in each)
+        )
+
+    return isinstance(align, Sequence) and not isinstance(align, str) and all(is_span(each) for each in align)
 
 
 def _by_spans(

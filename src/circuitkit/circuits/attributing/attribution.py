@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from numbers import Integral
 from typing import TYPE_CHECKING, get_args
 
 import torch
@@ -103,6 +104,7 @@ def attribute(
     """
     measure = as_metric(metric)
     chosen = _checked(method, steps, rule, examples, positions)
+    steps = int(steps)
     check_model(model, measure, method, at_clean=method in ("eap", "eap-qk"), instead="eap-ig")
     layout = Layout.of(model)
     some = _some_edges(model, layout, method, edges)
@@ -231,6 +233,8 @@ def _some_edges(
     if isinstance(edges, Graph):
         edges.check_fits(model)
         return edges.members
+    if not isinstance(edges, Tensor):
+        raise CircuitError(f"edges= is a graph, or a mask of edges as Graph.members is, not {edges!r}")
     return checked_members(layout, edges)
 
 
@@ -238,6 +242,12 @@ def columns_of_spans(
     model: Model, pairs: Pairs, aligned: Aligned, spans: Mapping[str, Span]
 ) -> Bool[Tensor, "span batch position"]:
     """The clean columns of each span."""
+    wrong = spans if not isinstance(spans, Mapping) else [each for each in spans.values() if not isinstance(each, Span)]
+    if wrong:
+        raise CircuitError(
+            f'spans= names spans to keep scores of, as in {{"last": Span.at(-1)}} with Span from circuitkit.spans; got '
+            f"{wrong!r}"
+        )
     tokens = aligned.clean.tokens
     named = torch.zeros(len(spans), *tokens.ids.shape, dtype=torch.bool)
     starts = tokens.mask.long().argmax(-1).tolist()
@@ -258,8 +268,8 @@ def pairs_at_once(model: Model, aligned: Aligned, wanted: int | None, checkpoint
         CircuitError: fewer than one is wanted.
     """
     if wanted is not None:
-        if wanted < 1:
-            raise CircuitError(f"batch_size is how many pairs are run at a time, 1 or more, not {wanted}")
+        if not isinstance(wanted, Integral) or wanted < 1:
+            raise CircuitError(f"batch_size is how many pairs are run at a time, 1 or more, not {wanted!r}")
         return min(wanted, len(aligned))
     columns = aligned.corrupt_at.shape[1]
     config = model.config

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
+from numbers import Integral
 from typing import TYPE_CHECKING
 
 import torch
@@ -111,7 +112,7 @@ def alphas(steps: int, rule: Rule) -> list[float]:
         raise CircuitError(
             f'integrated gradients take their points by rule="left", "right" or "midpoint", not {rule!r}'
         )
-    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+    if isinstance(steps, bool) or not isinstance(steps, Integral) or steps < 1:
         raise CircuitError(f"integrated gradients take one step at least, not {steps!r}")
     return [(step + starts[rule]) / steps for step in range(steps)]
 
