@@ -295,15 +295,20 @@ def differences(
     """What sources write differently at clean columns, and both inputs there; none where there is no counterpart."""
     ours, clean_input, _ = written(hf, name, *clean)
     theirs, corrupt_input, _ = written(hf, name, *corrupt)
+    difference = torch.stack([at_clean(theirs[row], each, clean, corrupt_at) - each for row, each in enumerate(ours)])
+    return difference, clean_input, at_clean(corrupt_input, clean_input, clean, corrupt_at)
+
+
+def at_clean(corrupt: Tensor, own: Tensor, clean: tuple[Tensor, Tensor], corrupt_at: Tensor | None) -> Tensor:
+    """What stands at the corrupt columns of the clean ones; the clean run's own where there is no counterpart."""
     if corrupt_at is None:
         corrupt_at = torch.arange(clean[0].shape[1]).expand_as(clean[0]).masked_fill(~clean[1].bool(), -1)
-    difference, aligned = torch.zeros_like(ours), clean_input.clone()
+    aligned = own.clone()
     for row, columns in enumerate(corrupt_at.tolist()):
         for column, at in enumerate(columns):
             if at >= 0:
-                difference[:, row, column] = theirs[:, row, at] - ours[:, row, column]
-                aligned[row, column] = corrupt_input[row, at]
-    return difference, clean_input, aligned
+                aligned[row, column] = corrupt[row, at]
+    return aligned
 
 
 def activation_scores(
@@ -313,9 +318,10 @@ def activation_scores(
     corrupt: tuple[Tensor, Tensor],
     metric: Callable[[Tensor], Tensor],
     alphas: list[float],
+    corrupt_at: Tensor | None = None,
 ) -> Tensor:
-    """Scores `[batch, source, destination]`, each source's by the gradient on its own group's way; all tokens real."""
-    difference, clean_input, corrupt_input = differences(hf, name, clean, corrupt, None)
+    """Scores `[batch, source, destination]`, each source's by the gradient on its own group's way."""
+    difference, clean_input, corrupt_input = differences(hf, name, clean, corrupt, corrupt_at)
     scores = torch.zeros(len(clean_input), len(difference), reach(hf, name).shape[1])
     layers, _ = parts(hf, name)
     groups: list[tuple[list[int], nn.Module | None]] = [([0], None)]
@@ -334,6 +340,7 @@ def activation_scores(
                 for ids, mask in (clean, corrupt):
                     _logits(hf, ids, mask)
             keep.remove()
+            outputs[1] = at_clean(outputs[1], outputs[0], clean, corrupt_at)
         for alpha in alphas:
             entering, instead = clean_input, None
             if module is None:

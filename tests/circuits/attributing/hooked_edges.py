@@ -145,7 +145,8 @@ def after(module: nn.Module, act: Callable[[Tensor], Tensor | None]) -> Iterator
 class Oracle:
     """A model's clean and corrupt run, and runs of the clean prompts with one edge patched."""
 
-    def __init__(self, name: str, pairs: ck.Pairs) -> None:
+    def __init__(self, name: str, pairs: ck.Pairs, corrupt_at: list[list[int]] | None = None) -> None:
+        self.corrupt_at = corrupt_at
         self.hf, self.model = built(name)
         self.pairs, self.parts = pairs, parts(name, self.hf)
         self.layout = ck.circuits.Layout.of(self.model)
@@ -211,9 +212,19 @@ class Oracle:
         return write * torch.rsqrt(joint.square().mean(-1, keepdim=True) + eps) * gain
 
     def difference(self, source: str) -> Tensor:
-        return (self.written(self.corrupt, source) - self.written(self.clean, source)) * self.clean_tokens.mask[
-            ..., None
-        ]
+        """At clean columns, from the corrupt columns that stand for them; 0 on padding and where none does."""
+        return self.aligned(self.written(self.corrupt, source), self.written(self.clean, source))
+
+    def aligned(self, theirs: Tensor, ours: Tensor) -> Tensor:
+        """Corrupt less clean values, likewise."""
+        if self.corrupt_at is None:
+            return (theirs - ours) * self.clean_tokens.mask[..., None]
+        change = torch.zeros_like(ours)
+        for row, columns in enumerate(self.corrupt_at):
+            for column, at in enumerate(columns):
+                if at >= 0:
+                    change[row, column] = theirs[row, at] - ours[row, column]
+        return change
 
     def edit(self, column: int, change: Tensor) -> Any:
         """What puts a changed stream into one destination's input alone."""
