@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,9 @@ from circuitkit.results import Result
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
+
+PROMPTS = "prompts.json"
+"""The file of a folder that holds what the model was asked."""
 
 
 def write_result(result: Result, out: Path, name: str) -> None:
@@ -29,6 +32,27 @@ def write_study(out: Path, name: str, results: Mapping[str, Result], table: pd.D
     write_table(out / f"{name}.csv", table)
     plots.save(figure, out / f"{name}.png")
     write_json(out / "provenance.json", next(iter(results.values())).provenance)
+
+
+def write_prompts(out: Path, data_sha256: str, clean: Sequence[str], corrupt: Sequence[str] | None = None) -> None:
+    """Write the prompts of results whose provenance has a hash of data, so that a report can show each example's."""
+    write_json(out / PROMPTS, {"data_sha256": data_sha256, "clean": list(clean), "corrupt": corrupt and list(corrupt)})
+
+
+def read_prompts(folder: Path, data_sha256: str) -> dict[str, Sequence[str] | None] | None:
+    """What `write_prompts` wrote in a folder of the data with a hash, clean and corrupt; None where it has no such.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_prompts(Path(folder), "af3", ["2 + 2 ="], ["2 + 3 ="])
+    ...     read_prompts(Path(folder), "af3"), read_prompts(Path(folder), "other")
+    ({'clean': ['2 + 2 ='], 'corrupt': ['2 + 3 =']}, None)
+    """
+    path = folder / PROMPTS
+    told = json.loads(path.read_bytes()) if path.is_file() else {}
+    if told.get("data_sha256") != data_sha256:
+        return None
+    return {"clean": told["clean"], "corrupt": told["corrupt"]}
 
 
 def write_table(path: Path, table: pd.DataFrame) -> None:

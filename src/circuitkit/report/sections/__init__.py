@@ -12,6 +12,7 @@ Maker = Callable[[Contents], Iterable[Section]]
 
 MAKERS: Mapping[str, str] = {
     "sweep": "circuitkit.report.sections.sweeps:sections",
+    "result": "circuitkit.report.sections.maps:sections",
 }
 """By kind, in the page's order, `module:function`: called once for a folder that holds files of its kinds.
 

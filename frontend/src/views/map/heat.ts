@@ -1,0 +1,142 @@
+// Two axes of cells as a heat map: purple under nothing, orange over it, dots on what survives, hatching where no cell is.
+
+import { axis, tooltip, type Option } from "../../chart";
+import { words } from "../../text";
+import type { Palette } from "../../theme";
+import { factList } from "./cell";
+import type { Measure, StudyMap } from "./data";
+
+/** Which cells a picture shows: the last two axes, at one place along those before. */
+export interface Slice {
+  map: StudyMap;
+  measure: Measure;
+  /** Along the leading axes. */
+  fixed: readonly number[];
+  /** The cell whose examples are shown below. */
+  chosen: number | null;
+}
+
+/** Pixels that a cell is wide at least, before the picture scrolls; and what is left and right of the cells. */
+const NARROWEST = 14;
+const MARGIN = 70;
+
+export function cellAt({ map, fixed }: Slice, row: number, column: number): number {
+  return map.at([...fixed, row, column]);
+}
+
+/** Attention edges run downwards, as in patterns; layers and the like upwards, as in the figures. */
+export function downwards(map: StudyMap): boolean {
+  return map.data.axes.slice(-2).map(({ name }) => name).join() === "query,key";
+}
+
+export function leastWidth(map: StudyMap): number {
+  return MARGIN + 10 + NARROWEST * map.sizes[map.sizes.length - 1];
+}
+
+export function heatHeight(map: StudyMap): (width: number) => number {
+  const rows = map.sizes[map.sizes.length - 2];
+  return () => Math.max(90, Math.min(28, 460 / rows) * rows, 6 * rows) + 24 + below(map);
+}
+
+/** Room under the cells: their labels, the axis's name, the colour scale. */
+function below(map: StudyMap): number {
+  return labelRoom(map) + 78;
+}
+
+function labelRoom(map: StudyMap): number {
+  const axisNumber = map.sizes.length - 1;
+  const longest = Math.max(...map.data.axes[axisNumber].entries.map((_, i) => map.entry(axisNumber, i).length));
+  return longest > 2 ? Math.min(105, 7 * longest + 4) : 18;
+}
+
+/** How far colours reach to both sides, over all cells, so that panels of one study can be compared. */
+export function reach(map: StudyMap, measure: Measure): number {
+  return map.data.effect.reduce<number>((most, effect) => Math.max(most, Math.abs((effect ?? 0) * measure.scale)), 0) || 1;
+}
+
+export function heatOption(slice: Slice, palette: Palette): Option {
+  const { map, measure } = slice;
+  const [rowAxis, columnAxis] = [map.sizes.length - 2, map.sizes.length - 1];
+  const [rows, columns] = [map.sizes[rowAxis], map.sizes[columnAxis]];
+  const there: object[] = [], missing: object[] = [], dots: number[][] = [];
+  for (let row = 0; row < rows; row++) {
+    for (let column = 0; column < columns; column++) {
+      const cell = cellAt(slice, row, column);
+      const value = map.measured(map.data.effect, cell, measure);
+      const frame = cell === slice.chosen ? { borderColor: palette.mark, borderWidth: 3 } : {};
+      (value === null ? missing : there).push({ value: [column, row, value ?? 0], cell, itemStyle: frame });
+      if (map.survives.has(cell)) dots.push([column, row]);
+    }
+  }
+  const labels = (which: number): string[] => map.data.axes[which].entries.map((_, i) => map.entry(which, i));
+  const most = reach(map, measure);
+  const long = labelRoom(map) > 18;
+  const category = { type: "category", splitArea: { show: false } };
+  return {
+    grid: { left: MARGIN, right: 10, top: 12, bottom: below(map) },
+    tooltip: tooltip(palette, ({ data }) => factList(map.nameOf(data.cell), map.facts(data.cell))),
+    xAxis: axis(palette, words(map.data.axes[columnAxis].name), {
+      ...category,
+      data: labels(columnAxis),
+      nameGap: labelRoom(map) + 12,
+      axisLabel: { rotate: long ? 90 : 0, interval: columns > 120 ? "auto" : 0, fontSize: 11 },
+    }),
+    yAxis: axis(palette, words(map.data.axes[rowAxis].name), {
+      ...category,
+      data: labels(rowAxis),
+      inverse: downwards(map),
+      nameGap: 48,
+      axisLabel: { interval: rows > 30 ? "auto" : 0, fontSize: 11, width: 44, overflow: "truncate" },
+    }),
+    visualMap: {
+      type: "continuous",
+      seriesIndex: 0,
+      dimension: 2,
+      min: -most,
+      max: most,
+      orient: "horizontal",
+      left: MARGIN,
+      bottom: 0,
+      itemWidth: 14,
+      itemHeight: 150,
+      calculable: false,
+      hoverLink: false,
+      inRange: { color: [...palette.diverging] },
+      text: [ends(most), ends(-most)],
+      textStyle: { color: palette.muted },
+    },
+    series: [
+      {
+        type: "heatmap",
+        data: there,
+        itemStyle: { borderColor: palette.surface, borderWidth: columns > 80 ? 0 : 1 },
+        emphasis: { itemStyle: { borderColor: palette.mark, borderWidth: 2 } },
+        progressive: 0,
+      },
+      {
+        type: "heatmap",
+        data: missing,
+        itemStyle: { color: palette.missing, decal: hatching(palette), borderColor: palette.surface, borderWidth: 1 },
+        emphasis: { itemStyle: { borderColor: palette.mark, borderWidth: 2 } },
+        progressive: 0,
+      },
+      {
+        type: "scatter",
+        data: dots,
+        silent: true,
+        symbolSize: columns > 60 ? 5 : 7,
+        itemStyle: { color: palette.mark, borderColor: palette.ring, borderWidth: 1, opacity: 1 },
+        z: 5,
+      },
+    ],
+  };
+}
+
+function ends(value: number): string {
+  return `${value > 0 ? "+" : "−"}${Math.abs(Number(value.toPrecision(3)))}`;
+}
+
+/** Slanting lines, as the figures have them where there is no cell. */
+export function hatching(palette: Palette): object {
+  return { symbol: "rect", dashArrayX: [1, 0], dashArrayY: [2, 5], rotation: -Math.PI / 4, color: palette.hatch };
+}
