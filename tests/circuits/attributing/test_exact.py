@@ -8,6 +8,7 @@ from circuitkit import Site, metrics
 from circuitkit.circuits import CircuitError
 from circuitkit.circuits.attributing.alignment import Aligned
 from circuitkit.circuits.attributing.exact import exact_effects
+from circuitkit.circuits.attributing.written import Differences
 from circuitkit.model import planted
 from circuitkit.spans import Span
 from circuits.attributing.hooked_edges import NAMES, Oracle, built, drawn_pairs
@@ -117,6 +118,24 @@ def test_small_batches_give_the_same(monkeypatch):
     whole = effects(model, pairs, edges=some)
     monkeypatch.setattr("circuitkit.circuits.attributing.exact.memory", lambda model, budget: 1)
     torch.testing.assert_close(effects(model, pairs, edges=some), whole, atol=1e-5, rtol=1e-5)
+
+
+def test_nothing_is_made_of_sources_that_no_edge_leads_out_of(monkeypatch):
+    _, model = built("gpt2")
+    pairs, layout = drawn_pairs((6,)), ck.circuits.Layout.of(model)
+    whole = effects(model, pairs)
+    some = torch.zeros_like(layout.reach)
+    rows = [layout.source(name) for name in ("input", "a0.h1", "a0.h2", "m1")]
+    some[rows, layout.logits_at] = True
+    made, block = [], Differences.block
+
+    def counted(self, rows):
+        made.extend(range(rows.start, rows.stop))
+        return block(self, rows)
+
+    monkeypatch.setattr(Differences, "block", counted)
+    torch.testing.assert_close(effects(model, pairs, edges=some)[:, some], whole[:, some], atol=1e-6, rtol=1e-6)
+    assert made == rows
 
 
 def test_edges_that_are_none_are_refused():

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -199,8 +200,10 @@ class _Patching:
 
     def _made(self, rows: Sequence[int]) -> Float[Tensor, "source batch position d_model"]:
         """What each source makes different in the stream."""
-        block = self.differences.block(slice(rows[0], rows[-1] + 1))
-        made = block[[row - rows[0] for row in rows]] if len(block) > len(rows) else block
+        # Of a few edges the rows may lie far apart: what lies between is not made.
+        ends = [0, *(at for at in range(1, len(rows)) if rows[at] > rows[at - 1] + 1), len(rows)]
+        blocks = [self.differences.block(slice(rows[start], rows[stop - 1] + 1)) for start, stop in pairwise(ends)]
+        made = blocks[0] if len(blocks) == 1 else torch.cat(blocks)
         return made if self.within is None else made * self.within.to(made.device)[..., None]
 
     @cached_property
