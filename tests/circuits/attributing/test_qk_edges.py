@@ -71,6 +71,16 @@ def test_heads_under_one_norm_are_changed_one_at_a_time():
         assert set(qk_fix._apart[model].values()) == {apart}
 
 
+def test_prompts_of_one_token_tell_nothing_about_heads_under_one_norm():
+    hf, whole = built("olmo2")
+    model, pairs = ck.Model(hf, whole.tokenizer, name="olmo2"), drawn_pairs((6,))
+    ck.circuits.attribute(model, ck.Pairs(["w9"], ["w8"], [7], [6]), method="eap-qk", progress=False)
+    found, expected = (
+        ck.circuits.attribute(each, pairs, method="eap-qk", progress=False).scores for each in (model, whole)
+    )
+    torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-6)
+
+
 def test_checkpointing_and_small_batches_give_the_same(monkeypatch):
     _, model = built("llama")
     pairs = drawn_pairs((6, 5))

@@ -122,7 +122,8 @@ def _z_under(
 def _heads_apart(model: Model, tokens: Tokens, layer: int, part: Part, clean: Cache) -> bool:
     """Whether heads' patterns hang on their own queries and keys alone, so that all can be changed at once.
 
-    They do unless a norm goes over all heads' queries together (OLMo 2). Tried with drawn queries, once for a layer.
+    They do unless a norm goes over all heads' queries together (OLMo 2). Tried with drawn queries, once for a layer, on
+    prompts that tell: of one token each, nothing moves a pattern.
     """
     known = _apart.setdefault(model, {})
     if (layer, part) not in known:
@@ -134,10 +135,13 @@ def _heads_apart(model: Model, tokens: Tokens, layer: int, part: Part, clean: Ca
         group = alone.shape[3] // new.shape[3]
         before = clean[Site("z", layer=layer)][None]
         real = tokens.mask.to(old.device)[None, ..., None, None]
+        tolerance = 1e-4 if old.dtype in (torch.float32, torch.float64) else 5e-2
+        least = tolerance * before.abs().max().clamp(min=1e-30)
+        if not bool(((together - before) * real).abs().max() > least):
+            return True
         same = ((alone - together)[..., :group, :] * real).abs().max()
         spared = ((alone - before)[..., group:, :] * real).abs().amax() if group < alone.shape[3] else same
-        tolerance = 1e-4 if old.dtype in (torch.float32, torch.float64) else 5e-2
-        known[layer, part] = bool(torch.maximum(same, spared) <= tolerance * before.abs().max().clamp(min=1e-30))
+        known[layer, part] = bool(torch.maximum(same, spared) <= least)
     return known[layer, part]
 
 
