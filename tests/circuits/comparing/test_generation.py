@@ -226,6 +226,20 @@ def test_over_thinking_is_told_of_heads_that_help_on_hard_questions_when_amplifi
     assert "By difficulty nothing can be told: nothing tells how hard these questions are" in str(alone)
 
 
+def test_failures_are_told_by_difficulty():
+    intact = np.repeat([True, False], 20)
+    own = intact.copy()
+    own[:12] = False
+    found = planted({-1: own, 0: intact}, intact)
+    for table in (found.failures("hops"), found.failures(all_levels=False)):
+        wrong = table[table["outcome"] == "wrong step"].set_index("level")
+        assert (wrong.loc["1", "effect"], wrong.loc["2", "effect"]) == (0.6, 0.0)
+        assert (wrong.loc["1", "margin"], wrong.loc["2", "after"]) == (0.6, 1.0)
+        assert (table.groupby("level")[["before", "after"]].sum() == 1).all(axis=None)
+    with pytest.raises(CircuitError, match="each hops together"):
+        found.failures("hops", all_levels=True)
+
+
 def test_a_change_that_does_nothing_gains_nothing_on_hard_questions_for_being_hard():
     # Answers are luck around each question's own rate: without cross-fitting the hard ones would seem to be gained.
     rng = np.random.default_rng(0)

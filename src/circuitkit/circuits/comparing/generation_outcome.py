@@ -92,17 +92,21 @@ class GenerationEffects:
             ]
         )
 
-    def failures(self, difficulty: str | None = None, *, all_levels: bool = True) -> pd.DataFrame:
+    def failures(self, difficulty: str | None = None, *, all_levels: bool | None = None) -> pd.DataFrame:
         """A row a set, way, level and outcome ("right", "loop", …): its share before and after, as in `frame`.
 
         Args:
             difficulty: as in `by`.
-            all_levels: take all questions together, whatever their level.
+            all_levels: take all questions together, whatever their level; if None, where no difficulty is named. False
+                takes the usual difficulty, as `by` does.
 
         Raises:
-            CircuitError: as `by` does.
+            CircuitError: as `by` does, or a difficulty is named of all levels together.
         """
-        levels = [everything(len(self.items), self.answers)] if all_levels else self._levels(difficulty)
+        if all_levels and difficulty is not None:
+            raise CircuitError(f"all_levels takes questions of each {difficulty} together: leave one of the two out")
+        together = difficulty is None if all_levels is None else all_levels
+        levels = [everything(len(self.items), self.answers)] if together else self._levels(difficulty)
         rows = []
         for run in self._own:
             for placed in levels:
