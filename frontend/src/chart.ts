@@ -20,6 +20,9 @@ export type Option = EChartsCoreOption;
 /** Above so many shapes a canvas is drawn faster than as many SVG elements. */
 const MOST_ELEMENTS = 2000;
 
+/** How far, in pixels, what is revealed stays from the edge. */
+const EDGE = 24;
+
 export interface Settings {
   /** What the chart shows, for those who do not see it. */
   label: string;
@@ -35,6 +38,8 @@ export interface Chart {
   /** What is drawn on, and takes the focus where a cursor is put on it. */
   readonly place: HTMLElement;
   readonly echarts: EChartsType;
+  /** Scroll the chart's box, where it has to scroll, until a place `x` pixels from the chart's left is seen. */
+  reveal(x: number): void;
   /** Draw again, after what the option is made from has changed. */
   update(): void;
   dispose(): void;
@@ -71,6 +76,10 @@ export function makeChart(into: HTMLElement, option: (palette: Palette, width: n
     place,
     echarts: chart,
     update,
+    reveal(x) {
+      const seen = box.clientWidth;
+      if (x < box.scrollLeft + EDGE || x > box.scrollLeft + seen - EDGE) box.scrollLeft = x - seen / 2;
+    },
     dispose() {
       resized.disconnect();
       unsubscribe();

@@ -91,6 +91,9 @@ function listen(
       chart.echarts.dispatchAction({ type: "downplay", seriesIndex });
       if (dataIndex < 0) continue;
       chart.echarts.dispatchAction({ type: "highlight", seriesIndex, dataIndex });
+      const place = map.placeOf(at).slice(-2).reverse();
+      const pixel = chart.echarts.convertToPixel({ seriesIndex }, flat ? [place[0], 0] : place);
+      if (Array.isArray(pixel)) chart.reveal(pixel[0]);
       chart.echarts.dispatchAction({ type: "showTip", seriesIndex, dataIndex });
     }
   };

@@ -27,15 +27,15 @@ export function barsOption({ map, measure, chosen }: Slice, palette: Palette): O
   const cells = data.axes[0].entries.map((_, cell) => cell);
   const values = cells.map((cell) => map.measured(data.effect, cell, measure));
   const whiskers = cells.flatMap((cell) => {
-    const ends = map.ends(data.low, data.high, cell, measure);
+    const ends = map.ends(data.sure.low, data.sure.high, cell, measure);
     return ends === null ? [] : [[cell, ...ends]];
   });
   const controls = cells.flatMap((cell) => {
-    const mean = map.measured(data.control_mean, cell, measure);
+    const mean = map.measured(data.sure.control_mean, cell, measure);
     return mean === null ? [] : [{ value: [cell, mean], cell }];
   });
   const controlSpread = cells.flatMap((cell) => {
-    const ends = map.ends(data.control_low, data.control_high, cell, measure);
+    const ends = map.ends(data.sure.control_low, data.sure.control_high, cell, measure);
     return ends === null ? [] : [[cell, ...ends]];
   });
   const colour = (value: number): string => palette.diverging[value < 0 ? 2 : palette.diverging.length - 3];
@@ -84,7 +84,7 @@ export function barsOption({ map, measure, chosen }: Slice, palette: Palette): O
         symbolSize: 8,
         symbolOffset: [0, -10],
         // Over the bar's interval, so that it lies on no line.
-        data: cells.flatMap((cell, i) => (map.survives.has(cell) ? [[cell, Math.max(0, values[i] ?? 0, map.ends(data.low, data.high, cell, measure)?.[1] ?? 0)]] : [])),
+        data: cells.flatMap((cell, i) => (map.survives.has(cell) ? [[cell, Math.max(0, values[i] ?? 0, map.ends(data.sure.low, data.sure.high, cell, measure)?.[1] ?? 0)]] : [])),
         itemStyle: { color: palette.mark, borderColor: palette.ring, borderWidth: 1, opacity: 1 },
         z: 7,
       },

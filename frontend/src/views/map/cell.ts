@@ -17,9 +17,9 @@ export function sentence(map: StudyMap, cell: number, measure: Measure): string 
   const name = map.nameOf(cell);
   const value = map.measured(map.data.effect, cell, measure);
   if (value === null) return `${name}: no such cell.`;
-  const ends = map.ends(map.data.low, map.data.high, cell, measure);
+  const ends = map.ends(map.data.sure.low, map.data.sure.high, cell, measure);
   const sure = ends === null ? "" : `, 95% interval ${number(ends[0])} to ${number(ends[1])}`;
-  const p = map.data.p_corrected?.[cell];
+  const p = map.data.sure.p_corrected?.[cell];
   const tested = p === null || p === undefined ? "" : `, corrected p = ${number(p)}${map.survives.has(cell) ? " (survives)" : ""}`;
   return `${name}: ${words(measure.name)} ${number(value)}${sure}${tested}.`;
 }

@@ -43,14 +43,17 @@ export interface MapData {
   baseline: { clean: number; corrupt: number | null };
   /** Of each cell, the last axis fastest; null where there is no such cell. */
   effect: Numbers;
-  low?: Numbers;
-  high?: Numbers;
-  p_corrected?: Numbers;
-  control_mean?: Numbers;
-  control_low?: Numbers;
-  control_high?: Numbers;
-  control_p?: Numbers;
-  control_n?: Numbers;
+  /** What else is known of each: its interval, corrected p, and control; not all of it of large maps. */
+  sure: {
+    low?: Numbers;
+    high?: Numbers;
+    p_corrected?: Numbers;
+    control_mean?: Numbers;
+    control_low?: Numbers;
+    control_high?: Numbers;
+    control_p?: Numbers;
+    control_n?: Numbers;
+  };
   /** What one control and several are called: random sets, or the other heads of the layer. */
   control: readonly [one: string, several: string] | null;
   /** The cells that survive correction; null where there is no test, and `untested` says why. */
@@ -151,9 +154,9 @@ export class StudyMap {
     ];
     const normalised = data.measures.find(({ name }) => name === "normalised");
     if (normalised !== undefined) facts.push({ name: "normalised", value: number(effect * normalised.scale) });
-    const [low, high] = [data.low?.[cell], data.high?.[cell]];
+    const [low, high] = [data.sure.low?.[cell], data.sure.high?.[cell]];
     if (low !== null && low !== undefined) facts.push({ name: "95% interval", value: `${interval(low, high)}${unit}` });
-    const p = data.p_corrected?.[cell];
+    const p = data.sure.p_corrected?.[cell];
     if (p !== null && p !== undefined) {
       facts.push({ name: "corrected p", value: `${number(p)}, ${this.survives.has(cell) ? "survives" : "does not survive"}` });
     }
@@ -162,13 +165,13 @@ export class StudyMap {
 
   private controlFacts(cell: number, unit: string): Fact[] {
     const { data } = this;
-    const n = data.control_n?.[cell];
+    const n = data.sure.control_n?.[cell];
     if (data.control === null || n === null || n === undefined) return [];
     if (n === 0) return [{ name: "control", value: "none: nothing matches it" }];
-    const spread = `${interval(data.control_low?.[cell], data.control_high?.[cell])}${unit}`;
+    const spread = `${interval(data.sure.control_low?.[cell], data.sure.control_high?.[cell])}${unit}`;
     return [
-      { name: "control", value: `${number(data.control_mean?.[cell])}${unit}, mean of ${n} ${data.control[n === 1 ? 0 : 1]}` },
-      { name: "their middle 95%", value: `${spread}; p = ${number(data.control_p?.[cell])}` },
+      { name: "control", value: `${number(data.sure.control_mean?.[cell])}${unit}, mean of ${n} ${data.control[n === 1 ? 0 : 1]}` },
+      { name: "their middle 95%", value: `${spread}; p = ${number(data.sure.control_p?.[cell])}` },
     ];
   }
 }

@@ -120,7 +120,7 @@ function dotsOption(
   map: StudyMap, cell: number, measure: Measure, ordered: readonly Example[], groups: readonly number[] | null, palette: Palette,
 ): Option {
   const mean = map.measured(map.data.effect, cell, measure);
-  const ends = map.ends(map.data.low, map.data.high, cell, measure);
+  const ends = map.ends(map.data.sure.low, map.data.sure.high, cell, measure);
   // Spread over the line's height so that few dots hide one another: the golden ratio's multiples lie evenly.
   const spread = (index: number): number => ((index * 0.618034) % 1) - 0.5;
   const line = ({ index, group }: Example): number => (groups === null || group === null ? 0 : groups.indexOf(group)) + 0.6 * spread(index);

@@ -1,4 +1,4 @@
-// Two axes of cells as a heat map: purple under nothing, orange over it, dots on what survives, hatching where no cell is.
+// Two axes of cells as a heat map: purple for under 0, orange for over it, dots on what survives, hatching where no cell is.
 
 import { axis, tooltip, type Option } from "../../chart";
 import { words } from "../../text";
@@ -38,9 +38,9 @@ export function heatHeight(map: StudyMap): (width: number) => number {
   return () => Math.max(90, Math.min(28, 460 / rows) * rows, 6 * rows) + 24 + below(map);
 }
 
-/** Room under the cells: their labels, the axis's name, the colour scale. */
+/** Room under the cells: their labels, and the axis's name. */
 function below(map: StudyMap): number {
-  return labelRoom(map) + 78;
+  return labelRoom(map) + 32;
 }
 
 function labelRoom(map: StudyMap): number {
@@ -94,16 +94,9 @@ export function heatOption(slice: Slice, palette: Palette): Option {
       dimension: 2,
       min: -most,
       max: most,
-      orient: "horizontal",
-      left: MARGIN,
-      bottom: 0,
-      itemWidth: 14,
-      itemHeight: 150,
-      calculable: false,
-      hoverLink: false,
+      // Its scale stands in the legend, which does not scroll away with wide maps.
+      show: false,
       inRange: { color: [...palette.diverging] },
-      text: [ends(most), ends(-most)],
-      textStyle: { color: palette.muted },
     },
     series: [
       {
@@ -130,10 +123,6 @@ export function heatOption(slice: Slice, palette: Palette): Option {
       },
     ],
   };
-}
-
-function ends(value: number): string {
-  return `${value > 0 ? "+" : "−"}${Math.abs(Number(value.toPrecision(3)))}`;
 }
 
 /** Slanting lines, as the figures have them where there is no cell. */

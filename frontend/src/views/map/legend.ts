@@ -1,15 +1,15 @@
 // What the colours and marks of a map mean, in words that wrap on a narrow screen.
 
 import { element } from "../../dom";
-import { counted } from "../../text";
+import { counted, number } from "../../text";
 import type { Palette } from "../../theme";
-import type { Slice } from "./heat";
+import { reach, type Slice } from "./heat";
 
 export function legend({ map, measure }: Slice, palette: Palette): HTMLElement {
   const { data } = map;
   const flat = map.sizes.length === 1;
-  const lines = [line(swatch("scale", `linear-gradient(90deg, ${palette.diverging.join(", ")})`), measure.unit)];
-  if (flat && data.low !== undefined) lines.push(line(element("span", { class: "swatch whisker" }), "95% interval"));
+  const lines = [flat ? line(swatch("scale", signs(palette)), "under 0, over 0") : scale(reach(map, measure), measure.unit, palette)];
+  if (flat && data.sure.low !== undefined) lines.push(line(element("span", { class: "swatch whisker" }), "95% interval"));
   if (flat && data.control !== null) lines.push(line(element("span", { class: "swatch diamond" }), `mean of ${data.control[1]}, with their middle 95%`));
   lines.push(
     data.significant === null
@@ -19,6 +19,17 @@ export function legend({ map, measure }: Slice, palette: Palette): HTMLElement {
   const missing = data.effect.length - real(data.effect);
   if (missing > 0) lines.push(line(swatch("hatched", null), `no such cell: ${missing}`));
   return element("ul", { class: "legend" }, lines);
+}
+
+/** The colour scale between the numbers that its ends stand for. */
+function scale(most: number, unit: string, palette: Palette): HTMLElement {
+  const colours = swatch("scale", `linear-gradient(90deg, ${palette.diverging.join(", ")})`);
+  return element("li", {}, [number(-most), colours, `+${number(most)}`, element("span", { class: "unit" }, unit)]);
+}
+
+/** The colours of bars under and over nothing, side by side. */
+function signs({ diverging }: Palette): string {
+  return `linear-gradient(90deg, ${diverging[2]} 50%, ${diverging[diverging.length - 3]} 50%)`;
 }
 
 function real(effects: readonly (number | null)[]): number {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NotRequired, TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
@@ -67,7 +67,10 @@ class Examples(TypedDict):
 
 
 class MapData(TypedDict):
-    """What the front end's map view draws (`frontend/src/views/map/data.ts`)."""
+    """What the front end's map view draws (`frontend/src/views/map/data.ts`).
+
+    `sure` holds what is known of each cell beside its effect: its interval, corrected p, and control.
+    """
 
     title: str
     metric: str
@@ -77,18 +80,11 @@ class MapData(TypedDict):
     measures: list[Measure]
     baseline: Mapping[str, float | None]
     effect: Any
+    sure: dict[str, Any]
     control: Sequence[str] | None
     significant: list[int] | None
     untested: str | None
     examples: Examples
-    low: NotRequired[Any]
-    high: NotRequired[Any]
-    p_corrected: NotRequired[Any]
-    control_mean: NotRequired[Any]
-    control_low: NotRequired[Any]
-    control_high: NotRequired[Any]
-    control_p: NotRequired[Any]
-    control_n: NotRequired[Any]
 
 
 def sections(contents: Contents) -> Iterator[Section]:
@@ -126,7 +122,8 @@ def data_of(result: Result, prompts: Mapping[str, Sequence[str] | None] | None =
     """What the map view draws of a result, and notes of what was thinned.
 
     >>> from circuitkit.results import Baseline
-    >>> result = Result(torch.tensor([[1.0, 2.0], [5.0, 5.0]]), ("layer",), Baseline(torch.full((2,), 5.0)), "ablate", "kl")
+    >>> values, baseline = torch.tensor([[1.0, 2.0], [5.0, 5.0]]), Baseline(torch.full((2,), 5.0))
+    >>> result = Result(values, ("layer",), baseline, "ablate", "kl")
     >>> data, notes = data_of(result)
     >>> data["effect"].tolist(), [measure["name"] for measure in data["measures"]], notes
     ([3.5, 0.0], ['normalised', 'effect'], [])
@@ -144,6 +141,7 @@ def data_of(result: Result, prompts: Mapping[str, Sequence[str] | None] | None =
         "measures": _measures(result),
         "baseline": {"clean": result.baseline.clean_mean, "corrupt": result.baseline.corrupt_mean},
         "effect": effects,
+        "sure": {},
         "control": None,
         "significant": survives,
         "untested": untested,
@@ -160,7 +158,7 @@ def data_of(result: Result, prompts: Mapping[str, Sequence[str] | None] | None =
     there = ~torch.isnan(effects).numpy()
     for name in _SURE:
         if name in result.frame and not (untested and name in ("low", "high", "p_corrected")):
-            data[name] = _at_cells(result.frame[name].to_numpy(), there)
+            data["sure"][name] = _at_cells(result.frame[name].to_numpy(), there)
     return data, notes
 
 
