@@ -1,5 +1,7 @@
 """Edge scores held against the definition by brute force, TransformerLens, and what must not change them."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -141,6 +143,22 @@ def test_neither_padding_nor_batches_nor_checkpointing_change_scores():
     for row in range(3):
         alone = ck.Pairs([clean.texts[row]], [corrupt.texts[row]], ANSWER[row : row + 1], DISTRACTOR[row : row + 1])
         torch.testing.assert_close(scores(model, alone, "eap-ig", steps=2)[0], whole[row], **CLOSE)
+
+
+@pytest.mark.parametrize("method", ["eap-ig", "eap-ig-activations"])
+def test_layers_can_be_computed_again_in_a_thread_of_autograds(method, monkeypatch):
+    hf, words = build("gpt2")
+    model, pairs = ck.Model(hf, words), pairs_of(*drawn(length=4))
+    expected = scores(model, pairs, method, steps=2)
+    back = torch.autograd.grad
+
+    def elsewhere(*args, **kwargs):
+        # As on a GPU, whose backward is not run by the thread that asks for it.
+        with ThreadPoolExecutor(1) as thread:
+            return thread.submit(back, *args, **kwargs).result()
+
+    monkeypatch.setattr(torch.autograd, "grad", elsewhere)
+    torch.testing.assert_close(scores(model, pairs, method, steps=2, checkpointing=True), expected, **CLOSE)
 
 
 def test_layers_are_computed_again_without_the_cache_that_a_model_would_fill():

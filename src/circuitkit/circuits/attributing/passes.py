@@ -126,7 +126,9 @@ class GradientPass:
     def _hold(self, stack: ExitStack) -> None:
         blocks = self.model.anatomy.blocks
         if self.checkpointing:
-            for block in blocks[max(0, self.first - 1) :]:
+            # On a GPU, layers are computed again in a thread of autograd's, where nothing is put in: the layer in which
+            # it is put in is not among them.
+            for block in blocks[self.first :]:
                 stack.enter_context(forward_replaced(block.block, _checkpointed(block.block.forward)))
         self._put(stack)
         for layer, (block, reads) in enumerate(zip(blocks, self.received.reads, strict=True)):
