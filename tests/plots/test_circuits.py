@@ -27,8 +27,8 @@ def graph_of(layout: Layout = LAYOUT, seed: int = 0) -> Graph:
 
 
 def drawn(axes: Axes) -> LineCollection:
-    (edges,) = [each for each in axes.collections if isinstance(each, LineCollection)]
-    return edges
+    """The edges, which are drawn first."""
+    return next(each for each in axes.collections if isinstance(each, LineCollection))
 
 
 def named(axes: Axes) -> dict[str, str]:
@@ -71,6 +71,40 @@ def test_edges_go_from_their_sources_to_where_their_destinations_enter() -> None
     assert len(segments) == SHARED.n_edges and all((np.diff(line[:, 1]) >= -1e-9).all() for line in segments)
     assert len({tuple(point) for point in places.nodes}) == len(SHARED.nodes)
     assert len({tuple(point) for point in places.entrances}) == len(SHARED.destinations)
+
+
+def test_edges_go_round_the_nodes_that_they_skip() -> None:
+    layout = Layout((3,) * 4, (3,) * 4, (False,) * 4)
+    places = Places(layout)
+
+    def way(source: str, destination: str) -> np.ndarray:
+        row, column = layout.sources.index(source), layout.destinations.index(destination)
+        return places.curves(np.array([row]), np.array([column]))[0]
+
+    # Straight up, m0 to m2 would look like m0 to m1 and m1 to m2.
+    for source, destination, skipped in (
+        ("m0", "m2", ["m1"]),
+        ("m0", "m3", ["m1", "m2"]),
+        ("a0.h1", "a3.h1<k>", ["a1.h1", "a2.h1"]),
+        ("input", "logits", ["a0.h1", "a1.h1", "a2.h1", "a3.h1"]),
+    ):
+        line = way(source, destination)
+        for node in skipped:
+            x, y = places.nodes[layout.nodes.index(node)]
+            assert abs(np.interp(y, line[:, 1], line[:, 0]) - x) > 0.1
+        assert line[:, 0].max() < places.mlps + 0.7
+    assert np.ptp(way("m0", "m1")[:, 0]) < 1e-9
+
+
+def test_an_entrance_is_joined_to_its_head() -> None:
+    places = Places(LAYOUT)
+    entrances = np.array([LAYOUT.destinations.index("a1.h1<q>"), LAYOUT.destinations.index("a0.h0<v>")])
+    joined = {tuple(end) for _, end in places.into_heads(entrances).round(6)}
+    assert joined == {(1.0, 1.0), (0.0, 0.0)}
+    assert not len(places.into_heads(np.array([LAYOUT.destinations.index("m0"), LAYOUT.logits_at])))
+    # What heads share is joined to all of them by a bar.
+    shared = Places(SHARED)
+    assert not len(shared.into_heads(np.array([SHARED.keys_at(0).start])))
 
 
 def test_of_many_edges_the_strongest_are_drawn_and_the_title_says_so() -> None:

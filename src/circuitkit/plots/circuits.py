@@ -219,7 +219,9 @@ def _draw_edges(axes: Axes, places: Places, drawn: _Drawn) -> list[Artist]:
             list(curves), colors=colours, linewidths=list(widths), linestyles=styles, capstyle="round", zorder=2
         )
     )
-    for line in places.shared_by(np.unique(drawn.columns)):
+    entered = np.unique(drawn.columns)
+    axes.add_collection(LineCollection(list(places.into_heads(entered)), colors="0.55", linewidths=0.6, zorder=1))
+    for line in places.shared_by(entered):
         axes.plot(*line.T, color="0.35", linewidth=1.6, solid_capstyle="round", zorder=3)
     if not told:
         return []

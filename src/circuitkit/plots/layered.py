@@ -26,6 +26,10 @@ _BELOW, _SHARED_BELOW = 0.2, 0.32
 """How far entrances lie below a head, and below heads that share them, in layers."""
 _RISE = 0.4
 """How much higher than its layer's heads an MLP stands, in layers."""
+_UPRIGHT = 0.3
+"""What leads this little to the side, in heads, would pass behind the names of nodes between its ends."""
+_BOW, _WIDEST = 0.45, 0.8
+"""How far to the side the way of such an edge is drawn to go round the next layer, and round all, in heads."""
 
 Points = Float[np.ndarray, "node 2"]
 
@@ -85,12 +89,28 @@ class Places:
                     lines.append([(first - 0.3, height), (first + size - 0.7, height)])
         return np.array(lines, dtype=np.float64).reshape(-1, 2, 2)
 
+    def into_heads(self, columns: NDArray[np.int64]) -> Float[np.ndarray, "entrance 2 2"]:
+        """A line from each entrance among the columns that is one head's own to that head."""
+        lines = []
+        for layer, (heads, shared) in enumerate(zip(self.layout.n_heads, self.layout.n_kv_heads, strict=True)):
+            inputs = [self.layout.queries_at(layer)]
+            if heads == shared:
+                inputs += [self.layout.keys_at(layer), self.layout.values_at(layer)]
+            for places in inputs:
+                own = columns[(columns >= places.start) & (columns < places.stop)]
+                lines += [(self.entrances[column], (column - places.start, layer)) for column in own]
+        return np.array(lines, dtype=np.float64).reshape(-1, 2, 2)
+
     def curves(self, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> Float[np.ndarray, "edge step 2"]:
-        """The way of each edge: it leaves upwards and arrives upwards."""
+        """The way of each edge: it leaves upwards and arrives upwards, and goes round the nodes that it skips."""
         start, end = self.nodes[rows], self.entrances[columns]
         rise = np.maximum(end[:, 1] - start[:, 1], 0.35)
         lift = np.stack([np.zeros_like(rise), 0.45 * rise], axis=1)
-        points = [start, start + lift, end - lift, end]
+        # An edge between neighbours has nothing to go round; else it would look like two edges through a third node.
+        skipping = (np.abs(end[:, 0] - start[:, 0]) < _UPRIGHT) & (rise > 1.05)
+        bow = np.where(skipping, np.minimum(_BOW + 0.05 * (rise - 2), _WIDEST), 0.0)
+        aside = np.stack([bow, np.zeros_like(bow)], axis=1)
+        points = [start, start + lift + aside, end - lift + aside, end]
         along = np.linspace(0.0, 1.0, _STEPS)[:, None, None]
         weights = [(1 - along) ** 3, 3 * along * (1 - along) ** 2, 3 * along**2 * (1 - along), along**3]
         curve: Float[np.ndarray, "step edge 2"] = sum(
