@@ -32,7 +32,8 @@ from typing import Annotated, Any, Literal
 
 import cyclopts
 from cyclopts import Parameter
-from emergence.plans import HUB, PRESETS, Plan, Twins, hub_plan
+from emergence.fitting import fitting
+from emergence.plans import PRESETS, Plan, hub_plan, hub_twins
 from emergence.published import published_study
 from emergence.report import study
 from emergence.study import Running
@@ -76,9 +77,9 @@ def main(
         study.
     pair
         One of the paper's pairs, instead of the embedded twins: Qwen2.5-Math-1.5B or 7B and their R1 distillations,
-        Qwen3-8B with thinking off and on, or Llama-3.2-1B.
+        Qwen3-8B with thinking off and on, or Llama-3.2-1B-Instruct and your own training of it (--post).
     base
-        The base of a pair of your own: a hub id or folder; with --post.
+        The base of a pair of your own: a hub id or folder; with --post. With --pair, another model in its place.
     post
         What post-training made of it, of the same architecture and vocabulary.
     task
@@ -92,8 +93,8 @@ def main(
     chat
         Ask --task through the chat template; --no-chat asks it as plain text, as models without one need.
     recipes
-        Of "step", "openings" and "published", those that are run; all if not given. "step" needs a
-        tokenizer that has its words as single tokens.
+        Of "step", "openings" and "published", those that are run; all if not given. "step" needs tokenizers that have
+        its words as single tokens: where it is not named, it is left out without these, and the page says so.
     opening_tokens
         How many tokens of each model's own answer stand in the prompts of "openings" and "published".
     controls
@@ -114,29 +115,20 @@ def main(
     asking: dict[str, Any] = {"limit": limit, "samples": samples, "chat": chat}
     asking |= {} if max_new_tokens is None else {"max_new_tokens": max_new_tokens}
     plan = _plan(preset, pair, base, post, task, asking)
-    if recipes:
-        known = {recipe.name: recipe for recipe in plan.recipes}
-        if unknown := [name for name in recipes if name not in known]:
-            raise SystemExit(f"there is no recipe {unknown[0]!r}; there are {', '.join(known)}")
-        plan = replace(plan, recipes=tuple(known[name] for name in recipes))
-        plan = replace(plan, intervened=tuple(name for name in plan.intervened if name in recipes))
+    plan = plan.of(recipes) if recipes else plan
     changed: dict[str, Any] = {"opening": opening_tokens, "controls": controls}
     loading = {name: value for name, value in (("dtype", dtype), ("device_map", device_map)) if value is not None}
     changed = {name: value for name, value in changed.items() if value is not None}
-    study(replace(plan, seed=seed, loading=loading, **changed), Running(out, workers, progress), started)
+    plan = replace(plan, seed=seed, loading=loading, **changed)
+    study(fitting(plan, chosen=bool(recipes)), Running(out, workers, progress), started)
 
 
 def _plan(preset: str, pair: str | None, base: str | None, post: str | None, task: str, asking: dict[str, Any]) -> Plan:
     """The preset's plan, one of the paper's pairs, or that of a pair of one's own."""
     if pair is None and base is None and post is None:
         return PRESETS[preset]
-    if pair is not None:
-        twins, more = HUB[pair]
-        twins = replace(twins, base=base or twins.base, post=post or twins.post)
-        return hub_plan(twins, task, **{**more, **asking})
-    if base is None or post is None:
-        raise SystemExit("--base and --post are a pair: name both, or neither for the embedded twins")
-    return hub_plan(Twins(f"{Path(base).name} and {Path(post).name}", base, post), task, **asking)
+    twins, more = hub_twins(pair, base, post)
+    return hub_plan(twins, task, **{**more, **asking})
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,26 @@ from matplotlib.figure import Figure
 
 from circuitkit import plots
 from circuitkit.writing import write_json, write_table, write_text
+
+PLAN = "plan.json"
+"""What a folder's study was asked."""
+
+
+def same_plan(out: Path, plan: Mapping[str, object]) -> None:
+    """Keep what a study is asked in its folder, since files of one study would be overwritten by another's.
+
+    Raises:
+        SystemExit: the folder holds what was asked otherwise; what differs is named.
+    """
+    asked = {name: repr(value) for name, value in plan.items()}
+    path = out / PLAN
+    if path.exists():
+        before = json.loads(path.read_text(encoding="utf-8"))
+        if others := [name for name in asked if before.get(name) != asked[name]]:
+            said = "; ".join(f"{name} was {before.get(name, 'none')} and is {asked[name]}" for name in others)
+            raise SystemExit(f"{out} holds a study of another plan: {said}. Give another --out, or the same settings")
+    else:
+        write_json(path, asked)
 
 
 def write_report(

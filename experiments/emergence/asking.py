@@ -19,8 +19,8 @@ class Asked(Protocol):
     def task(self, part: Part) -> Task:
         """The questions that circuits are found on, or those that are answered while heads are changed."""
 
-    def once(self) -> Asked:
-        """The same questions, answered once each."""
+    def begun(self, tokens: int) -> Asked:
+        """The same questions, answered once each and broken off after so many tokens."""
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -44,9 +44,9 @@ class Deductions:
     circuit: int = 8
     max_new_tokens: int = 120
 
-    def once(self) -> Asked:
+    def begun(self, tokens: int) -> Asked:
         """Greedy answers are all alike: one it is."""
-        return self
+        return replace(self, max_new_tokens=tokens)
 
     def task(self, part: Part) -> Task:
         """Questions of the family's held-out ones; the first of each kind are the circuits'."""
@@ -72,7 +72,7 @@ class Contest:
         name: as `ck.tasks.load` takes it.
         limit: the first questions alone.
         samples: answers to each.
-        temperature, top_p: of the draws; the paper's 0.6 and 0.95.
+        temperature, top_p, top_k: of the draws; the paper's 0.6 and 0.95, and 20 for Qwen3.
         max_new_tokens: where an answer is broken off.
         chat: whether to use the chat template.
         think: turn thinking on or off in it, where it has such a thing.
@@ -83,6 +83,7 @@ class Contest:
     samples: int = 4
     temperature: float = 0.6
     top_p: float = 0.95
+    top_k: int | None = None
     max_new_tokens: int = 32_768
     chat: bool = True
     think: bool | None = None
@@ -91,9 +92,9 @@ class Contest:
         if self.samples > 1 and not self.temperature > 0:
             raise TaskError(f"at temperature {self.temperature:g} all samples are alike: give one above 0, or 1 sample")
 
-    def once(self) -> Asked:
-        """One draw of each answer."""
-        return replace(self, samples=1)
+    def begun(self, tokens: int) -> Asked:
+        """One draw of each answer's beginning."""
+        return replace(self, samples=1, max_new_tokens=tokens)
 
     def task(self, part: Part) -> Task:
         """The same questions for both."""
@@ -104,5 +105,10 @@ class Contest:
     @property
     def settings(self) -> dict[str, Any]:
         """Draws of tokens through the chat template."""
-        way = Decoding(temperature=self.temperature, top_p=self.top_p, name=f"temperature {self.temperature:g}")
+        way = Decoding(
+            temperature=self.temperature,
+            top_p=self.top_p,
+            top_k=self.top_k,
+            name=f"temperature {self.temperature:g}",
+        )
         return {"decoding": way, "samples": self.samples, "chat": self.chat, "think": self.think}

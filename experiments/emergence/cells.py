@@ -22,16 +22,15 @@ def _evaluated(model: ck.Model, asked: Asked, part: Part, think: bool | None, ou
     return ck.evaluate(model, asked.task(part), out=out, progress=False, **settings)
 
 
-def opened(model: ck.Model, asked: Asked, think: bool | None, out: str) -> Cell:
-    """How a model begins to answer the circuits' questions, and how often it is right there."""
-    once = asked.once()
-    found = _evaluated(model, once, "circuit", think, out)
-    task = once.task("circuit")
+def opened(model: ck.Model, asked: Asked, think: bool | None, tokens: int, out: str) -> Cell:
+    """How a model begins to answer the circuits' questions: its first tokens, of which an opening is cut."""
+    begun = asked.begun(tokens)
+    found = _evaluated(model, begun, "circuit", think, out)
+    task = begun.task("circuit")
     answers = {response.key: response.text for response in found.responses}
     return {
         "problems": json.dumps([task.prompt(item) for item in found.items]),
         "answers": json.dumps([answers[item.key] for item in found.items]),
-        **_accuracy(found),
     }
 
 
@@ -99,15 +98,13 @@ def changed(
 
 def patched(
     model: ck.Model,
-    other: str,
-    loading: Mapping[str, Any],
+    other: ck.Model,
     written: Written,
     heads: Sequence[Head],
     controls: int,
     seed: int,
 ) -> Cell:
     """Put what each head writes in a post-trained model into its base (`other`), and the other way round."""
-    base = ck.load(other, **loading)
     pairs, _ = written.on(model)
-    found = ck.circuits.cross_patch(base, model, pairs, list(heads), controls=controls, seed=seed, progress=False)
+    found = ck.circuits.cross_patch(other, model, pairs, list(heads), controls=controls, seed=seed, progress=False)
     return {"rows": found.frame.to_json(orient="records")}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -119,6 +119,7 @@ class Plan:
         patched: heads that are patched across models, one at a time, at most; 0 for none.
         seed: of prompts, resamples and random sets.
         loading: `dtype` and `device_map`, as in `ck.load`.
+        left_out: what cannot be done with these models, and why.
     """
 
     twins: Twins
@@ -135,6 +136,25 @@ class Plan:
     patched: int = 12
     seed: int = 0
     loading: Mapping[str, Any] = field(default_factory=dict)
+    left_out: tuple[str, ...] = ()
+
+    def of(self, names: tuple[str, ...]) -> Plan:
+        """The plan of some of its recipes, in that order.
+
+        Raises:
+            SystemExit: there is no such recipe.
+        """
+        known = {recipe.name: recipe for recipe in self.recipes}
+        if unknown := [name for name in names if name not in known]:
+            raise SystemExit(f"there is no recipe {unknown[0]!r}; there are {', '.join(known)}")
+        intervened = tuple(name for name in self.intervened if name in names)
+        return replace(self, recipes=tuple(known[name] for name in names), intervened=intervened)
+
+    @property
+    def told(self) -> dict[str, object]:
+        """What is kept of it in its folder, where another plan would overwrite it: all but which recipes are run."""
+        own = {each.name: getattr(self, each.name) for each in fields(self)}
+        return {name: value for name, value in own.items() if name not in ("recipes", "intervened", "left_out")}
 
 
 STEPS = {step: f"deductor-130k-step{step}" for step in (200, 600, 1500, 4000)}
@@ -159,14 +179,37 @@ R1 = "deepseek-ai/DeepSeek-R1-Distill-Qwen"
 HUB: Mapping[str, tuple[Twins, dict[str, Any]]] = {
     "qwen-1.5b": (Twins("Qwen2.5-Math-1.5B and R1", "Qwen/Qwen2.5-Math-1.5B", f"{R1}-1.5B"), {}),
     "qwen-7b": (Twins("Qwen2.5-Math-7B and R1", "Qwen/Qwen2.5-Math-7B", f"{R1}-7B"), {}),
-    "qwen3-8b": (Twins("Qwen3-8B, thinking off and on", "Qwen/Qwen3-8B", "Qwen/Qwen3-8B", thinking=True), {}),
-    "llama-1b": (
-        Twins("Llama-3.2-1B and Instruct", "meta-llama/Llama-3.2-1B", "meta-llama/Llama-3.2-1B-Instruct"),
-        {"max_new_tokens": 4096},
+    "qwen3-8b": (
+        Twins("Qwen3-8B, thinking off and on", "Qwen/Qwen3-8B", "Qwen/Qwen3-8B", thinking=True),
+        {"top_k": 20},
     ),
+    "llama-1b": (Twins("", "meta-llama/Llama-3.2-1B-Instruct", ""), {}),
 }
-"""The paper's pairs by a short name, and what is asked otherwise of them. Of Llama it trained the instruct model: give
-that as --base, and the training's checkpoint as --post."""
+"""The paper's pairs by a short name, and what is asked otherwise of them. What it trained itself (Llama by GRPO, and
+Qwen2.5-Math by SFT and GRPO) is not named there: a training of one's own is given as --post."""
+
+
+def hub_twins(pair: str | None, base: str | None, post: str | None) -> tuple[Twins, dict[str, Any]]:
+    """One of the paper's pairs, or a pair of one's own, and what is asked otherwise of it.
+
+    Raises:
+        SystemExit: a model of the pair is not named, or a model that thinks and does not is named twice.
+    """
+    twins, more = (Twins("", "", ""), {}) if pair is None else HUB[pair]
+    if twins.thinking:
+        if post not in (None, base or twins.base):
+            raise SystemExit(f"{pair} holds one model against itself, thinking off and on: name another one as --base")
+        return (
+            twins if base is None else Twins(f"{Path(base).name}, thinking off and on", base, base, thinking=True)
+        ), more
+    named = replace(twins, base=base or twins.base, post=post or twins.post)
+    if pair is not None and not named.post:
+        raise SystemExit(f"what the paper made of {named.base} is not to be had: name a training of your own as --post")
+    if not (named.base and named.post):
+        raise SystemExit("--base and --post are a pair: name both, or neither for the embedded twins")
+    return named if named == twins else replace(
+        named, name=f"{Path(named.base).name} and {Path(named.post).name}"
+    ), more
 
 
 def hub_plan(twins: Twins, task: str, **asking: Any) -> Plan:

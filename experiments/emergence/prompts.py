@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -80,8 +80,21 @@ class Opened:
         return len(self.problems)
 
 
+def tokenizer_of(name: str) -> Any:
+    """A model's tokenizer, without the weights of a model from the hub or a folder."""
+    if name.startswith(("deductor-", "planted-")):
+        return ck.load(name).tokenizer
+    # transformers takes seconds to import.
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(name)
+    except (OSError, ValueError, ImportError) as error:
+        raise SystemExit(f"the tokenizer of {name!r} cannot be loaded: {error}") from error
+
+
 def openings(
-    tokenizer: Any,
+    tokenizers: Mapping[Role, Any],
     problems: Sequence[str],
     base: Sequence[str],
     post: Sequence[str],
@@ -94,13 +107,11 @@ def openings(
     """Problems whose answers by base and post-trained model begin otherwise.
 
     Raises:
-        SystemExit: there are fewer than four.
+        SystemExit: there are fewer than four, or an opening is other tokens to the other model.
     """
     rows = []
     for problem, before, after in zip(problems, base, post, strict=True):
-        direct, thinking = (
-            tuple(tokenizer.encode(text, add_special_tokens=False)[:tokens]) for text in (before, after)
-        )
+        direct, thinking = (_same_tokens(tokenizers, text, tokens) for text in (before, after))
         if len(direct) == len(thinking) == tokens and direct != thinking:
             rows.append((problem, thinking, direct))
     if len(rows) < _FEWEST:
@@ -110,6 +121,19 @@ def openings(
         )
     asked, thinking_openings, direct_openings = zip(*rows[:most], strict=True)
     return Opened(asked, thinking_openings, direct_openings, tokens, chat=chat, thinks=thinks)
+
+
+def _same_tokens(tokenizers: Mapping[Role, Any], text: str, tokens: int) -> Ids:
+    """The first tokens of a text, which both models read."""
+    base, post = (tuple(tokenizers[role].encode(text, add_special_tokens=False)[:tokens]) for role in ("base", "post"))
+    if base != post:
+        at = next((at for at, (one, other) in enumerate(zip(base, post, strict=False)) if one != other), 0)
+        raise SystemExit(
+            f"an answer that begins {text[:40]!r} is other tokens to base and post-trained model, from token {at} on "
+            f"({tokenizers['base'].decode(base[at:])!r} and {tokenizers['post'].decode(post[at:])!r}): circuits on "
+            "openings need models of one vocabulary, such as a base and a checkpoint of its own training"
+        )
+    return post
 
 
 def deductions(tokenizer: Any, n: int, seed: int) -> Written:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from reports import write_report
+from reports import listed, same_plan, write_report
 
 import circuitkit as ck
 from circuitkit.circuits import GenerationEffects
@@ -21,6 +21,7 @@ from emergence.study import Found, Running, Study
 
 def study(plan: Plan, running: Running, started: float) -> None:
     """Run what is missing, and write tables, figures, the page and provenance."""
+    same_plan(running.out, plan.told)
     whole = Study(plan, running)
     accuracies = whole.accuracies
     found = {recipe.name: whole.found(recipe) for recipe in plan.recipes}
@@ -49,6 +50,8 @@ def study(plan: Plan, running: Running, started: float) -> None:
         if several_levels(effect):
             written |= {f"difficulty, {role}": effect.by(), f"trades, {role}": effect.trade()}
     said = page(plan, accuracies, found, changes, cohorts, overlaps, complexity, patched, effects)
+    if plan.left_out:
+        said += f"\n## What is left out\n\n{listed(plan.left_out)}"
     minutes = (time.monotonic() - started) / 60
     models = f"{plan.twins.base}, {plan.twins.post}"
     told = provenance(model_name=models, seed=plan.seed, plan=repr(plan), minutes=round(minutes, 1))

@@ -19,7 +19,7 @@ from circuitkit.statistics import Head
 from circuitkit.studies import Pretrained
 from emergence import cells
 from emergence.plans import Plan, Recipe
-from emergence.prompts import Opened, Role, Written, deductions, openings
+from emergence.prompts import Opened, Role, Written, deductions, openings, tokenizer_of
 
 SETS = ("emergent", "retained", "lost")
 
@@ -129,6 +129,8 @@ class Study:
                     "model": self.model(self.names()[role][0]),
                     "asked": self.plan.asked,
                     "think": self.think(role),
+                    # A word or two more, so that where an answer is broken off is no part of its opening.
+                    "tokens": 2 * self.plan.opening + 8,
                     "out": self._answers(f"{role}, openings"),
                 },
             )
@@ -137,7 +139,7 @@ class Study:
         rows = self.running.rows(planned)
         base, post = (json.loads(answers) for answers in rows["answers"])
         return openings(
-            self.tokenizer,
+            self.tokenizers,
             json.loads(rows["problems"].iloc[0]),
             base,
             post,
@@ -148,19 +150,19 @@ class Study:
         )
 
     @cached_property
-    def tokenizer(self) -> Any:
-        """Base and post-trained model read the same tokens."""
-        return self.model(self.plan.twins.post).load().tokenizer
+    def tokenizers(self) -> dict[Role, Any]:
+        """Of base and post-trained model."""
+        return {"base": tokenizer_of(self.plan.twins.base), "post": tokenizer_of(self.plan.twins.post)}
 
     @cached_property
-    def step(self) -> Written:
-        """Deductions that differ in one rule."""
-        return deductions(self.tokenizer, self.plan.pairs, self.plan.seed)
+    def steps(self) -> dict[Role, Written]:
+        """Deductions that differ in one rule, the same for both models, each in its own tokens."""
+        return {role: deductions(each, self.plan.pairs, self.plan.seed) for role, each in self.tokenizers.items()}
 
-    def written(self, recipe: Recipe) -> dict[Role, Written | Opened]:
+    def written(self, recipe: Recipe) -> Mapping[Role, Written | Opened]:
         """The pairs of prompts of either model."""
         if recipe.prompts == "step":
-            return {"base": self.step, "post": self.step}
+            return self.steps
         return {"base": self.opened.of("base"), "post": self.opened.of("post")}
 
     # Circuits
@@ -240,9 +242,8 @@ class Study:
             cells.patched,
             {
                 "model": self.model(self.plan.twins.post),
-                "other": self.plan.twins.base,
-                "loading": dict(self.plan.loading),
-                "written": self.step,
+                "other": self.model(self.plan.twins.base),
+                "written": self.steps["post"],
                 "heads": tuple(heads),
                 "controls": self.plan.controls,
                 "seed": self.plan.seed,
