@@ -50,16 +50,26 @@ def test_a_graphs_map_outlines_its_heads() -> None:
     scores = torch.zeros(layout.reach.shape)
     scores[layout.source("a0.h1"), layout.destination("logits")] = -2.0
     scores[layout.source("a1.h0"), layout.destination("m1")] = 1.0
-    graph = Graph(layout, scores, layout.reach, Convention("eap", "kl", "nats")).top(1)
+    convention = Convention("eap", "kl", "nats")
+    graph = Graph(layout, scores, layout.reach, convention, provenance={"model": "tiny"}).top(1)
     axes = graph.head_map()
     assert outlines(axes) == [(0, 1)]
     assert axes.images[0].get_array().filled(-1).tolist() == [[0.0, 2.0], [1.0, -1.0]]
     assert graph.head_map("circuit").images[0].get_array().filled(-1).tolist() == [[0.0, 2.0], [0.0, -1.0]]
-    assert "eap of kl" in axes.get_title()
+    assert axes.get_title() == "eap of kl, tiny\nall edges out of each head"
     (bar,) = [other for other in axes.figure.axes if other is not axes]
     assert bar.get_ylabel() == "sum of |scores|, nats"
     with pytest.raises(CircuitError, match="not 'half'"):
         graph.head_map("half")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("shape", [(3, 4), (12, 12)])
+def test_a_map_stands_in_the_middle_of_its_figure(shape: tuple[int, int]) -> None:
+    axes = plots.head_map(np.ones(shape), title="Heads", unit="logits")
+    axes.figure.draw_without_rendering()
+    drawn = [part.get_tightbbox() for part in axes.figure.axes]
+    left, right = min(each.x0 for each in drawn), max(each.x1 for each in drawn)
+    assert abs((axes.figure.bbox.width - right) - left) < 0.1 * axes.figure.bbox.width
 
 
 @pytest.mark.parametrize("shape", [(2, 2), (3, 4), (2, 30)])

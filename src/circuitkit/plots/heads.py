@@ -52,7 +52,7 @@ def head_map(
         raise ValueError(f"{len(sets)} outlines; heads can have up to {len(_OUTLINES)}")
     layers, heads = table.shape
     alone = axes is None
-    axes = axes or new_axes(min(16.0, max(5.4, 2.4 + 0.3 * heads)), min(16.0, max(3.4, 1.7 + 0.3 * layers)))
+    axes = axes or _new_axes(layers, heads)
     image = paint(axes, table, *_shaded(table, centre), square=True)
     across, upwards = _room(axes, alone=alone)
     bar = axes.figure.colorbar(image, ax=axes, pad=0.02)
@@ -69,6 +69,13 @@ def head_map(
         notes.append(absent("no such head"))
     if notes:
         explain(axes, notes, alone=alone)
+    return axes
+
+
+def _new_axes(layers: int, heads: int) -> Axes:
+    axes = new_axes(min(16.0, max(5.4, 2.4 + 0.3 * heads)), min(16.0, max(3.4, 1.7 + 0.3 * layers)))
+    # Cells are square: else what they leave free of the figure would all be on one side of a small map.
+    axes.figure.get_figure(root=True).set_layout_engine("compressed")
     return axes
 
 

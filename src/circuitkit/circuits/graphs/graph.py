@@ -324,9 +324,11 @@ class Graph:
         inside = torch.zeros(self.layout.n_layers, max(self.layout.n_heads), dtype=torch.bool)
         for layer, head in self.heads:
             inside[layer, head] = True
+        whose = self.provenance.get("read_from") or self.provenance.get("model")
+        scores = f"{self.convention.method} of {self.convention.metric}"
         return plots.head_map(
             self.importance(edges),
-            title=title or f"{self.convention.method} of {self.convention.metric}\n{told} out of each head",
+            title=title or f"{scores}{f', {whose}' if whose else ''}\n{told} out of each head",
             unit=f"sum of |scores|{f', {self.convention.unit}' if self.convention.unit else ''}",
             outlined={"in the circuit": inside},
             axes=axes,
