@@ -10,7 +10,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup demo test slow lint format types benchmarks constraints frontend frontend-same browser clean
+.PHONY: help setup demo test slow lint format types benchmarks constraints frontend frontend-same node browser clean
 
 help:
 	@echo "make demo        set up, then run the main job on an embedded model; results in $(OUT)/"
@@ -76,7 +76,7 @@ NPM ?= npm
 MODULES := frontend/node_modules/.package-lock.json
 
 $(MODULES): frontend/package.json frontend/package-lock.json
-	@command -v $(NPM) > /dev/null || { echo "the front end is built by node and npm: install them (Debian: apt install nodejs npm)" >&2; exit 1; }
+	@$(MAKE) --no-print-directory node
 	cd frontend && $(NPM) ci --ignore-scripts --no-audit --no-fund
 	@touch $@
 
@@ -90,13 +90,19 @@ frontend-same: $(MODULES)
 	  diff -rq $$fresh $(ASSETS) && rm -r $$fresh || { \
 	  echo "$(ASSETS) is not what frontend/ builds: run make frontend, and commit what it made" >&2; exit 1; }
 
+# $(call needed,COMMANDS,PACKAGES): nothing where one of the commands is there; else Debian's packages, where we may.
+needed = for name in $(1); do command -v $$name > /dev/null && exit 0; done; \
+  if [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then \
+    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(2); \
+  else \
+    echo "none of $(1) is on the PATH: install one (Debian and Ubuntu: sudo apt install $(2))" >&2; exit 1; \
+  fi
+
 browser:
-	@for name in chromium chromium-browser google-chrome; do command -v $$name && exit 0; done; \
-	  if [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then \
-	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core; \
-	  else \
-	    echo "install Chromium or Google Chrome (Debian: sudo apt install chromium) and see that it is on the PATH" >&2; exit 1; \
-	  fi
+	@$(call needed,chromium chromium-browser google-chrome,chromium fonts-dejavu-core)
+
+node:
+	@$(call needed,$(NPM),nodejs npm)
 
 clean:
 	rm -rf frontend/node_modules $(VENV) demo out dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis

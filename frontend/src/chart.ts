@@ -7,6 +7,7 @@ import type { EChartsCoreOption, EChartsType } from "echarts/core";
 import { CanvasRenderer, SVGRenderer } from "echarts/renderers";
 
 import { element } from "./dom";
+import { number } from "./text";
 import { theme, type Palette } from "./theme";
 
 echarts.use([
@@ -117,7 +118,7 @@ export function axis(palette: Palette, name: string, rest: Option = {}): Option 
     name,
     nameLocation: "middle",
     nameTextStyle: { color: palette.text },
-    axisLabel: { color: palette.muted, ...(rest.axisLabel as object | undefined) },
+    axisLabel: { color: palette.muted, ...(rest.type === "value" ? { formatter: (value: number) => number(value, 6) } : {}), ...(rest.axisLabel as object | undefined) },
     axisLine: { show: true, lineStyle: { color: palette.muted } },
     axisTick: { show: true, lineStyle: { color: palette.muted } },
     splitLine: { show: false, lineStyle: { color: palette.line } },

@@ -69,7 +69,11 @@ function addControls(place: HTMLElement, slice: Slice, changed: () => void): voi
   const fixed = [...slice.fixed];
   slice.fixed = fixed;
   fixed.forEach((at, axis) => {
-    const choices = map.data.axes[axis].entries.map((_, i) => ({ value: i, label: map.entry(axis, i) }));
+    const survivors = map.survivorsAlong(axis);
+    const choices = map.data.axes[axis].entries.map((_, i) => ({
+      value: i,
+      label: map.entry(axis, i) + (survivors[i] > 0 ? ` (${survivors[i]} survive)` : ""),
+    }));
     place.append(select(words(map.data.axes[axis].name), choices, at, (value) => {
       fixed[axis] = value;
       changed();

@@ -106,6 +106,13 @@ export class StudyMap {
     return labels === null ? shown(String(entries[index])) : shown(labels[index]);
   }
 
+  /** How many cells survive correction at each entry of an axis. */
+  survivorsAlong(axis: number): number[] {
+    const counts = new Array<number>(this.sizes[axis]).fill(0);
+    for (const cell of this.survives) counts[this.placeOf(cell)[axis]] += 1;
+    return counts;
+  }
+
   /** A cell in words: "layer 3, position 14 (sterpus)". */
   nameOf(cell: number): string {
     return this.placeOf(cell)

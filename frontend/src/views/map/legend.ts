@@ -24,7 +24,11 @@ export function legend({ map, measure }: Slice, palette: Palette): HTMLElement {
 /** The colour scale between the numbers that its ends stand for. */
 function scale(most: number, unit: string, palette: Palette): HTMLElement {
   const colours = swatch("scale", `linear-gradient(90deg, ${palette.diverging.join(", ")})`);
-  return element("li", {}, [number(-most), colours, `+${number(most)}`, element("span", { class: "unit" }, unit)]);
+  return element("li", {}, [nowrap(number(-most)), colours, nowrap(`+${number(most)}`), element("span", { class: "unit" }, unit)]);
+}
+
+function nowrap(text: string): HTMLElement {
+  return element("span", { class: "nowrap" }, text);
 }
 
 /** The colours of bars under and over nothing, side by side. */
