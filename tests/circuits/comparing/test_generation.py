@@ -320,6 +320,8 @@ def test_a_file_that_is_cut_short_or_of_another_kind_is_refused(found, tmp_path)
         ({"a": [(0, 0)]}, ["half"], "not 'half'"),
         ({"a": [(0, 0)]}, [1.0], "no ablation or scaling"),
         ({"a": [(0, 0)]}, [-2.0], "no ablation or scaling"),
+        ({"a": [(0, 0)]}, [float("inf")], "no ablation or scaling"),
+        ({"a": [(0, 0)]}, [0.5, "zero", 0.5], "the way x0.5 is given twice"),
     ],
 )
 def test_bad_sets_and_ways_are_named(model, task, sets, ways, said):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from itertools import combinations
@@ -85,7 +86,8 @@ def generation_effects(
         asking: further settings of `ck.evaluate`: limit, samples, seeds, decoding, max_new_tokens, chat, …
 
     Raises:
-        CircuitError: there is no set, a set has no heads, two are called alike, or a way that there is not.
+        CircuitError: there is no set, a set has no heads, two are called alike, or a way that there is
+            not, or twice.
         SiteError: a head does not exist.
         EvaluationError, TaskError: as `ck.evaluate` raises them.
 
@@ -100,8 +102,9 @@ def generation_effects(
     """
     task = task if isinstance(task, Task) else load_task(str(task))
     named = _sites(model, sets)
-    for way in ways:
-        called(way)
+    names = [called(way) for way in ways]
+    if twice := [name for at, name in enumerate(names) if name in names[:at]]:
+        raise CircuitError(f"the way {twice[0]} is given twice, or to more digits than tables tell: give it once")
     drawn = RandomSets.beside(model, list(named.values()), controls, seed)
     planned = list(_planned(named, drawn, ways))
     folder = None if out is None else Path(out)
@@ -134,7 +137,7 @@ def called(way: Way) -> str:
         if way not in ("zero", "mean"):
             raise CircuitError(f"heads are changed by 'zero', 'mean' or a factor such as 0.5, not {way!r}")
         return way
-    if not way >= 0 or way == 1:
+    if not 0 <= way < math.inf or way == 1:
         raise CircuitError(f"a head's output times {way} is no ablation or scaling: give a factor of 0 or more, not 1")
     return f"x{way:g}"
 
