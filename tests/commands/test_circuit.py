@@ -148,9 +148,12 @@ def test_json_of_the_reference_has_no_signs_until_they_are_told(
         (["find", TOY, "--share", 2], "--share 2.0 is no share of the edges"),
         (["find", TOY, "--threshold", 1, "--select", "greedy"], "--select greedy grows to a number of edges"),
         (["find", TOY, "--steps", 0], "--steps 0 integrates nothing"),
+        (["find", TOY, "--resamples", 1], "--resamples 1 has nothing to compare"),
+        (["find", TOY, "--controls", -1], "--controls -1 is a count"),
         (["find", TOY, "--edges-of", "a.safetensors"], "--edges-of goes with --method exact alone"),
         (["find", TOY, "--n", 2, "--top", 1, "--method", "eap"], "none is left, since no way leads along them"),
         (["evaluate", TOY, "not-there.safetensors"], "not-there.safetensors: no such file"),
+        (["evaluate", TOY, "."], "no graph.safetensors in this folder; circuitkit circuit find writes one"),
         (["evaluate", TOY, "not-there.safetensors", "--sets", -1], "--controls, --sets and --most-parts are counts"),
     ],
 )
@@ -173,3 +176,22 @@ def test_a_graph_of_another_model_is_refused(
 ) -> None:
     assert run("evaluate", PLANTED, graph_file, "--out", tmp_path / "out") == 2
     assert "a graph of another architecture: it has" in capsys.readouterr().err
+
+
+def test_prompts_that_are_read_alike_give_no_circuit(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    drawn = ck.tasks.deductions.pairs(ck.load(TOY).tokenizer, n=1)
+    row = {"clean": drawn.clean[0], "corrupt": drawn.clean[0], "answer": drawn.answer[0], "distractor": " dumpus"}
+    file = tmp_path / "pairs.jsonl"
+    file.write_text(json.dumps(row) + "\n")
+    assert run("find", TOY, "--pairs", file, "--method", "eap", "--out", tmp_path / "out") == 2
+    assert f"every edge scores 0 for logit_difference: {TOY} reads clean and corrupt" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_circuit_that_fails_leaves_nothing_of_an_earlier_one_but_its_own_scores(run: Run, tmp_path: Path) -> None:
+    for name in ("circuit.csv", "heads.png", "stability.safetensors", "provenance.json", "notes.txt"):
+        (tmp_path / name).write_text("of an earlier call")
+    assert run("find", TOY, "--n", 2, "--top", 1, "--method", "eap", "--out", tmp_path) == 2
+    assert {path.name for path in tmp_path.iterdir()} == {"graph.safetensors", "notes.txt"}

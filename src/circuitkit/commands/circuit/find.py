@@ -71,6 +71,10 @@ def find(
 
     settings, rule = (scoring or Scoring()).settings(), (selection or Selection()).checked()
     chosen = (prompts or PairsFrom()).checked()
+    if resamples < 0 or resamples == 1:
+        raise ValueError(f"--resamples {resamples} has nothing to compare: give 2 or more, such as 100, or 0 for none")
+    if controls < 0:
+        raise ValueError(f"--controls {controls} is a count: give 0 for none, or more")
     check_folder(out)
     _check_edges_of(edges_of, str(settings["method"]), out)
     given, tested = pairs_in(chosen.pairs), pairs_in(test_pairs)
@@ -80,7 +84,13 @@ def find(
     measured = metric_of(metric_name(metric, pairs), loaded)
     edges = None if edges_of is None else _edges_in(edges_of, loaded)
     scored = circuits.attribute(loaded, pairs, measured, edges=edges, seed=chosen.seed, **settings)
+    if not scored.scores.any():
+        raise ValueError(
+            f"every edge scores 0 for {measured.name}: {loaded.name} reads clean and corrupt prompts alike, or the "
+            "metric does not tell them apart; nothing is written"
+        )
     choice, circuit = _cut(scored, rule, edges_of)
+    _clear(out)
     # Scores may have taken hours, and are kept whatever comes of the circuit.
     circuit.save(out / "graph.safetensors")
     check_found(circuit, choice, out)
@@ -88,6 +98,14 @@ def find(
     finding = Finding.of(loaded, circuit, choice, test, measured, ablation, resamples, controls, chosen.seed, edges_of)
     finding.write(out)
     finding.tell(out)
+
+
+def _clear(out: Path) -> None:
+    """Remove what an earlier call wrote into a folder, which would be of another graph than the new one."""
+    names = [f"{name}.csv" for name in ("circuit", "heads", "faithfulness", "summary")]
+    names += [f"{name}.png" for name in ("circuit", "heads", "stability")]
+    for name in (*names, "stability.safetensors", "provenance.json"):
+        (out / name).unlink(missing_ok=True)
 
 
 def _check_edges_of(edges_of: Path | None, method: str, out: Path) -> None:

@@ -42,8 +42,9 @@ def graph_at(name: str | Path, positive: Sign = "unknown", model: Model | None =
     from circuitkit import circuits
 
     path = Path(name)
-    if not path.exists():
-        raise ValueError(f"{path}: no such file; circuitkit circuit find writes one, graph.safetensors")
+    if not (path / "graph.safetensors" if path.is_dir() else path).is_file():
+        what = "no graph.safetensors in this folder" if path.is_dir() else "no such file"
+        raise ValueError(f"{path}: {what}; circuitkit circuit find writes one, graph.safetensors")
     if path.suffix == ".json":
         layout = None if model is None else circuits.Layout.of(model)
         grouped = layout if layout is not None and layout.n_heads != layout.n_kv_heads else None
