@@ -27,11 +27,11 @@ def same_plan(out: Path, plan: Mapping[str, object]) -> None:
     path = out / PLAN
     if path.exists():
         before = json.loads(path.read_text(encoding="utf-8"))
-        if others := [name for name in asked if before.get(name) != asked[name]]:
-            said = "; ".join(f"{name} was {before.get(name, 'none')} and is {asked[name]}" for name in others)
+        if others := [name for name in asked if before.get(name, asked[name]) != asked[name]]:
+            said = "; ".join(f"{name} was {before[name]} and is {asked[name]}" for name in others)
             raise SystemExit(f"{out} holds a study of another plan: {said}. Give another --out, or the same settings")
-    else:
-        write_json(path, asked)
+        asked = before | asked
+    write_json(path, asked)
 
 
 def write_report(

@@ -16,7 +16,8 @@ from dynamics.tables import CURVES
 HOW_SURE = (
     "Circuits are of the same share of edges at every checkpoint and on the same prompts, so that what changes is the "
     "model. Noise is how many heads would differ between two circuits of one checkpoint, found on two samples of "
-    "prompts: heads that come and go no faster than that may not have moved at all.",
+    "prompts. It is no floor of what comes and goes on the same prompts, but tells how little it takes for a head to "
+    "be in or out: changes from start to end count where they are so in 95 % of resamples of the prompts.",
     "p permutes blocks of neighbouring checkpoints, alike in every training: neighbours are alike anyway, and so are "
     "trainings of one start, schedule and order of examples. Levels of curves that both have a trend go together "
     "whatever drives them, so that changes from one checkpoint to the next are what counts; another seed's accuracy "
@@ -31,6 +32,7 @@ def page(
     methods: pd.DataFrame,
     checkpoints: pd.DataFrame,
     heads: pd.DataFrame,
+    changes: pd.DataFrame,
     correlations: pd.DataFrame,
 ) -> str:
     """All of it in Markdown."""
@@ -43,11 +45,27 @@ def page(
         f"{plan.every}.",
     ]
     parts = ["# Training dynamics\n", listed(told), "## What each method ends with\n"]
-    parts.append(listed(of_method(row, heads) for row in methods.to_dict("records")))
+    said = [of_method(row, heads) for row in methods.to_dict("records")]
+    parts.append(listed([*said, of_changes(changes)]))
     parts += ["## Heads and accuracy\n", listed(of_correlations(correlations))]
     parts += ["## Training by training\n", listed(f"{each.run}: {each.cohorts}." for each in followed)]
     parts += ["## How sure that is\n", listed(HOW_SURE)]
     return "\n".join(parts)
+
+
+def of_changes(table: pd.DataFrame) -> str:
+    """How many heads are surely new or gone at the end of the trainings."""
+    said = (
+        f"From start to end of {len(table)} trainings {table['new'].sum()} heads are new and {table['gone'].sum()} gone"
+    )
+    if "surely_new" not in table:
+        return f"{said}."
+    known = table.dropna(subset="p")
+    return (
+        f"{said}; so in 95 % of resamples of the prompts are {known['surely_new'].sum():.0f} and "
+        f"{known['surely_gone'].sum():.0f}. Noise alone makes {known['new_by_noise'].mean():.1f} seem new in a "
+        f"training; p of as many new ones is {known['p'].min():.2g} or more."
+    )
 
 
 def of_method(row: dict[str, Any], heads: pd.DataFrame) -> str:
@@ -95,8 +113,9 @@ def of_correlations(table: pd.DataFrame) -> list[str]:
         other = "" if np.isnan(row["correlation_other"]) else f"; with another seed's {row['correlation_other']:+.2f}"
         told.append(
             f"{_curves(row)}: correlation {row['correlation']:+.2f}"
-            f"{other}; p {row['p']:.2g} with blocks of {row['block']} ({row['p_corrected']:.2g} after Holm; single "
-            f"points would have given {row['p_points']:.2g}), {row['trainings']} trainings."
+            f"{other}; p {row['p']:.2g} with blocks of {row['block']}, which cannot be below {row['smallest_p']:.2g} "
+            f"({row['p_corrected']:.2g} after Holm; single points would have given {row['p_points']:.2g}), "
+            f"{row['trainings']} trainings."
         )
     sure = table[
         (table["method"] != "all")
@@ -107,7 +126,18 @@ def of_correlations(table: pd.DataFrame) -> list[str]:
     listing = "; ".join(
         f"{row['method']}, {CURVES[row['curve']]} ({row['correlation']:+.2f})" for row in sure.to_dict("records")
     )
-    return [*told, f"Methods whose heads and accuracy surely change together (Holm): {listing or 'none'}."]
+    told.append(f"Methods whose heads and accuracy surely change together (Holm): {listing or 'none'}.")
+    return [*told, *(of_power(kind, own) for kind, own in table.groupby("of", sort=False))]
+
+
+def of_power(kind: object, tests: pd.DataFrame) -> str:
+    """How many tests of one kind could have come out sure at all."""
+    made = tests[tests["p"].notna()]
+    able = int((len(made) * made["smallest_p"] < 0.05).sum()) if len(made) else 0
+    return (
+        f"Of {len(made)} tests of {kind} {able} could have been below 0.05 after Holm, had the curves gone together "
+        f"perfectly{'' if able else ': that none is says nothing against it'}."
+    )
 
 
 def _curves(row: dict[str, Any]) -> str:

@@ -16,6 +16,8 @@ from dynamics.study import Followed
 
 LEAST_POINTS = 4
 """Fewer points of a curve than these have no correlation worth the name; the reward's changes may have as few."""
+_UNKNOWN = ("correlation", "p", "smallest_p", "p_points", "correlation_other")
+_SURE = 0.95
 CURVES = {
     "kept": "heads of the start that are still active",
     "new": "heads that are active and were not at the start",
@@ -54,6 +56,30 @@ def heads_table(followed: Sequence[Followed]) -> pd.DataFrame:
     return pd.concat(
         [each.cohorts.frame.assign(method=each.run.method, seed=each.run.seed) for each in followed], ignore_index=True
     )
+
+
+def changes_table(followed: Sequence[Followed], resamples: int, seed: int = 0) -> pd.DataFrame:
+    """A row a training: heads that are new and gone at its end, and how many are so in 95 % of resamples of prompts.
+
+    Each resample takes the same prompts for start and end. `new_by_noise` is how many heads seem new between two
+    samples of one model, of the one with more noise; `p` is the chance of as many.
+    """
+    rows = []
+    for each in followed:
+        first, last = each.graphs[0], each.graphs[max(each.graphs)]
+        found = ck.circuits.emergent_heads(
+            base=first, post=last, names=("start", "end"), resamples=resamples, seed=seed, progress=False
+        )
+        row = {"method": each.run.method, "seed": each.run.seed, "new": len(found.emergent), "gone": len(found.lost)}
+        if (support := found.support) is not None:
+            row |= {
+                "surely_new": len(found.sure),
+                "surely_gone": sum(float(support.lost[head]) >= _SURE for head in found.lost),
+                "new_by_noise": float(support.noise.double().mean(1).max()),
+                "p": support.p(len(found.emergent)),
+            }
+        rows.append(row)
+    return pd.DataFrame(rows)
 
 
 def complexity_table(followed: Sequence[Followed]) -> pd.DataFrame:
@@ -145,7 +171,7 @@ def _correlated(
         curves[str(method), int(number)] = pair
     first, second = zip(*curves.values(), strict=True)
     if min(map(len, first)) < LEAST_POINTS:
-        return {"trainings": 0, **dict.fromkeys(("correlation", "p", "p_points", "correlation_other"), float("nan"))}
+        return {"trainings": 0, **dict.fromkeys(_UNKNOWN, float("nan"))}
     found = ck.statistics.block_permutation_test(first, second, block=block, seed=seed)
     points = ck.statistics.block_permutation_test(first, second, block=1, seed=seed)
     return {

@@ -62,3 +62,15 @@ def test_what_the_text_says_is_measured():
     assert f"{100 * failures['after']:.0f}" == "47" and f"{100 * failures['control_effect']:.0f}" == "11"
     overlaps = measured("overlaps")
     assert (overlaps.loc[overlaps["one"] == "base", "p_corrected"] == 1).all()
+
+
+def test_which_circuits_share_more_than_chance_and_whose_heads_are_more_connected_is_measured():
+    overlaps = measured("overlaps")
+    edges = overlaps[(overlaps["of"] == "edges") & (overlaps["p_corrected"] < 0.05)]
+    assert set(zip(edges["recipe"], edges["one"], edges["other"], strict=True)) == {
+        ("step", "600", 1500),
+        ("step", "4000", 8000),
+    }
+    complexity = measured("complexity")
+    step = complexity[(complexity["recipe"] == "step") & complexity["measure"].str.contains("degree")]
+    assert len(complexity) == 12 and step["p"].round(4).eq(0.0099).all() and step["p_corrected"].round(2).eq(0.12).all()

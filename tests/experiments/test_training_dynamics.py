@@ -7,6 +7,7 @@ import torch
 import training_dynamics
 from dynamics import tables
 from dynamics.cells import questions
+from dynamics.page import of_changes, of_power
 from dynamics.plans import PRESETS, RULES, Plan, ways
 from dynamics.study import Followed, Run, _rewards
 from eliciting.proofs import HELD_OUT_SEED, HELD_OUT_SIZE, told_apart
@@ -56,6 +57,19 @@ def test_heads_that_stay_appear_and_vanish_are_counted(trainings):
     heads = tables.heads_table(trainings)
     mine = heads[(heads["method"] == "sft") & (heads["seed"] == 0)].set_index(["layer", "head"])
     assert mine.loc[(1, 2), "first"] == 4 and mine.loc[(1, 3), "first"] == 6 and not mine.loc[(0, 0), "at_end"]
+
+
+def test_heads_new_and_gone_from_start_to_end_are_counted(trainings):
+    found = tables.changes_table(trainings, resamples=0).set_index(["method", "seed"])
+    assert found.loc[("sft", 0), ["new", "gone"]].tolist() == [2, 2]
+    assert found.loc[("grpo", 0), ["new", "gone"]].tolist() == [0, 0]
+    assert "4 heads are new and 4 gone" in of_changes(found)
+
+
+def test_tests_that_could_not_have_come_out_are_told():
+    made = pd.DataFrame({"p": [0.04, 0.5, np.nan], "smallest_p": [0.03, 0.01, np.nan]})
+    assert "Of 2 tests of levels 1 could" in of_power("levels", made)
+    assert "says nothing against it" in of_power("levels", made.assign(smallest_p=0.03))
 
 
 def test_methods_are_means_over_seeds_with_students_intervals(trainings):

@@ -46,3 +46,22 @@ def test_what_is_said_of_accuracy_and_reward_is_measured():
     degrees = ["in_degree of heads", "out_degree of heads"]
     assert methods.loc["grpo", degrees].astype(float).round(1).tolist() == [1.4, 1.6]
     assert methods.loc["sft", degrees].astype(float).round(1).tolist() == [1.6, 2.2]
+
+
+def test_what_is_said_of_sureness_and_of_power_is_measured():
+    changes = measured("changes")
+    assert (changes["new"].sum(), changes["gone"].sum()) == (11, 11)
+    assert not changes[["surely_new", "surely_gone"]].to_numpy().any() and round(changes["p"].min(), 2) == 0.29
+    found = measured("correlations").set_index(["method", "curve", "goes_with"])
+    for curve, of, told in (
+        ("kept", "levels", (0.30, 0.045)),
+        ("kept", "changes", (0.03, 0.876)),
+        ("new", "levels", (-0.52, 0.058)),
+        ("new", "changes", (0.29, 0.173)),
+    ):
+        row = found[found["of"] == of].loc[("grpo", curve, "reward")]
+        assert (round(row["correlation"], 2), round(row["p"], 3)) == told
+    able = {of: int((own["smallest_p"] * len(own) < 0.05).sum()) for of, own in found.groupby("of")}
+    assert able == {"levels": 0, "changes": 12} and found.groupby("of").size().tolist() == [15, 15]
+    levels = found.loc[found["of"] == "levels", "smallest_p"]
+    assert (round(levels.min(), 3), round(levels.max(), 3)) == (0.010, 0.059)
