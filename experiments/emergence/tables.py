@@ -61,7 +61,7 @@ def cohorts_of(found: Found) -> ck.circuits.Cohorts | None:
 
 
 def overlaps_table(found: Mapping[str, Found]) -> pd.DataFrame:
-    """A row a recipe, pair of models and kind of part: what their circuits share, beside chance (exact)."""
+    """A row a recipe, pair of models and kind of part: what their circuits share, beside chance."""
     parts = []
     for name, each in found.items():
         graphs = {"base": each.base, **{str(step): graph for step, graph in each.checkpoints.items()}}

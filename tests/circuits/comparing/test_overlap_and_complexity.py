@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from circuitkit.circuits import CircuitError, Cohorts, Graph, Layout, cohorts, compare_complexity, overlap
-from circuitkit.circuits.comparing.overlapping import shared
+from circuitkit.circuits.comparing.overlapping import _names, shared
 from circuits.comparing.test_emergence import graph_of, way
 from circuits.graphs.random_graphs import CONVENTION
 from circuits.graphs.random_graphs import graph_of as random_graph
@@ -37,11 +37,50 @@ def test_layers_alone_are_no_evidence_of_the_same_heads():
     members = torch.zeros(2, *LAYOUT.reach.shape, dtype=torch.bool)
     members[0, LAYOUT.source("a0.h0"), -1] = members[1, LAYOUT.source("a0.h1"), -1] = True
     first, second = (Graph(LAYOUT, torch.zeros(LAYOUT.reach.shape), each, CONVENTION) for each in members)
-    assert overlap(first, first).edges.p == pytest.approx(1 / 3)
+    assert overlap(first, first, keep="layers").edges.p == pytest.approx(1 / 3)
+    again = overlap(first, first, draws=499)
+    assert again.edges.p == again.heads.p == pytest.approx(1 / 3, abs=0.06)
     assert overlap(first, first, keep="density").edges.p == pytest.approx(1 / LAYOUT.n_edges)
     assert overlap(first, second).edges.jaccard == 0 and overlap(first, second).frame["both"].tolist() == [0, 0, 0]
-    with pytest.raises(CircuitError, match="'layers' or 'density'"):
+    with pytest.raises(CircuitError, match="'wiring', 'layers' or 'density'"):
         overlap(first, second, keep="all")
+    with pytest.raises(CircuitError, match="without a draw"):
+        overlap(first, second, draws=0)
+
+
+def test_renaming_heads_takes_their_edges_along_and_keeps_groups():
+    layout = Layout((4, 2), (2, 2), (False, True))
+    circuit = random_graph(layout, 3, 0.3)
+    reads = layout.reads.numpy()
+    for seed in range(20):
+        rows, columns = _names(layout, np.random.default_rng(seed))
+        assert sorted(rows) == list(range(len(rows))) and sorted(columns) == list(range(len(columns)))
+        assert np.array_equal(reads[rows][:, columns], reads)
+        assert np.array_equal(layout.reach.numpy()[rows][:, columns], layout.reach.numpy())
+    found = overlap(circuit, circuit)
+    assert found.edges.both == circuit.size and found.heads.both == len(circuit.heads)
+    assert found.edges.p >= 1 / 1000 and found.edges.chance < 1
+
+
+def test_unrelated_circuits_agree_beyond_chance_no_more_often_than_p_says():
+    layout = Layout((8,) * 4, (8,) * 4, (False,) * 4)
+    rng = np.random.default_rng(0)
+    reads, reach = layout.reads.numpy(), layout.reach.numpy()
+
+    def unrelated() -> Graph:
+        # Edges into and out of a strong node are strong.
+        strong = rng.lognormal(0, 2.5, len(layout.sources))
+        into = (reads.T @ strong) / np.maximum(1, reads.sum(0))
+        into[layout.logits_at] = 1
+        scores = rng.standard_normal(reach.shape) * strong[:, None] * into * reach
+        return Graph(layout, torch.from_numpy(scores).float(), layout.reach, CONVENTION).top(400).prune()
+
+    drawn = [(unrelated(), unrelated()) for _ in range(40)]
+    renamed, permuted = (
+        np.mean([overlap(*both, keep, draws=99).edges.p <= 0.05 for both in drawn]) for keep in ("wiring", "layers")
+    )
+    assert renamed <= 0.125  # p = 0.04 for 6 and more of 40 at a rate of 0.05
+    assert permuted > 0.125
 
 
 def test_complexity_is_that_of_the_circuits_heads_and_fewer_heads_alone_are_told():
@@ -104,3 +143,19 @@ def test_cohorts_refuse_what_says_nothing():
         cohorts({7: graph}, graph.top(2))
     with pytest.raises(CircuitError, match="no checkpoint"):
         cohorts({}, graph.top(2))
+
+
+def test_survival_without_a_break_is_unknown_where_all_that_are_left_are_censored():
+    # Of the heads that are new at 1 one goes at 2; the other one, new at 2, stays to the end.
+    active = torch.tensor([[[True, False]], [[False, True]], [[False, True]]])
+    found = Cohorts((1, 2, 3), active, torch.zeros(1, 2, dtype=torch.bool), torch.ones(1, 2, dtype=torch.bool))
+    rows = found.survival.set_index(["heads", "age"])
+    assert rows.loc[("emergent", 1), ["at_risk", "unbroken"]].tolist() == [2, 0.5]
+    assert rows.loc[("emergent", 2), "at_risk"] == 1 and np.isnan(rows.loc[("emergent", 2), "unbroken"])
+
+
+def test_an_interval_of_complexity_reaches_as_far_to_either_side_of_the_change():
+    base, post = (graph_of(way(f"a1.h{head}", 3.0), noise=2.0, seed=head) for head in (0, 1))
+    rows = compare_complexity(base.top(30), post.top(30), draws=30, progress=False).frame.iloc[1:]
+    assert (rows["low"] < rows["high"]).all()
+    assert (rows["high"] - rows["change"]).tolist() == pytest.approx((rows["change"] - rows["low"]).tolist())

@@ -129,7 +129,8 @@ class Cohorts:
         Columns: `heads` ("emergent" or "base"), `age` (in checkpoints; 0 is a new head's first, and the base itself),
         `at_risk` (heads that the training is long enough to have at that age), `active` (the share of these that are
         active then, gone meanwhile or not) with its Wilson interval `low`, `high`, and `unbroken` (Kaplan-Meier: the
-        share that has been active ever since; heads whose training ends first are censored).
+        share that has been active ever since; heads whose training ends first are censored, and it is NaN once all that
+        are left are).
         """
         histories = {
             "emergent": [self.active[self.first[head] :, *head] for head in heads_in(self.first >= 0)],
@@ -247,7 +248,12 @@ def _survival(name: str, histories: Sequence[Bool[Tensor, " age"]]) -> list[dict
         active = sum(bool(history[age]) for history in old)
         # Those that were active ever since, and of whom the next checkpoint is known.
         still = [history for history in old if bool(history[:age].all())]
-        unbroken *= sum(bool(history[age]) for history in still) / len(still) if still else 0.0
+        # Where the training ends before any of those is so old, nobody knows what becomes of them; none is left once
+        # all are gone.
+        if still:
+            unbroken *= sum(bool(history[age]) for history in still) / len(still)
+        elif unbroken > 0:
+            unbroken = float("nan")
         found = wilson(active, len(old))
         rows.append(
             {

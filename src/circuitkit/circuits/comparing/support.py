@@ -52,7 +52,8 @@ class Support:
         """The chance of at least so many emergent heads between two samples of one model, of the one with more noise.
 
         Two resamples are as far apart as two samples of different problems; where both models have the same problems,
-        less noise is left between them, so that this is on the safe side.
+        less noise is left between them, so that this is on the safe side. Approximate, as resamples lie about the
+        sample and not about the truth: for simulated twins it was below 0.05 for 0 to 2 in 100, below 0.1 for 0 to 4.
         """
         return float((1 + (self.noise >= observed).sum(1)).max() / (1 + self.noise.shape[1]))
 
