@@ -105,7 +105,8 @@ def test_evaluate_writes_what_the_api_measures(
     few = ["--sizes", 0.2, 1.0, "--sets", 2, "--most-parts", 3, *FEW]
     assert run("evaluate", TOY, graph_file, *few, "--seed", 1, "--out", tmp_path) == 0
     said = capsys.readouterr().out
-    assert "CPR" in said and "keeps" in said and "which flatters" not in said and "do more for logit_difference" in said
+    assert "CPR" in said and "keeps" in said and "which flatters" not in said
+    assert "nothing can be said: 10 random edges are too few" in said
     model = ck.load(TOY)
     pairs = ck.tasks.deductions.pairs(model.tokenizer, n=4, seed=1)
     graph = Graph.load(graph_file)

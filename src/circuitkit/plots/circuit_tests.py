@@ -40,8 +40,7 @@ def minimality_bars(minimality: Minimality, *, most: int = 40, axes: Axes | None
     drawn = bars(
         rows["contribution"].to_numpy(dtype=np.float64),
         labels=["→".join(row) for row in rows[ends].itertuples(index=False)],
-        title=f"What the circuit loses by each of its {minimality.of}\n{shown}; {len(minimality.unneeded)} do no more "
-        f"than random ones",
+        title=f"What the circuit loses by each of its {minimality.of}\n{shown}; {_told(minimality)}",
         unit=f"{minimality.metric.replace('_', ' ')},\ncircuit − without{unit}",
         name=f"{minimality.of[:-1]} taken out",
         interval=(rows["low"].to_numpy(dtype=np.float64), rows["high"].to_numpy(dtype=np.float64)) if known else None,
@@ -55,6 +54,13 @@ def minimality_bars(minimality: Minimality, *, most: int = 40, axes: Axes | None
         drawn.axhspan(-reach, reach, color=_RANDOM, alpha=0.35, linewidth=0, zorder=0)
         drawn.set_xlabel(f"{drawn.get_xlabel()} (band: 95% of {len(minimality.random)} random {minimality.of})")
     return drawn
+
+
+def _told(minimality: Minimality) -> str:
+    if len(minimality.random) < minimality.fewest:
+        return "too few random ones were run to tell more"
+    surely = len(minimality.parts) - len(minimality.unneeded)
+    return f"{surely} of {len(minimality.parts)} surely do more than {100 * minimality.beyond:.0f}% of random ones"
 
 
 def completeness_scatter(completeness: Completeness, *, axes: Axes | None = None) -> Axes:

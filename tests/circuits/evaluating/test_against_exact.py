@@ -80,6 +80,9 @@ def test_what_cannot_be_compared():
         against_exact(exact, drawn(1, examples=8))
     with pytest.raises(CircuitError, match="n=0"):
         against_exact(exact, drawn(1), n=[0])
+    for settings in ({"draws": 1}, {"level": 95}):
+        with pytest.raises(CircuitError, match="2 draws or more and a level between 0 and 1"):
+            against_exact(exact, drawn(1), **settings)
     with pytest.raises(CircuitError, match="share 2 edges"):
         against_exact(exact.top(2), drawn(1))
 

@@ -261,6 +261,7 @@ def test_a_graph_of_another_architecture_is_refused() -> None:
             "at most 2 tokens says nothing of position 6",
         ),
         ({"batch_size": 0}, "1 or more, not 0"),
+        ({"budget": 0}, "bytes a batch may take, 1 or more, not 0"),
         ({"metric": lambda logits, targets: logits.mean()}, "one value per example"),
         ({"metric": lambda logits, targets: logits[:, 0] * torch.nan}, "NaN"),
         ({"metric": "loss"}, "unknown metric"),

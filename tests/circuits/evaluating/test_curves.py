@@ -28,6 +28,7 @@ from circuitkit.circuits.evaluating.choosing import Choice
 from circuitkit.circuits.evaluating.curves import MIB_SIZES
 from circuitkit.circuits.evaluating.resampling import Resampling, ratio_of_means
 from circuitkit.circuits.graphs import selection
+from circuitkit.metrics import Targets
 
 SETTINGS = {
     "title": "Circuits",
@@ -207,8 +208,18 @@ def test_a_graph_without_signs_has_no_signed_curve_and_one_of_another_model_none
 def test_pairs_that_the_model_does_not_tell_apart_have_no_curve() -> None:
     model, pairs, graph, _ = studied()
     same = ck.Pairs(pairs.clean, pairs.clean, pairs.answer, pairs.distractor)
-    with pytest.raises(CircuitError, match="whole and with every edge cut"):
-        curve(model, graph, same, sizes=SIZES, controls=0, magnitude=False, progress=False)
+
+    def hardly(logits: Tensor, targets: Targets) -> Tensor:
+        return 1e3 + 1e-5 * logits[:, 0].double()
+
+    for asked, metric in ((same, "logit_difference"), (pairs, hardly)):
+        with pytest.raises(CircuitError, match="whole and with every edge cut"):
+            curve(model, graph, asked, metric, SIZES, controls=0, magnitude=False, progress=False)
+
+
+def test_a_curve_of_one_example_has_no_interval() -> None:
+    one = made(torch.ones(10, 1, dtype=torch.float64), torch.ones(1, dtype=torch.float64))
+    assert "CPR 0.999 (area under faithfulness; no interval of so few examples)" in str(one)
 
 
 def test_a_curve_of_what_may_be_nothing_says_so() -> None:

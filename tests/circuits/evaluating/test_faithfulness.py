@@ -91,6 +91,13 @@ def test_what_is_undefined_is_told() -> None:
     assert "may be nothing" in str(unsure)
 
 
+def test_shares_of_edges_are_written_out() -> None:
+    for size, told in ((100, "100 of 100 edges (100 %)"), (99, "(99 %)"), (0, "(0 %)")):
+        values = torch.tensor([[3.0], [4.0], [0.0]])
+        assert told in str(Faithfulness(*values, size, 100, "probability"))
+    assert "5 of 30,000 edges (0.017 %)" in str(Faithfulness(*values, 5, 30_000, "probability"))
+
+
 def test_one_example_has_no_interval() -> None:
     kept = found([1.0], [2.0], [0.0])
     assert kept.value == 0.5

@@ -1,5 +1,6 @@
 """Minimality against its definition, and planted circuits with edges and nodes that do nothing."""
 
+import dataclasses
 from itertools import pairwise
 
 import numpy as np
@@ -72,6 +73,15 @@ def test_a_sample_of_the_parts_and_their_file(tmp_path, inflated) -> None:
         again = Minimality.load(each.save(tmp_path / "found.safetensors"))
         assert str(again) == str(each)
         assert again.frame.equals(each.frame)
+
+
+def test_random_parts_too_few_to_tell_are_told(inflated) -> None:
+    _, more, found = inflated
+    assert found.beyond**found.fewest * len(found.parts) < 0.05 <= found.beyond ** (found.fewest - 1) * len(found.parts)
+    few = dataclasses.replace(found, random=found.random[: found.fewest - 1])
+    assert not few.needed.any() and f"nothing can be said: {found.fewest - 1} random edges are too few" in str(few)
+    assert "too few random ones" in few.plot().get_title()
+    assert f"{more.size - len(found.unneeded)} of {more.size} surely do more" in found.plot(most=3).get_title()
 
 
 def test_random_ways_lead_from_the_input_to_the_logits() -> None:

@@ -70,9 +70,10 @@ def test_a_truth_is_a_mask_a_graph_or_names() -> None:
         (["m1->m0"], "there is no edge m1->m0: m1 writes after m0 has read"),
         (["a0.h9->m0"], "no source 'a0.h9'"),
         (["input m0"], "written SOURCE->DESTINATION"),
+        ("input->m0", r"a list: \['input->m0'\]"),
     ],
 )
-def test_a_true_edge_that_does_not_exist_is_named(edges: list[str], message: str) -> None:
+def test_a_true_edge_that_does_not_exist_is_named(edges: str | list[str], message: str) -> None:
     with pytest.raises(CircuitError, match=message):
         auroc(graph_of(list(range(N))), edges)
 

@@ -76,6 +76,14 @@ def test_edges_of_large_variance_and_no_effect_are_not_called_stable() -> None:
     assert stable.verdict == "poor" and stable.p > 0.05 and "no larger than by chance" in str(stable)
 
 
+@pytest.mark.parametrize(("by", "enough"), [("absolute", 6), ("signed", 5)])
+def test_examples_too_few_to_tell_from_chance_are_told(by: str, enough: int) -> None:
+    sure = noise(1).expand(enough, -1, -1) + 1e-3 * noise(enough, seed=1)
+    few, told = found(graph_of(sure[1:]), by=by, resamples=10, seed=1), f"of fewer than {enough} nothing can be told"
+    assert few.verdict == "poor" and few.p > 0.05 and told in str(few)
+    assert told not in str(found(graph_of(noise(enough)), by=by, resamples=10))
+
+
 def test_groups_are_drawn_whole() -> None:
     # Within a group examples cancel: drawn apart they would give other circuits.
     half = noise(6)
@@ -123,6 +131,7 @@ def test_seeds_and_methods_are_compared_as_graphs() -> None:
         (graph_of(noise(4)), {"n": 5, "threshold": 0.1}, "one of them"),
         (graph_of(noise(1)), {"n": 5}, "needs two at least: got 1"),
         (graph_of(noise(4), groups=[0, 0, 0, 0]), {"n": 5}, "draws groups anew, and needs two at least: got 1"),
+        (graph_of(noise(4)), {"threshold": float("nan")}, "threshold is NaN"),
         (graph_of(noise(4)), {"n": 5, "resamples": 1}, "1 resamples have nothing to compare"),
         (graph_of(noise(4)), {"n": 5, "select": "best"}, "'top' or 'greedy'"),
     ],

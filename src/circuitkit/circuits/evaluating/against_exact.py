@@ -89,7 +89,7 @@ def against_exact(
 
     Raises:
         CircuitError: the graphs are of different architectures or metrics, have kept different numbers of examples, or
-            share fewer than three edges; or an `n` is not between 1 and their number.
+            share fewer than three edges; an `n` is not between 1 and their number; or there are fewer than two draws.
 
     >>> layout = ck.circuits.Layout((2,), (2,), (False,))
     >>> scores = torch.randn(20, *layout.reach.shape, generator=torch.Generator().manual_seed(0)) * layout.reach
@@ -98,6 +98,8 @@ def against_exact(
     1.0
     """
     check_same(exact.layout, other.layout, "the other graph")
+    if draws < 2 or not 0 < level < 1:
+        raise CircuitError(f"an interval takes 2 draws or more and a level between 0 and 1, not {draws} and {level}")
     if exact.convention.metric != other.convention.metric:
         raise CircuitError(
             f"one graph scores {exact.convention.metric} and the other {other.convention.metric}: compare methods on "

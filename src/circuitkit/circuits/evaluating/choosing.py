@@ -49,6 +49,8 @@ class Choice:
             )
         if self.n is not None and (isinstance(self.n, bool) or self.n != int(self.n) or self.n < 0):
             raise CircuitError(f"a circuit has a whole number of edges from 0 up, not {self.n!r}")
+        if self.threshold is not None and np.isnan(self.threshold):
+            raise CircuitError("the threshold is NaN, and no edge is as strong as that: give a number")
         if self.select not in ("top", "greedy"):
             raise CircuitError(f"edges are selected by 'top' or 'greedy', not {self.select!r}")
         if self.select == "greedy" and self.n is None:

@@ -25,6 +25,8 @@ from circuitkit.saving import InOneFile
 from circuitkit.statistics.cells import as_array
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
     from circuitkit.model.model import Model
 
 How = Literal["nothing", "random", "greedy"]
@@ -121,6 +123,12 @@ class Completeness(InOneFile):
                 "share": difference.mean(-1) / self.behaviour if self.behaviour else np.nan,
             }
         )
+
+    def plot(self, *, axes: Axes | None = None) -> Axes:
+        """Draw the circuit's metric against the whole model's where both are without the same nodes."""
+        from circuitkit.plots.circuit_tests import completeness_scatter
+
+        return completeness_scatter(self, axes=axes)
 
     def __str__(self) -> str:
         unit = f" {self.unit}" if self.unit else ""

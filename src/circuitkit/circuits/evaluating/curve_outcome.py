@@ -238,9 +238,10 @@ class Curve(InOneFile):
         own = self.settings["by"] == ("signed" if measure == "cpr" else "absolute")
         by = "" if own else f" ({self.settings['by']}, where MIB takes {'signed' if measure == 'cpr' else 'absolute'})"
         random = f", random circuits {area.random_mean:.3f}" if len(self.random) else ""
-        return (
-            f"{measure.upper()} {area.value:.3f} ({what}; 95 % interval {area.low:.3f} to {area.high:.3f}{random}){by}"
-        )
+        interval = "no interval of so few examples"
+        if np.isfinite(area.low):
+            interval = f"95 % interval {area.low:.3f} to {area.high:.3f}"
+        return f"{measure.upper()} {area.value:.3f} ({what}; {interval}{random}){by}"
 
     def __repr__(self) -> str:
         return f"Curve({self})"

@@ -18,6 +18,7 @@ from circuitkit.circuits.evaluating.baselines import Match, magnitudes, random_c
 from circuitkit.circuits.evaluating.choosing import Choice, Select
 from circuitkit.circuits.evaluating.curve_outcome import Curve
 from circuitkit.circuits.evaluating.replaced import Ablation
+from circuitkit.circuits.evaluating.resampling import alike
 from circuitkit.circuits.evaluating.running import Runs, RunSettings
 from circuitkit.circuits.graphs.convention import By
 from circuitkit.circuits.graphs.graph import Graph
@@ -102,9 +103,10 @@ def curve(
         circuits.add_magnitudes(ranked, choices)
     values = _measured(runs, circuits.every)
     empty, clean = _run_alone(runs, graph), runs.clean()
-    if float(clean.double().mean()) == float(empty.double().mean()):
+    whole, none = (float(each.double().mean()) for each in (clean, empty))
+    if alike(whole, none):
         raise CircuitError(
-            f"{model.name} scores {float(clean.double().mean()):.4g} whole and with every edge cut, so circuits cannot "
+            f"{model.name} scores {whole:.4g} whole and with every edge cut, so circuits cannot "
             "have a share of anything: take pairs that the model tells apart, or another metric"
         )
     found, drawn, beside = circuits.apart(values)

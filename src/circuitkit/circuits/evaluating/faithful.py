@@ -16,7 +16,14 @@ from torch import Tensor
 from circuitkit import metrics
 from circuitkit.circuits.errors import CircuitError
 from circuitkit.circuits.evaluating.replaced import Ablation
-from circuitkit.circuits.evaluating.resampling import Resampling, Statistic, have_ratios, mean_of_ratios, ratio_of_means
+from circuitkit.circuits.evaluating.resampling import (
+    Resampling,
+    Statistic,
+    alike,
+    have_ratios,
+    mean_of_ratios,
+    ratio_of_means,
+)
 from circuitkit.circuits.evaluating.running import Runs, RunSettings
 from circuitkit.circuits.graphs.graph import Graph
 from circuitkit.metrics import Compute, Metric
@@ -130,7 +137,7 @@ class Faithfulness(InOneFile):
     def undefined(self) -> str | None:
         """Why there is no ratio of means, or None where there is one."""
         clean, empty = float(self.clean.double().mean()), float(self.empty.double().mean())
-        if abs(clean - empty) > 1e-6 * max(abs(clean), abs(empty)):
+        if not alike(clean, empty):
             return None
         return f"the clean run and the empty circuit have the same mean {self.metric} ({clean:.4g})"
 
@@ -187,7 +194,8 @@ class Faithfulness(InOneFile):
         circuit, clean, empty = (float(each.double().mean()) for each in (self.circuit, self.clean, self.empty))
         unit = f" {self.unit}" if self.unit else ""
         share = 100 * self.size / self.n_edges
-        of = f"A circuit of {self.size:,} of {self.n_edges:,} edges ({share:.2g} %), {_OUTSIDE[self.ablation]}"
+        part = f"{share:.2g}" if share < 10 else f"{share:.0f}"
+        of = f"A circuit of {self.size:,} of {self.n_edges:,} edges ({part} %), {_OUTSIDE[self.ablation]}"
         means = f"{self.metric} {circuit:.4g}{unit}, beside {clean:.4g} of the whole model and {empty:.4g} of no edge"
         if self.undefined is not None:
             return f"{of}: {means}; faithfulness is undefined, since {self.undefined}."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -28,6 +29,8 @@ from circuitkit.saving import InOneFile
 from circuitkit.statistics.cells import Floats, as_array
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
     from circuitkit.model.model import Model
 
 Of = Literal["edges", "nodes"]
@@ -103,6 +106,12 @@ class Minimality(InOneFile):
         """Which parts do more than a share `beyond` of random ones: p < 0.05, corrected over all parts (Holm)."""
         return np.asarray(statistics.holm(self.p) < _LEVEL)
 
+    def plot(self, *, most: int = 40, axes: Axes | None = None) -> Axes:
+        """Draw what the circuit loses by each part, the largest first, beside the reach of random parts."""
+        from circuitkit.plots.circuit_tests import minimality_bars
+
+        return minimality_bars(self, most=most, axes=axes)
+
     @cached_property
     def frame(self) -> pd.DataFrame:
         """A row a part, the largest contribution first.
@@ -133,6 +142,11 @@ class Minimality(InOneFile):
         return frame.loc[order].reset_index(drop=True)
 
     @property
+    def fewest(self) -> int:
+        """How many random parts it takes to tell, of as many parts as there are, that one does more than they do."""
+        return math.floor(math.log(_LEVEL / len(self.parts)) / math.log(self.beyond)) + 1
+
+    @property
     def unneeded(self) -> tuple[str, ...]:
         """The parts that do no more than random ones, as far as can be told."""
         return tuple(part for part, needed in zip(self.parts, self.needed.tolist(), strict=True) if not needed)
@@ -142,6 +156,11 @@ class Minimality(InOneFile):
         tested = f"{n} {self.of}" + (f" ({self.untested} more were not tried)" if self.untested else "")
         if not len(self.random):
             return f"Of {tested} nothing can be said: no random {self.of} beside the circuit were run."
+        if self.fewest > len(self.random):
+            return (
+                f"Of {tested} nothing can be said: {len(self.random)} random {self.of} are too few to tell that one of "
+                f"{n} does more than {100 * self.beyond:.0f} % of them, which takes {self.fewest} at least."
+            )
         rest = self.unneeded
         some = ", ".join(rest[:5]) + (", …" if len(rest) > 5 else "")
         those = f"; of {len(rest)} that cannot be said: {some}" if rest else ""

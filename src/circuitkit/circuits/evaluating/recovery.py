@@ -104,6 +104,8 @@ def edge_mask(layout: Layout, edges: Truth) -> Bool[Tensor, "sources destination
         return edges.members
     if isinstance(edges, Tensor):
         return checked_members(layout, edges)
+    if isinstance(edges, str):
+        raise CircuitError(f"true edges are a list: [{edges!r}], not {edges!r}")
     mask = torch.zeros_like(layout.reach)
     for edge in edges:
         source, destination = _ends(edge)

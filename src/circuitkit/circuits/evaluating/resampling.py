@@ -15,6 +15,8 @@ from circuitkit.statistics.intervals import bca_ends, jackknife_acceleration
 SMALL = 0.01
 """An example has no ratio where its whole is less than this part of what wholes are on average."""
 
+_ROUNDING = 1e-6
+
 Statistic = Callable[[Float[np.ndarray, "draw example"]], Float[np.ndarray, "draw cell"]]
 """What is made of the examples, for each of some rows of weights: how often each example counts."""
 
@@ -110,6 +112,15 @@ def ratio_of_means(parts: Float[np.ndarray, "cell example"], wholes: Float[np.nd
             return np.asarray((weights @ parts.T) / (weights @ wholes)[:, None])
 
     return statistic
+
+
+def alike(one: float, other: float) -> bool:
+    """Whether two means are the same but for rounding, so that nothing is a share of what they differ by.
+
+    >>> alike(2.0, 2.0000001), alike(2.0, 2.001)
+    (True, False)
+    """
+    return abs(one - other) <= _ROUNDING * max(abs(one), abs(other))
 
 
 def have_ratios(wholes: Float[np.ndarray, " example"]) -> Bool[np.ndarray, " example"]:

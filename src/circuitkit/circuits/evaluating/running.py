@@ -95,7 +95,7 @@ class Runs:
         progress: bool = True,
     ) -> Runs:
         """Make ready to run circuits; see `run_circuit`."""
-        _check_settings(model, ablation, reference, by_position, batch_size)
+        _check_settings(model, ablation, reference, by_position, batch_size, budget)
         metric = as_metric(metric)
         layout = Layout.of(model)
         aligned = Aligned.of(model, pairs, metric, align)
@@ -272,6 +272,7 @@ def _check_settings(
     reference: Prompts | None,
     by_position: bool | None,
     batch_size: int | None,
+    budget: int | None,
 ) -> None:
     require_modules(model)
     check_whole(model)
@@ -287,5 +288,7 @@ def _check_settings(
         raise CircuitError(
             f"reference and by_position tell how means are taken; with ablation={ablation!r} there are none"
         )
+    if budget is not None and budget < 1:
+        raise CircuitError(f"budget is how many bytes a batch may take, 1 or more, not {budget}")
     if batch_size is not None and batch_size < 1:
         raise CircuitError(f"batch_size is how many examples are run at a time, 1 or more, not {batch_size}")

@@ -18,7 +18,7 @@ from torch import Tensor
 from circuitkit import saving
 from circuitkit.circuits.evaluating.choosing import Choice
 from circuitkit.circuits.evaluating.overlaps import chance_jaccard, mean_of_pairs, upper
-from circuitkit.circuits.graphs.convention import Convention
+from circuitkit.circuits.graphs.convention import By, Convention
 from circuitkit.circuits.graphs.graph import Graph
 from circuitkit.circuits.graphs.layout import Layout
 from circuitkit.statistics import Interval
@@ -35,6 +35,8 @@ and two thirds of the edges in common are a Jaccard index of (2/3) / (2 − 2/3)
 
 Verdict = Literal["good", "fair", "poor"]
 _P = 0.05
+_FEWEST: dict[By, int] = {"absolute": 6, "signed": 5}
+"""So many have flips of signs enough: of 2ⁿ one gives the circuit itself, and by magnitude all signs flipped too."""
 _FORMAT = 1
 
 
@@ -191,8 +193,11 @@ class Stability:
         noise = f"{told}, and scores of random sign {self._noise[1]:.2f}"
         if self.verdict != "poor":
             return noise
-        chance = f"its effects are no larger than by chance (p {self.p:.2f})"
-        why = chance if self.p > _P else "another circuit would come of other examples"
+        why = "another circuit would come of other examples"
+        if self.p > _P:
+            why = f"its effects are no larger than by chance (p {self.p:.2f})"
+            if self.n_clusters < (fewest := _FEWEST[self.choice.by]):
+                why = f"of fewer than {fewest} nothing can be told from chance (p {self.p:.2f})"
         return f"{noise}: {why}, so what is in it says little about the model"
 
     def __repr__(self) -> str:

@@ -97,7 +97,7 @@ class Finding:
             beside = [circuit.with_members(members) for (members,) in drawn]
             values = circuits.run_circuits(model, beside, test.pairs, metric, ablation).double().mean(1).numpy()
             clean, empty = (float(each.double().mean()) for each in (faithful.clean, faithful.empty))
-            kept = (values - empty) / (clean - empty) if clean != empty else np.full_like(values, np.nan)
+            kept = (values - empty) / (clean - empty) if faithful.undefined is None else np.full_like(values, np.nan)
         stable, unknown = _stability(circuit, choice, resamples, seed, edges_of)
         return cls(circuit, choice, test, faithful, kept, stable, unknown)
 
@@ -187,7 +187,7 @@ class Finding:
         if circuit.size > _SHOWN:
             print(f"… and {circuit.size - _SHOWN:,} more")
         print(f"Measured on {self.test.told}. {self.faithful}")
-        if len(self.random):
+        if len(self.random) and self.faithful.undefined is None:
             low, high = np.quantile(self.random, [0.025, 0.975])
             print(
                 f"Random circuits of at least as many edges keep {100 * self.random.mean():.0f} % ({len(self.random)} "
@@ -201,7 +201,7 @@ class Finding:
     @property
     def _p(self) -> float:
         """The chance that a random circuit keeps as much."""
-        if not len(self.random):
+        if not len(self.random) or self.faithful.undefined is not None:
             return float("nan")
         return float((1 + (self.random >= self.faithful.value).sum()) / (1 + len(self.random)))
 
