@@ -216,3 +216,15 @@ def test_heads_are_followed_over_checkpoints_in_order(
     for name in ("frame", "counts", "turnover", "survival"):
         assert len(pd.read_csv(out / f"cohorts_{name}.csv")) == len(getattr(cohorts, name))
     assert check_pictures(out) == FIGURES | {"cohorts.png", "activation.png", "survival.png"}
+
+
+def test_show_has_drawn_all_before_its_reader_may_be_gone(
+    run: Run, tmp_path: Path, files: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(*told: object) -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr("circuitkit.commands.circuit.telling.tell_graph", gone)
+    with pytest.raises(BrokenPipeError):
+        run("show", files[BASE], "--out", tmp_path)
+    assert check_pictures(tmp_path) == {"circuit.png", "heads.png"}

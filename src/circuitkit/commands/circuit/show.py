@@ -56,7 +56,9 @@ def show(
     found = graph_at(graph, positive)
     check_how_many(found, rule)
     circuit = found if rule == Selection() else cut(found, rule)
-    tell_graph(circuit, graph, edges, heads)
+    # Behind `| head` nothing may be done any more once something is told.
     if out is not None:
         write_graph(circuit, out)
+    tell_graph(circuit, graph, edges, heads)
+    if out is not None:
         print(f"edges, heads and figures are in {out}/")
