@@ -20,6 +20,20 @@ _MOST_CELLS = 24
 """How many results of a sweep's cells are shown one by one."""
 
 _OWN_FOLDERS = {"sweep": frozenset({"done", "failed", "claims", "lists", "spoiled"})}
+"""Folders that belong to a file, whose class reads them."""
+
+_UNENDED: Mapping[str, tuple[str, str]] = {
+    "responses.jsonl": ("evaluation.json", "The evaluation"),
+    "recipe.json": ("trained.json", "The training"),
+}
+"""What is there from the beginning, what its end leaves beside it, and what it is."""
+
+_TWINS: Mapping[str, tuple[str, ...]] = {
+    "training": ("curve.csv", "loss.png"),
+    "evaluation": ("table.csv", "accuracy.png"),
+    "harness": ("table.csv", "harness.png"),
+}
+"""What is drawn and tabled of a file under other names than its own."""
 
 
 @dataclass(frozen=True)
@@ -41,17 +55,26 @@ class File:
         """Its name without the suffix."""
         return self.path.stem
 
-    @cached_property
+    @property
     def value(self) -> Any:
         """What it holds, read by its class.
 
         Raises:
             ReportError: it is cut short, or altered.
         """
+        return self._read[0]
+
+    @property
+    def warned(self) -> tuple[str, ...]:
+        """What its class warned of while it was read; errors as of `value`."""
+        return self._read[1]
+
+    @cached_property
+    def _read(self) -> tuple[Any, tuple[str, ...]]:
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                return READERS[self.kind].load(self.path)
+            with warnings.catch_warnings(record=True) as warned:
+                warnings.simplefilter("always", UserWarning)
+                return READERS[self.kind].load(self.path), tuple(str(each.message) for each in warned)
         except (ValueError, OSError, KeyError, TypeError) as error:
             raise spoiled(self.path, error) from error
 
@@ -84,18 +107,12 @@ class Contents:
         Raises:
             ReportError: there is no such folder, nothing in it can be shown, or a file of it is cut short.
         """
-        other = None if beside is None else cls.of(beside)
-        folder = Path(folder)
-        if not folder.is_dir():
-            what = "is a file" if folder.exists() else "there is no such folder"
-            raise ReportError(f"{folder}: {what}; name the folder that a command of circuitkit wrote with --out")
-        found = _looked_through(folder, folder.resolve().name, DEPTH)
-        if found is None:
-            raise ReportError(
-                f"{folder}: there is nothing to show in it: no result, table or figure that circuitkit wrote; "
-                "run a study with --out, and name that folder"
-            )
-        return found if other is None else replace(found, beside=other)
+        folder, other = Path(folder), None if beside is None else Path(beside)
+        name, its_name = folder.resolve().name, "" if other is None else other.resolve().name
+        if other is not None and name == its_name:
+            name, its_name = (f"{each.resolve().parent.name}/{name}" for each in (folder, other))
+        found = _all_of(folder, name)
+        return found if other is None else replace(found, beside=_all_of(other, its_name))
 
     def of_kind(self, *kinds: str) -> tuple[File, ...]:
         """Its files of some kinds that are not used yet, in the order of their names."""
@@ -104,15 +121,14 @@ class Contents:
     def used(self, *paths: Path | str) -> None:
         """Tell that files are shown: with their tables and figures, which have the same stem, they are not shown again.
 
-        A name is that of a file of the folder.
+        A text is the name of a file of the folder.
         """
+        kinds = {file.path: file.kind for file in self.files}
         for path in paths:
-            whole = self.folder / path
-            self._used.add(whole)
-            twins = [
-                each for each in self.files if each.kind in ("table", "figure") and each.path.parent == whole.parent
-            ]
-            self._used.update(each.path for each in twins if each.stem == whole.stem)
+            whole = path if isinstance(path, Path) else self.folder / path
+            twins = [each.path for each in self.files if each.kind in ("table", "figure") and each.stem == whole.stem]
+            others = [whole.with_name(name) for name in _TWINS.get(kinds.get(whole, ""), ())]
+            self._used.update([whole, *twins, *others])
 
     def walk(self) -> Iterator[Contents]:
         """This folder, and all in it."""
@@ -133,6 +149,21 @@ class Contents:
         return {}
 
 
+def _all_of(folder: Path, name: str) -> Contents:
+    """What a folder holds; refused where it is nothing."""
+    if not folder.is_dir():
+        what = "is a file" if folder.exists() else "there is no such folder"
+        raise ReportError(f"{folder}: {what}; name the folder that a command of circuitkit wrote with --out")
+    found = _looked_through(folder, name, DEPTH)
+    if found is None or not any(part.files for part in found.walk()):
+        told = "" if found is None else f" {' '.join(note for part in found.walk() for note in part.notes)}"
+        raise ReportError(
+            f"{folder}: there is nothing to show in it: no result, table or figure that circuitkit wrote; "
+            f"run a study with --out, and name that folder.{told}"
+        )
+    return found
+
+
 def _looked_through(folder: Path, name: str, depth: int) -> Contents | None:
     """What a folder holds, None where it is nothing."""
     try:
@@ -144,17 +175,20 @@ def _looked_through(folder: Path, name: str, depth: int) -> Contents | None:
     if _is_model(entries):
         return None
     files = [
-        File(path, kind, path.stem.replace("_", " "))
-        for path in entries
-        if path.is_file() and (kind := kind_of(path)) is not None
+        File(path, kind, _title(path)) for path in entries if path.is_file() and (kind := kind_of(path)) is not None
     ]
-    notes: list[str] = []
+    names = {path.name for path in entries}
+    notes = [
+        f"{what} in {name}/ has not ended: run its command again, and it goes on."
+        for begun, (end, what) in _UNENDED.items()
+        if begun in names and end not in names
+    ]
     own: set[str] = set()
     for file in [file for file in files if file.kind in _OWN_FOLDERS]:
         own |= _OWN_FOLDERS[file.kind]
         cells, note = _cells(file)
         files += cells
-        notes += note
+        notes += [*file.warned, *note]
     parts = []
     for path in entries:
         if path.is_dir() and path.name not in own and not path.is_symlink():
@@ -162,9 +196,14 @@ def _looked_through(folder: Path, name: str, depth: int) -> Contents | None:
                 notes.append(f"What lies deeper, in {path.name}/, is not shown: make a report of that folder.")
             elif (part := _looked_through(path, f"{name}/{path.name}", depth - 1)) is not None:
                 parts.append(part)
-    if not files and not parts:
+    if not files and not parts and not notes:
         return None
     return Contents(folder, name, tuple(files), tuple(parts), notes=tuple(notes))
+
+
+def _title(path: Path) -> str:
+    plain = path.stem.replace("_", " ")
+    return plain[:1].upper() + plain[1:]
 
 
 def _is_model(entries: list[Path]) -> bool:

@@ -7,18 +7,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from circuitkit.report.embedding import MOST_BYTES, as_json
+from circuitkit.report.embedding import as_json
 from circuitkit.report.section import Section, Still
 
 if TYPE_CHECKING:
     from circuitkit.report.page import Part
 
-_FRAME = 1_000_000
-"""Bytes kept for the script, the stylesheet and what is told of settings."""
 
-
-def fitted(parts: Sequence[Part], most: int = MOST_BYTES) -> tuple[Part, ...]:
-    """Parts that fit into a page of so many bytes: the largest sections are thinned first, step by step.
+def fitted(parts: Sequence[Part], most: int) -> tuple[Part, ...]:
+    """Parts whose sections take so many bytes at the most: the largest are thinned first, step by step.
 
     PNG files get fewer colours, long tables fewer rows; then pictures that a view shows better are left out, then
     other pictures, and at last what views draw. Each section says so.
@@ -27,7 +24,7 @@ def fitted(parts: Sequence[Part], most: int = MOST_BYTES) -> tuple[Part, ...]:
     sizes = {at: size(each) for at, each in sections.items()}
     for thin in (_fewer_colours, _fewer_rows, _no_still_of_a_view, _no_stills, _no_data, _no_table):
         for at in sorted(sizes, key=lambda at: (-sizes[at], at)):
-            if sum(sizes.values()) <= most - _FRAME:
+            if sum(sizes.values()) <= most:
                 break
             sections[at] = thin(sections[at])
             sizes[at] = size(sections[at])

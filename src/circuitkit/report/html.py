@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import base64
+import math
 import re
 from collections.abc import Iterator
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from circuitkit.report.embedding import MOST_LETTERS, as_json, short
 from circuitkit.report.section import Section, Still
+from circuitkit.report.sentences import Line
 
 _CONTROLS = {**{code: 0x2400 + code for code in range(0x20) if chr(code) not in "\t\n\r"}, 0x7F: 0x2421}
 _HIDDEN = re.compile("[\u0080-\u009f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufeff\ufffe\uffff]")
@@ -45,7 +47,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         finalize=lambda value: visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value,
     )
-    made.filters |= {"json": _data, "source": _source, "rows": rows, "inline": _inline}
+    made.filters |= {"json": _data, "source": _source, "rows": rows, "inline": _inline, "line": _line}
     return made
 
 
@@ -57,6 +59,15 @@ def _source(still: Still) -> str:
     return f"data:{still.media_type};base64,{base64.b64encode(still.image).decode()}"
 
 
+def _line(line: Line) -> Markup:
+    """A line of a study's text, with what Markdown makes bold or code of it; all else in it is text."""
+    safe = str(escape(visible(line.text)))
+    if line.markdown:
+        safe = re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", safe)
+        safe = re.sub(r"`([^`]+)`", r"<code>\1</code>", safe)
+    return Markup(safe)  # escaped above
+
+
 def _inline(text: str) -> Markup:
     """A script or a stylesheet of this package."""
     if re.search("</(script|style)|<!--", text, re.IGNORECASE):
@@ -64,17 +75,38 @@ def _inline(text: str) -> Markup:
     return Markup(text)  # this package's own
 
 
-def rows(frame: pd.DataFrame) -> Iterator[list[tuple[str, bool]]]:
-    """A table's cells as they are shown, each with whether it is a number."""
+class Cell(NamedTuple):
+    """A cell of a table.
+
+    Attributes:
+        text: what is shown.
+        number: whether it is a number.
+        whole: the number with all its digits, by which it sorts and copies, where not all are shown.
+    """
+
+    text: str
+    number: bool
+    whole: str | None = None
+
+
+def rows(frame: pd.DataFrame) -> Iterator[list[Cell]]:
+    """A table's cells as they are shown.
+
+    >>> next(rows(pd.DataFrame({"share": [1 / 3], "of": ["x"]})))[0]
+    Cell(text='0.33333', number=True, whole='0.3333333333333333')
+    """
     kinds = [pd.api.types.is_numeric_dtype(kind) and not pd.api.types.is_bool_dtype(kind) for kind in frame.dtypes]
-    for row in frame.itertuples(index=False):
-        yield [(_shown(value), number) for value, number in zip(row, kinds, strict=True)]
+    for row in frame.itertuples(index=False, name=None):
+        yield [_cell(value, number) for value, number in zip(row, kinds, strict=True)]
 
 
-def _shown(value: Any) -> str:
+def _cell(value: Any, number: bool) -> Cell:
     if isinstance(value, float):
-        return "" if pd.isna(value) else f"{short(value)}" if short(value) is not None else str(value)
+        if math.isnan(value):
+            return Cell("", number)
+        shown, whole = str(value if short(value) is None else short(value)), repr(float(value))
+        return Cell(shown, number, None if float(shown) == value else whole)
     if value is None or value is pd.NA or value is pd.NaT:
-        return ""
+        return Cell("", number)
     text = str(value)
-    return text if len(text) <= MOST_LETTERS else f"{text[:MOST_LETTERS]}…"
+    return Cell(text if len(text) <= MOST_LETTERS else f"{text[:MOST_LETTERS]}…", number)

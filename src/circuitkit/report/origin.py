@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -60,21 +60,38 @@ _QUESTIONS: Mapping[str, str] = {
 }
 
 
+_STUDIES: Mapping[str, str] = {
+    "architecture": "Is a model's weak reasoning due to its architecture, or to its data?",
+    "attention_causality": "Are the tokens that a model attends to most those that its proofs need?",
+    "attribution_agreement": "How well does attribution rank edges, beside every edge really patched?",
+    "elicitation": "From which size do a few examples suffice to teach proofs?",
+    "emergent_heads": "Which heads emerge in post-training, how sure is that, and what do they do?",
+    "finetuning": "Does fine-tuning teach small models to reason, or to remember?",
+    "published_thresholds": "Do the published accuracies show a size from which models reason?",
+    "thresholds": "Is there a size from which models reason?",
+    "training_dynamics": "Which heads appear, stay and vanish while a model learns to reason?",
+    "who_reasons": "Which modules reason, beside as many parameters of other modules?",
+}
+"""By the name of an experiment's script."""
+
+_LONGEST_NAME = 80
+
+
 def title(contents: Contents) -> str:
     """What a folder's page is called: what was done, to which model."""
     told = origins(contents)
     words = _verb(told[0]) if told else []
     named = next((_TITLES[" ".join(words[:n])] for n in (2, 1) if " ".join(words[:n]) in _TITLES), None)
-    if named is None and words and words[0].endswith(".py"):
-        named = PurePath(words[0]).stem.replace("_", " ").capitalize()
-    model = told[0].get("model") if told else None
-    parts = [named or contents.name, *([str(model)] if model else [])]
-    return ": ".join(parts)
+    if named is None and (script := _script(told)):
+        named = script.replace("_", " ").capitalize()
+    model = str(told[0].get("model") or "") if told else ""
+    return f"{named or contents.name}: {model}" if 0 < len(model) <= _LONGEST_NAME else named or contents.name
 
 
 def asked(contents: Contents) -> list[str]:
     """What the study asked, in sentences, by what its results are."""
-    questions: dict[str, None] = {}
+    script = _script(origins(contents))
+    questions: dict[str, None] = dict.fromkeys([_STUDIES[script]] if script in _STUDIES else [])
     for part in contents.walk():
         for file in part.files:
             if file.kind == "result":
@@ -123,10 +140,10 @@ def _flat(told: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, str]
             yield f"{before}{name}", text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
 
 
-def versions(contents: Contents) -> list[tuple[str, str]]:
+def versions(every: Sequence[Contents]) -> list[tuple[str, str]]:
     """The versions of the libraries, those of several runs one behind the other."""
     found: dict[str, dict[str, None]] = {}
-    for part in contents.walk():
+    for part in (part for contents in every for part in contents.walk()):
         for each in origins(part):
             for name, version in dict(each.get("versions", {})).items():
                 found.setdefault(str(name), {})[str(version)] = None
@@ -144,9 +161,10 @@ def commands(contents: Contents) -> list[str]:
     return list(found)
 
 
-def times(contents: Contents) -> list[str]:
+def times(every: Sequence[Contents]) -> list[str]:
     """When the results were made: the first and the last time (UTC)."""
-    told = sorted({str(each["time"]) for part in contents.walk() for each in origins(part) if each.get("time")})
+    parts = [part for contents in every for part in contents.walk()]
+    told = sorted({str(each["time"]) for part in parts for each in origins(part) if each.get("time")})
     return told[:1] + told[-1:] if len(told) > 1 else told
 
 
@@ -178,6 +196,12 @@ def _words(told: Mapping[str, Any]) -> list[str]:
     elif words and words[0].endswith(".py"):
         words = ["python", *words]
     return words
+
+
+def _script(told: Sequence[Mapping[str, Any]]) -> str:
+    """The name of the experiment's script; empty where it was none."""
+    script = next((word for word in _verb(told[0])[:1] if word.endswith(".py")), "") if told else ""
+    return PurePath(script).stem
 
 
 def _verb(told: Mapping[str, Any]) -> list[str]:

@@ -16,14 +16,16 @@ from tqdm import tqdm
 from circuitkit.records import whole_file
 from circuitkit.report import origin, sentences
 from circuitkit.report.contents import Contents
+from circuitkit.report.embedding import MOST_BYTES
 from circuitkit.report.errors import ReportError
-from circuitkit.report.fitting import fitted
+from circuitkit.report.fitting import fitted, size
 from circuitkit.report.html import rendered
 from circuitkit.report.section import Section
 from circuitkit.report.sections import made
 from circuitkit.report.sentences import Line
 
 NAME = "report.html"
+_SLACK = 5_000
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,17 @@ class Part:
     said: tuple[Line, ...]
     sections: tuple[Section, ...]
     notes: tuple[str, ...] = ()
+
+    @property
+    def paragraphs(self) -> list[tuple[Line | None, list[Line]]]:
+        """What is said under each heading, None before the first."""
+        found: list[tuple[Line | None, list[Line]]] = [(None, [])]
+        for line in self.said:
+            if line.heading:
+                found.append((line, []))
+            else:
+                found[-1][1].append(line)
+        return [each for each in found if any(each)]
 
 
 @dataclass(frozen=True)
@@ -73,15 +86,24 @@ class Report:
 
     @cached_property
     def html(self) -> str:
-        """The page: one file that loads nothing."""
+        """The page: one file that loads nothing, and is as small as `embedding.MOST_BYTES`, its text allowing."""
+        page = self._page(self.parts)
+        room = sum(map(size, self.sections))
+        while (over := len(page.encode()) - MOST_BYTES) > 0 and room > 0:
+            # Sizes are estimates, so that it may take more than one try.
+            room -= over + _SLACK
+            page = self._page(fitted(self.parts, room))
+        return page
+
+    def _page(self, parts: Sequence[Part]) -> str:
         every = [self.contents] if self.contents.beside is None else [self.contents, self.contents.beside]
         told: dict[str, Any] = {
             "title": self.title,
             "asked": list(dict.fromkeys(each for contents in every for each in origin.asked(contents))),
-            "parts": self.parts,
+            "parts": parts,
             "settings": [(part.name, origin.settings(part)) for contents in every for part in contents.walk()],
-            "versions": origin.versions(self.contents),
-            "times": origin.times(self.contents),
+            "versions": origin.versions(every),
+            "times": origin.times(every),
             "hashes": [
                 (f"{contents.name}/{name}", *rest) for contents in every for name, *rest in origin.hashes(contents)
             ],
@@ -126,7 +148,7 @@ def write(
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     _ = ck.ablation.sweep(ck.load("deductor-5k"), ["Rex is a cat."], progress=False).save(folder)
+    ...     _ = ck.ablation.sweep(ck.load("deductor-5k"), ["Every wumpus is a dumpus."], progress=False).save(folder)
     ...     write(folder, progress=False).name
     'report.html'
     """
@@ -138,20 +160,14 @@ def read(folder: str | Path, *, beside: str | Path | None = None, progress: bool
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     _ = ck.ablation.sweep(ck.load("deductor-5k"), ["Rex is a cat."], progress=False).save(folder)
-    ...     [section.name for section in read(folder, progress=False).sections]
-    ['result']
+    ...     _ = ck.ablation.sweep(ck.load("deductor-5k"), ["Every wumpus is a dumpus."], progress=False).save(folder)
+    ...     [section.title for section in read(folder, progress=False).sections]
+    ['Result']
     """
     contents = Contents.of(folder, beside=beside)
-    parts = []
-    with tqdm(
-        total=sum(1 for _ in _every(contents)), desc="circuitkit report", unit="folder", disable=not progress
-    ) as bar:
-        for each in _every(contents):
-            bar.set_postfix_str(each.name)
-            parts.append(_part(each))
-            bar.update()
-    return Report(contents, fitted(_anchored(parts)))
+    with tqdm(desc="circuitkit report", unit="section", disable=not progress) as bar:
+        parts = [_part(each, bar) for each in _every(contents)]
+    return Report(contents, tuple(_anchored(parts)))
 
 
 def assets() -> dict[str, str]:
@@ -168,9 +184,14 @@ def _every(contents: Contents) -> Iterator[Contents]:
         yield from contents.beside.walk()
 
 
-def _part(contents: Contents) -> Part:
+def _part(contents: Contents, bar: tqdm[Any]) -> Part:
     said = tuple(sentences.written(contents))
-    return Part(contents.name, said, tuple(made(contents)), contents.notes)
+    sections = []
+    for section in made(contents):
+        sections.append(section)
+        bar.set_postfix_str(section.title, refresh=False)
+        bar.update()
+    return Part(contents.name, said, tuple(sections), contents.notes)
 
 
 def _anchored(parts: Sequence[Part]) -> list[Part]:

@@ -28,10 +28,11 @@ _STRONGEST = 5
 
 
 class Line(NamedTuple):
-    """A line of a text: what it says, and whether it is a heading over those that follow."""
+    """A line of a text: what it says, whether it is a heading over those that follow, and whether it is Markdown."""
 
     text: str
     heading: bool = False
+    markdown: bool = False
 
 
 def written(contents: Contents) -> list[Line]:
@@ -39,7 +40,7 @@ def written(contents: Contents) -> list[Line]:
     lines = []
     for file in contents.of_kind("text"):
         text = file.path.read_text(encoding="utf-8", errors="replace")
-        lines += list(_lines(text))
+        lines += [line._replace(markdown=file.path.suffix == ".md") for line in _lines(text)]
         contents.used(file.path)
     if not lines:
         told = contents.provenance.get("sentences", ())
@@ -121,7 +122,8 @@ def _cell(result: Result, row: Mapping[Any, Any]) -> str:
     share = "" if pd.isna(row["normalised"]) else f", {row['normalised']:.0%} of the whole"
     beside = ""
     if not pd.isna(row.get("control_mean", float("nan"))):
-        beside = f", random heads beside it {row['control_mean']:.2g}"
+        what = "random sets" if result.controls is not None else "the other heads of its layer"
+        beside = f", {what} {row['control_mean']:.2g}"
     return (
         f"{where} (effect {row['effect']:.3g}{share}, 95 % interval {row['low']:.3g} to {row['high']:.3g}{beside}, "
         f"p = {row['p_corrected']:.2g})"

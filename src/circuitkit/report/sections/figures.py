@@ -20,7 +20,7 @@ def sections(contents: Contents) -> Iterator[Section]:
         yield _of_result(file)
         contents.used(file.path)
     for file in contents.of_kind("figure"):
-        yield Section(file.stem, file.title.capitalize(), stills=(stills.of_file(file.path, file.title),))
+        yield Section(file.stem, file.title, stills=(stills.of_file(file.path, file.title),))
         contents.used(file.path)
 
 
@@ -33,7 +33,7 @@ def _of_result(file: File) -> Section:
     picture = _picture(file, value)
     return Section(
         name=file.stem,
-        title=file.title.capitalize(),
+        title=file.title,
         stills=(picture,) if picture else (),
         table=table,
         notes=notes,

@@ -26,7 +26,7 @@ def sections(contents: Contents) -> Iterator[Section]:
         except (ValueError, OSError) as error:
             raise spoiled(file.path, error) from error
         table, notes = thinned(frame, file.path.name)
-        yield Section(file.stem, file.title.capitalize(), table=table, notes=notes)
+        yield Section(file.stem, file.title, table=table, notes=notes)
         contents.used(file.path)
 
 
