@@ -113,7 +113,8 @@ def of_correlations(table: pd.DataFrame) -> list[str]:
         other = "" if np.isnan(row["correlation_other"]) else f"; with another seed's {row['correlation_other']:+.2f}"
         told.append(
             f"{_curves(row)}: correlation {row['correlation']:+.2f}"
-            f"{other}; p {row['p']:.2g} with blocks of {row['block']}, which cannot be below {row['smallest_p']:.2g} "
+            f"{other}; p {row['p']:.2g} with blocks of {row['block']:.0f}, which cannot be below "
+            f"{row['smallest_p']:.2g} "
             f"({row['p_corrected']:.2g} after Holm; single points would have given {row['p_points']:.2g}), "
             f"{row['trainings']} trainings."
         )
