@@ -133,3 +133,7 @@ def test_the_effect_is_its_formula_over_examples_and_checkpoints():
     with pytest.raises(CircuitError, match="checkpoint"):
         effect(base, [])
     assert np.isfinite(found.frame["effect"]).all()
+    with pytest.raises(CircuitError, match="keep_examples=True"):
+        effect(base, Graph(LAYOUT, post.scores, LAYOUT.reach, CONVENTION), draws=50)
+    with pytest.raises(CircuitError, match="12 examples and a graph after it of 8"):
+        effect(base, graph_of(way("a1.h1", 1.0), 0.5, n=8), draws=50)

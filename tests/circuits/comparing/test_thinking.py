@@ -50,6 +50,11 @@ def test_a_chat_template_turns_thinking_on_and_off(model):
     assert found.align != "tokens"
 
 
+def test_openings_of_both_sides_are_drawn_apart(model):
+    found = thinking_pairs(model, PROBLEMS * 8, [" Max", " Rex"], [" Fae", " Sam"], n_tokens=1)
+    assert len(set(zip(found.clean_openings, found.corrupt_openings, strict=True))) == 4
+
+
 def test_written_openings_are_what_the_model_writes_alone(model):
     together = written_openings(model, PROBLEMS, 4)
     assert together[1] == written_openings(model, PROBLEMS[1:2], 4)[0]

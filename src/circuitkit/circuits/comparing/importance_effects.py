@@ -98,11 +98,12 @@ def effect(
         base, post: graphs of one architecture that were scored in one way; of several checkpoints, E is their mean.
         edges: count all edges out of a head, or those of each graph's circuit alone.
         names: what both are called.
-        draws: resamples for an interval (BCa) over problems, where both have kept the scores of the same ones.
+        draws: resamples for an interval (BCa) over problems; both have to have kept the scores of the same ones.
         seed: of the resamples.
 
     Raises:
-        CircuitError: there is no checkpoint, the graphs cannot be compared, or no head has any importance.
+        CircuitError: there is no checkpoint, the graphs cannot be compared, or no head has any importance; or resamples
+            are asked for and graphs have not kept the scores of the same problems.
 
     Source: "Thinking Sparks!" (arXiv 2509.25758).
 
@@ -122,8 +123,10 @@ def effect(
         check_comparable(base, each, names)
     kept = all(graph.per_example is not None for graph in (base, *after))
     of: Summed = "examples" if kept else "means"
+    if draws:
+        _check_drawable(base, after)
     shares = [_share(graph, edges, of) for graph in (base, *after)]
-    ends = _interval(base, after, edges, draws, seed) if draws and kept else (None, None)
+    ends = _interval(base, after, edges, draws, seed) if draws else (None, None)
     several = torch.stack([_effect(shares[0], one) for one in shares[1:]]) if len(after) > 1 else None
     return HeadEffects(shares[0], torch.stack(shares[1:]).mean(0), of, names, several, *ends)
 
@@ -159,11 +162,24 @@ def _share(graph: Graph, edges: Counted, of: Summed) -> Float[Tensor, "layer hea
     return (importance / total).masked_fill(~there(graph.layout), torch.nan)
 
 
-def _interval(
-    base: Graph, after: Sequence[Graph], edges: Counted, draws: int, seed: int
-) -> tuple[Tensor, Tensor] | tuple[None, None]:
-    if not all(paired(base, each) for each in after):
-        return None, None
+def _check_drawable(base: Graph, after: Sequence[Graph]) -> None:
+    """Refuse an interval over problems where there is none to draw, since one that is left out would go unseen."""
+    for graph in (base, *after):
+        if graph.per_example is None:
+            raise CircuitError(
+                f"no interval can be told: {graph.provenance.get('model', 'a graph')} has no scores of single examples "
+                "(attribute with keep_examples=True, or leave draws at 0)"
+            )
+        if not paired(base, graph):
+            before = 0 if base.per_example is None else len(base.per_example)
+            raise CircuitError(
+                f"no interval can be told: the base has scores of {before} examples and "
+                f"{graph.provenance.get('model', 'a graph after it')} of {len(graph.per_example)}, or in other groups; "
+                "score both on the same problems, or leave draws at 0"
+            )
+
+
+def _interval(base: Graph, after: Sequence[Graph], edges: Counted, draws: int, seed: int) -> tuple[Tensor, Tensor]:
     groups = None if base.groups is None else base.groups.tolist()
     mask = there(base.layout)
     tables = [by_layer(each.layout, _by_example(each, edges))[:, mask].numpy() for each in (base, *after)]

@@ -131,7 +131,8 @@ def opening_ids(model: Model, openings: Openings, n: int, seed: int, whose: str)
         raise CircuitError(f"the {whose} opening {empty[0]} holds no token")
     if len(ids) == n:
         return ids
-    drawn = np.random.default_rng(seed).integers(0, len(ids), n)
+    # Apart for both sides, which else would always be drawn as the same couples.
+    drawn = np.random.default_rng([seed, *whose.encode()]).integers(0, len(ids), n)
     return [ids[place] for place in drawn.tolist()]
 
 
