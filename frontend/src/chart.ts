@@ -65,7 +65,9 @@ export function makeChart(into: HTMLElement, option: (palette: Palette, width: n
   const update = (): void => {
     width = fit();
     chart.resize();
-    chart.setOption({ ...shared(theme.palette), ...option(theme.palette, width) }, { notMerge: true });
+    const made = option(theme.palette, width);
+    const tip = made.tooltip === undefined ? {} : { tooltip: { ...(made.tooltip as object), ...outside(place) } };
+    chart.setOption({ ...shared(theme.palette), ...made, ...tip }, { notMerge: true });
   };
   update();
   const resized = new ResizeObserver(() => {
@@ -99,11 +101,29 @@ function shared(palette: Palette): Option {
   };
 }
 
+/** Where a tooltip goes: into the window and not into the chart, which may be lower than it is, or scroll. */
+function outside(place: HTMLElement): Option {
+  const apart = 12;
+  return {
+    appendTo: document.body,
+    confine: false,
+    position: ([x, y]: [number, number], _item: unknown, _tip: unknown, _mark: unknown, size: { contentSize: [number, number] }) => {
+      const { left, top } = place.getBoundingClientRect();
+      const [width, height] = size.contentSize;
+      const right = left + x + apart;
+      const under = top + y + apart;
+      return [
+        (right + width < document.documentElement.clientWidth - apart ? right : Math.max(apart, left + x - apart - width)) - left,
+        (under + height < window.innerHeight - apart ? under : Math.max(apart, top + y - apart - height)) - top,
+      ];
+    },
+  };
+}
+
 /** A tooltip in the page's colours; `content` makes an element of what is pointed at, or nothing. */
 export function tooltip(palette: Palette, content: (item: any) => HTMLElement | null): Option {
   return {
     trigger: "item",
-    confine: true,
     backgroundColor: palette.surface,
     borderColor: palette.line,
     textStyle: { color: palette.text, fontSize: 12 },

@@ -26,14 +26,13 @@ export function interval(low: number | null | undefined, high: number | null | u
 
 /** A token so that it can be read: spaces, breaks and invisible characters visible, long ones cut. */
 export function shown(token: string, longest = LONGEST): string {
-  const plain = token
-    .replace(/\n/g, "↵")
-    .replace(/\t/g, "⇥")
-    .replace(/ /g, "·")
-    // What would be invisible, or turn the writing round, is written as its number.
-    .replace(/[\p{Cc}\p{Cf}\u2028\u2029]/gu, (hidden) => `⟨${hidden.codePointAt(0)!.toString(16).toUpperCase().padStart(4, "0")}⟩`);
-  const letters = [...plain];
-  return letters.length <= longest ? plain : `${letters.slice(0, longest - 1).join("")}…`;
+  return plain(token.replace(/\n/g, "↵").replace(/\t/g, "⇥").replace(/ /g, "·"), longest);
+}
+
+/** A name in one line: long ones cut, and what would be invisible, or turn the writing round, written as its number. */
+export function plain(text: string, longest: number): string {
+  const letters = [...text.replace(/[\p{Cc}\p{Cf}\u2028\u2029]/gu, (hidden) => `⟨${hidden.codePointAt(0)!.toString(16).toUpperCase().padStart(4, "0")}⟩`)];
+  return letters.length <= longest ? letters.join("") : `${letters.slice(0, longest - 1).join("")}…`;
 }
 
 /** A name out of code, such as `logit_difference`, in words. */

@@ -79,7 +79,7 @@ def test_pointing_at_a_cell_tells_its_numbers_and_clicking_it_shows_its_examples
         seen[layer, head] = value
     assert len(seen) == 4
     assert (2, 3) in seen and "(survives)" in live.inner_text()
-    tip = chart.locator(".facts")
+    tip = page.locator("body > div .facts").last
     expect(tip).to_contain_text("95% interval")
     expect(tip).to_contain_text("mean of 3 other heads of its layer")
     page.mouse.down()
@@ -180,7 +180,7 @@ def test_text_of_prompts_and_tokens_is_never_code(page_of, open_page) -> None:
     examples.locator(".chart").focus()
     for _ in range(N):
         page.keyboard.press("ArrowRight")
-    expect(examples.locator(".facts")).to_contain_text("corrupt prompt")
+    expect(page.locator(".facts").last).to_contain_text("corrupt prompt")
     assert page.title() == title
     assert page.locator("img[src=x]").count() == 0
 

@@ -7,7 +7,7 @@ import { factList } from "./cell";
 import { hatching, type Slice } from "./heat";
 import type { StudyMap } from "./data";
 
-const WIDEST_LABEL = 105;
+const WIDEST_LABEL = 165;
 
 export function leastBarsWidth(map: StudyMap): number {
   return 80 + 20 * map.sizes[0];

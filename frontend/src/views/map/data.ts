@@ -1,6 +1,9 @@
 // What a map of a study's cells is made of, as sections/maps.py writes it, and how to find one's way in it.
 
-import { interval, number, shown, words } from "../../text";
+import { interval, number, plain, shown, words } from "../../text";
+
+/** Axes whose labels are tokens. */
+const OF_TOKENS = new Set(["position", "query", "key", "token"]);
 
 type Numbers = readonly (number | null)[];
 
@@ -103,7 +106,12 @@ export class StudyMap {
   /** What an entry of an axis is called on a picture: its label where it has one. */
   entry(axis: number, index: number): string {
     const { entries, labels } = this.data.axes[axis];
-    return labels === null ? shown(String(entries[index])) : shown(labels[index]);
+    return this.text(axis, labels === null ? String(entries[index]) : labels[index], 14);
+  }
+
+  /** Where labels are tokens, their spaces are seen; names have room for more letters. */
+  private text(axis: number, label: string, longest: number): string {
+    return OF_TOKENS.has(this.data.axes[axis].name) ? shown(label, longest) : plain(label, longest + 10);
   }
 
   /** How many cells survive correction at each entry of an axis. */
@@ -118,8 +126,8 @@ export class StudyMap {
     return this.placeOf(cell)
       .map((index, axis) => {
         const { name, entries, labels } = this.data.axes[axis];
-        const label = labels === null || labels[index] === String(entries[index]) ? "" : ` (${shown(labels[index], 40)})`;
-        return `${words(name)} ${shown(String(entries[index]), 40)}${label}`;
+        const label = labels === null || labels[index] === String(entries[index]) ? "" : ` (${this.text(axis, labels[index], 40)})`;
+        return `${words(name)} ${plain(String(entries[index]), 40)}${label}`;
       })
       .join(", ");
   }

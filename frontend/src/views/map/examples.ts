@@ -13,6 +13,8 @@ import type { Fact, Measure, StudyMap } from "./data";
 const MOST_GROUPS = 12;
 /** How much of a prompt stands in a tooltip. */
 const LETTERS = 300;
+/** And in the line that is read out. */
+const LETTERS_SAID = 80;
 
 interface Example {
   index: number;
@@ -93,7 +95,7 @@ function dots(box: HTMLElement, map: StudyMap, cell: number, measure: Measure, e
   });
   const hint = "Point at a dot, or go from dot to dot with the arrow keys.";
   const say = liveLine(box, hint);
-  const speak = (i: number): void => say(`${title(ordered[i])}: ${factsOf(map, ordered[i]).map(({ name, value }) => `${name} ${value}`).join("; ")}`);
+  const speak = (i: number): void => say(`${title(ordered[i])}: ${factsOf(map, ordered[i], LETTERS_SAID).map(({ name, value }) => `${name} ${value}`).join("; ")}`);
   const keys = cursor(chart.place, {
     rows: 1,
     columns: ordered.length,
@@ -128,7 +130,7 @@ function dotsOption(
   return {
     grid: { left: groups === null ? 16 : 84, right: 20, top: 12, bottom: 48 },
     tooltip: tooltip(palette, ({ data }) => (data.example === undefined ? null : factList(title(data.example), factsOf(map, data.example)))),
-    xAxis: axis(palette, measure.unit, { type: "value", scale: true, nameGap: 28, splitLine: { show: true, lineStyle: { color: palette.line } } }),
+    xAxis: axis(palette, measure.unit, { type: "value", scale: true, nameGap: 28, axisLine: { onZero: false, lineStyle: { color: palette.muted } }, splitLine: { show: true, lineStyle: { color: palette.line } } }),
     yAxis: {
       type: "value",
       min: -0.5,
@@ -172,9 +174,9 @@ function title(example: Example): string {
   return `Example ${example.index}${example.group === null ? "" : `, cluster ${example.group}`}`;
 }
 
-function factsOf(map: StudyMap, example: Example): Fact[] {
+function factsOf(map: StudyMap, example: Example, letters = LETTERS): Fact[] {
   const unit = map.data.unit === "" ? "" : ` ${map.data.unit}`;
-  const cut = (text: string): string => (text.length > LETTERS ? `…${text.slice(-LETTERS)}` : text);
+  const cut = (text: string): string => (text.length > letters ? `…${text.slice(-letters)}` : text);
   return [
     { name: "effect", value: number(example.effect) + unit },
     { name: words(map.data.metric), value: number(example.value) + unit },

@@ -46,7 +46,7 @@ function below(map: StudyMap): number {
 function labelRoom(map: StudyMap): number {
   const axisNumber = map.sizes.length - 1;
   const longest = Math.max(...map.data.axes[axisNumber].entries.map((_, i) => map.entry(axisNumber, i).length));
-  return longest > 2 ? Math.min(105, 7 * longest + 4) : 18;
+  return longest > 2 ? Math.min(165, 7 * longest + 4) : 18;
 }
 
 /** How far colours reach to both sides, over all cells, so that panels of one study can be compared. */
