@@ -106,8 +106,8 @@ def compare_complexity(
 
     Scores of problems drawn anew are noisier than those of the problems, and their circuits are others, so that draws
     of a change lie beside it: intervals are the hull of the percentile interval and its mirror image about the change.
-    On simulated models these hold the true change 94 to 100 times in 100, where percentile intervals do 79 to 98, and
-    basic and BCa ones 54 to 92.
+    On simulated models these hold the true change 94 to 100 times in 100, where percentile intervals do 79 to 99, and
+    basic and BCa ones 54 to 88.
 
     Args:
         base, post: circuits of one architecture, scored in one way.
