@@ -9,7 +9,7 @@ import torch
 from matplotlib import image
 
 import circuitkit as ck
-from circuitkit.circuits import Curve, Graph, Stability
+from circuitkit.circuits import Completeness, Curve, Faithfulness, Graph, Minimality, Stability
 from circuitkit.model import planted
 from shell import Run
 
@@ -30,8 +30,8 @@ def test_find_finds_the_planted_circuit(run: Run, tmp_path: Path, capsys: pytest
     out = tmp_path / "found"
     assert run("find", PLANTED, "--top", 12, "--resamples", 10, *FEW, "--out", out) == 0
     tables = {f"{name}.csv" for name in ("circuit", "heads", "faithfulness", "summary")}
-    figures = {f"{name}.png" for name in ("circuit", "heads", "stability")}
-    kept = {"graph.safetensors", "stability.safetensors", "provenance.json"}
+    figures = {f"{name}.png" for name in ("circuit", "heads", "stability", "curve")}
+    kept = {f"{name}.safetensors" for name in ("graph", "stability", "faithfulness", "curve")} | {"provenance.json"}
     assert {path.name for path in out.iterdir()} == tables | figures | kept
     assert all(image.imread(out / name).shape[0] > 100 for name in figures)
     circuit = Graph.load(out)
@@ -41,6 +41,10 @@ def test_find_finds_the_planted_circuit(run: Run, tmp_path: Path, capsys: pytest
     summary = pd.read_csv(out / "summary.csv").loc[0]
     stable = Stability.load(out)
     assert summary["faithfulness"] > 0.9 > 0.5 > summary["random_mean"]
+    assert Faithfulness.load(out).value == summary["faithfulness"]
+    curve = Curve.load(out)
+    assert curve.settings["by"] == "absolute" and curve.sizes[-1] == circuit.layout.n_edges
+    assert curve.frame["faithfulness"].iloc[-1] == pytest.approx(1.0)
     assert summary["jaccard"] == pytest.approx(stable.value) and summary["stability"] == stable.verdict
     told = json.loads((out / "provenance.json").read_text())
     assert told["measured_on"] == "fresh pairs" and told["test"]["data_sha256"] != told["data_sha256"]
@@ -119,7 +123,9 @@ def test_evaluate_writes_what_the_api_measures(
     assert set(areas["by"]) == {"signed", "absolute"} and len(areas) == 16
     for name in ("curve-signed", "curve-absolute", "completeness", "minimality"):
         assert image.imread(tmp_path / f"{name}.png").shape[0] > 100
-    assert len(pd.read_csv(tmp_path / "minimality.csv")) == 3
+    assert len(pd.read_csv(tmp_path / "minimality.csv")) == len(Minimality.load(tmp_path).parts) == 3
+    assert Graph.load(tmp_path / "evaluated.safetensors").members.equal(graph.members)
+    assert Faithfulness.load(tmp_path).size == graph.size and Completeness.load(tmp_path).how.count("random") == 2
 
 
 def test_evaluating_on_the_pairs_of_the_scores_is_said_to_flatter(

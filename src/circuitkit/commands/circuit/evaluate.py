@@ -72,7 +72,8 @@ def evaluate(
     most_parts
         For minimality, how many of them at the most, drawn at random from all; 0 for none.
     out
-        Folder for curves (safetensors), tables (CSV), figures (PNG) and provenance (JSON).
+        Folder for the circuit, the curves and what was measured (safetensors), tables (CSV), figures (PNG) and
+        provenance (JSON).
     """
     from circuitkit.commands.circuit.evaluating import Evaluating, Settings
     from circuitkit.commands.circuit.graph_files import check_signs, cut, graph_at

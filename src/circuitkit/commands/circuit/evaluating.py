@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -107,6 +107,9 @@ class Evaluating:
     def write(self, out: Path) -> None:
         """Write curves, tables, figures and provenance into a folder, in place of an earlier evaluation's."""
         out.mkdir(parents=True, exist_ok=True)
+        # The scores of each example, which may be most of the file, stay with the graph that was given.
+        replace(self.circuit, per_example=None, groups=None).save(out / "evaluated.safetensors")
+        self.faithful.save(out / "faithfulness.safetensors")
         for stale in (*(f"curve-{by}" for by in _BY), "completeness", "minimality"):
             for suffix in ("safetensors", "png", "csv"):
                 (out / f"{stale}.{suffix}").unlink(missing_ok=True)
@@ -117,9 +120,11 @@ class Evaluating:
         write_table(out / "areas.csv", _joined({by: curve.areas for by, curve in self.curves.items()}))
         write_table(out / "faithfulness.csv", self.faithful.frame)
         if self.complete is not None:
+            self.complete.save(out / "completeness.safetensors")
             write_table(out / "completeness.csv", self.complete.frame)
             plots.save(completeness_scatter(self.complete), out / "completeness.png")
         if self.minimal is not None:
+            self.minimal.save(out / "minimality.safetensors")
             write_table(out / "minimality.csv", self.minimal.frame)
             plots.save(minimality_bars(self.minimal), out / "minimality.png")
         write_json(out / "provenance.json", {**self.faithful.provenance, "graph": dict(self.circuit.provenance)})

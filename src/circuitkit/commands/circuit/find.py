@@ -29,6 +29,7 @@ def find(
     ablation: Ablation = "patch",
     resamples: Annotated[int, Parameter(group=MEASURES)] = 100,
     controls: Annotated[int, Parameter(group=MEASURES)] = 20,
+    curve: Annotated[bool, Parameter(group=MEASURES)] = True,
     prompts: PairsFrom | None = None,
     test_pairs: Annotated[Path | None, Parameter(group=PROMPTS)] = None,
     out: Path = Path("circuit"),
@@ -59,6 +60,8 @@ def find(
         How many times the pairs are drawn anew to see whether the same circuit comes out; 0 for none.
     controls
         How many random circuits, with as many edges, are run beside it.
+    curve
+        Run circuits of other sizes too, from 0.1 % of the edges to all, with a quarter as many random ones beside each.
     test_pairs
         Pairs to measure the circuit on, as JSON lines. If not given, fresh ones are drawn where pairs are drawn; those
         of --pairs are used again, which flatters the circuit.
@@ -95,7 +98,8 @@ def find(
     circuit.save(out / "graph.safetensors")
     check_found(circuit, choice, out)
     test = test_of(draw, chosen.seed, tested, given)
-    finding = Finding.of(loaded, circuit, choice, test, measured, ablation, resamples, controls, chosen.seed, edges_of)
+    sure = (resamples, controls, chosen.seed, edges_of)
+    finding = Finding.of(loaded, circuit, choice, test, measured, ablation, *sure, sizes=curve)
     finding.write(out)
     finding.tell(out)
 
@@ -103,8 +107,9 @@ def find(
 def _clear(out: Path) -> None:
     """Remove what an earlier call wrote into a folder, which would be of another graph than the new one."""
     names = [f"{name}.csv" for name in ("circuit", "heads", "faithfulness", "summary")]
-    names += [f"{name}.png" for name in ("circuit", "heads", "stability")]
-    for name in (*names, "stability.safetensors", "provenance.json"):
+    names += [f"{name}.png" for name in ("circuit", "heads", "stability", "curve")]
+    names += [f"{name}.safetensors" for name in ("stability", "faithfulness", "curve")]
+    for name in (*names, "provenance.json"):
         (out / name).unlink(missing_ok=True)
 
 

@@ -14,6 +14,7 @@ from jaxtyping import Float
 from circuitkit import circuits, plots
 from circuitkit.circuits.evaluating.baselines import random_circuits
 from circuitkit.circuits.evaluating.choosing import Choice
+from circuitkit.circuits.evaluating.curves import MIB_SIZES
 from circuitkit.circuits.evaluating.replaced import Ablation
 from circuitkit.metrics import Metric
 from circuitkit.pairs import Pairs
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from circuitkit.model import Model
 
 _SHOWN = 12
+_CURVE_CONTROLS = 4
+"""The circuit itself has so many times as many random ones beside it as a size of the curve has."""
 
 
 class Test(NamedTuple):
@@ -65,6 +68,7 @@ class Finding:
         faithful: what it keeps of the behaviour.
         random: what random circuits of as many edges keep.
         stable: how stable it is; None where that is not known, `unknown` says why.
+        curve: what circuits of other sizes keep; None where that was not asked for, or cannot be.
     """
 
     circuit: circuits.Graph
@@ -74,6 +78,7 @@ class Finding:
     random: Float[np.ndarray, " draw"]
     stable: circuits.Stability | None
     unknown: str = ""
+    curve: circuits.Curve | None = None
 
     @classmethod
     def of(
@@ -88,8 +93,14 @@ class Finding:
         controls: int,
         seed: int,
         edges_of: Path | None = None,
+        *,
+        sizes: bool = True,
     ) -> Finding:
-        """Measure a circuit; `edges_of` is the file that said which edges had scores, where not all have."""
+        """Measure a circuit, and circuits of other `sizes` of the same scores unless they are not asked for.
+
+        `edges_of` is the file that said which edges had scores, where not all have; the others are in no order, so
+        that there are no circuits of other sizes.
+        """
         faithful = circuits.faithfulness(model, circuit, test.pairs, metric, ablation, seed=seed)
         drawn = random_circuits(circuit.layout, [choice], [circuit.size], controls, seed=seed)
         kept = np.empty(0)
@@ -99,7 +110,22 @@ class Finding:
             clean, empty = (float(each.double().mean()) for each in (faithful.clean, faithful.empty))
             kept = (values - empty) / (clean - empty) if faithful.undefined is None else np.full_like(values, np.nan)
         stable, unknown = _stability(circuit, choice, resamples, seed, edges_of)
-        return cls(circuit, choice, test, faithful, kept, stable, unknown)
+        curve = None
+        if sizes and edges_of is None and faithful.undefined is None:
+            rule = (choice.by, ablation, choice.select)
+            curve = circuits.curve(
+                model,
+                circuit,
+                test.pairs,
+                metric,
+                MIB_SIZES,
+                *rule,
+                prune=choice.prune,
+                controls=controls // _CURVE_CONTROLS,
+                magnitude=False,
+                seed=seed,
+            )
+        return cls(circuit, choice, test, faithful, kept, stable, unknown, curve)
 
     # Written
 
@@ -111,8 +137,13 @@ class Finding:
         write_table(out / "summary.csv", self.summary)
         plots.save(self.circuit.plot(), out / "circuit.png")
         plots.save(self.circuit.head_map(), out / "heads.png")
-        for name in ("stability.safetensors", "stability.png"):
-            (out / name).unlink(missing_ok=True)
+        self.faithful.save(out / "faithfulness.safetensors")
+        for name in ("stability", "curve"):
+            for suffix in ("safetensors", "png"):
+                (out / f"{name}.{suffix}").unlink(missing_ok=True)
+        if self.curve is not None:
+            self.curve.save(out / "curve.safetensors")
+            plots.save(self.curve.plot(), out / "curve.png")
         if self.stable is not None:
             self.stable.save(out / "stability.safetensors")
             plots.save(self.stable.plot(), out / "stability.png")
