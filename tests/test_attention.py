@@ -71,3 +71,26 @@ def test_a_pattern_is_drawn_with_its_words():
 def test_a_layer_is_counted_from_the_last_too():
     kept = ck.attention.capture(ck.Model(*architectures.build("gpt2")), [[5, 6, 7]], layers=[-1])
     assert torch.equal(kept.pattern(-1, 0), kept.pattern(2, 0))
+
+
+def test_saved_patterns_come_back_padding_words_and_names_too(tmp_path):
+    model = ck.load("deductor-5k")
+    prompts = ["Fae is bright.", "Every wumpus is a </script>dumpus."]
+    with pytest.warns(UserWarning, match="does not know"):
+        kept = ck.attention.capture(model, prompts, names=["clean", "corrupt"])
+    assert kept.save(tmp_path) == tmp_path / "attention.safetensors"
+    again = ck.attention.Attention.load(tmp_path)
+    assert (again.words, again.names, again.provenance) == (kept.words, ("clean", "corrupt"), kept.provenance)
+    assert again.layers == kept.layers == tuple(range(model.n_layers))
+    assert again.n_heads(0) == model.n_heads(0)
+    for row, words in enumerate(kept.words):
+        pattern = again.pattern(-1, 1, row)
+        assert pattern.shape == (len(words), len(words))
+        assert torch.equal(pattern, kept.pattern(-1, 1, row))
+    with pytest.raises(ValueError, match="1 names for 2 prompts: give one each"):
+        ck.attention.capture(model, ["Fae is bright.", "Rex is not bright."], names=["clean"])
+    with pytest.raises(ValueError, match=r"saved as \.safetensors"):
+        kept.save(tmp_path / "patterns.pt")
+    ck.Cache.save(kept.cache, tmp_path / "cache.safetensors")
+    with pytest.raises(ValueError, match="holds no attention"):
+        ck.attention.Attention.load(tmp_path / "cache.safetensors")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 from matplotlib import image
 
 import circuitkit as ck
@@ -29,7 +30,16 @@ def test_the_verb_alone_captures_draws_and_scores_one_layer(run, tmp_path):
     model = ck.load(TOY)
     pattern = ck.attention.capture(model, PROMPT).pattern(-1, 1)
     assert table["score"].tolist() == pytest.approx(ck.attention.token_scores(pattern).tolist(), abs=1e-5)
-    assert len(pictures(tmp_path)) == 1 and (tmp_path / "patterns.safetensors").is_file()
+    assert len(pictures(tmp_path)) == 1
+    kept = ck.attention.Attention.load(tmp_path)
+    assert kept.layers == (model.n_layers - 1,)
+    torch.testing.assert_close(kept.pattern(model.n_layers - 1, 1), pattern)
+
+
+def test_the_verb_alone_keeps_all_layers_where_it_is_asked_to(run, tmp_path):
+    assert run(TOY, PROMPT, "--all-layers", "--head", 0, "--out", tmp_path) == 0
+    assert ck.attention.Attention.load(tmp_path).layers == tuple(range(ck.load(TOY).n_layers))
+    assert len(pictures(tmp_path)) == 1
 
 
 def test_scores_writes_what_the_api_measures(run, tmp_path, capsys):

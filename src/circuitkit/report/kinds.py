@@ -34,6 +34,7 @@ class Reader(NamedTuple):
 READERS: Mapping[str, Reader] = {
     "result": Reader("circuitkit.results", "Result"),
     "cache": Reader("circuitkit.run.cache", "Cache"),
+    "attention": Reader("circuitkit.attention.patterns", "Attention"),
     "token_scores": Reader("circuitkit.attention.streamed", "TokenScores"),
     "gold_scores": Reader("circuitkit.attention.gold", "GoldScores"),
     "graph": Reader("circuitkit.circuits.graphs.graph", "Graph"),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
 
 from circuitkit.commands.loading import LoadAs, load
 
@@ -14,6 +16,7 @@ def capturing(
     *,
     layer: int = -1,
     head: int | None = None,
+    all_layers: Annotated[bool, Parameter(negative="")] = False,
     first_column: Literal["zeroed", "kept"] = "zeroed",
     out: Path = Path("attention"),
     load_as: LoadAs | None = None,
@@ -30,10 +33,14 @@ def capturing(
         Which layer; negative counts from the last.
     head
         Which head; all of the layer's if not given.
+    all_layers
+        Keep the patterns of every layer, so that the report can go through them; figures and scores are those of
+        --layer.
     first_column
         Whether the first token's attention counts: the published scores leave it out (zeroed).
     out
-        Folder for the patterns (safetensors), a figure a head (PNG), the scores (CSV) and provenance (JSON).
+        Folder for the patterns (safetensors), a figure a head (PNG), the scores (CSV) and provenance (JSON);
+        `circuitkit report` makes a page of it to point at.
     """
     import pandas as pd
 
@@ -44,10 +51,10 @@ def capturing(
 
     loaded = load(model, load_as)
     layer = layer % loaded.n_layers if -loaded.n_layers <= layer < 0 else layer
-    captured = capture(loaded, prompt, layers=[layer])
+    captured = capture(loaded, prompt, layers=None if all_layers else [layer])
     heads = list(range(loaded.n_heads(layer))) if head is None else [head]
     out.mkdir(parents=True, exist_ok=True)
-    captured.cache.save(out / "patterns.safetensors")
+    captured.save(out)
     tables = []
     for each in heads:
         pattern = captured.pattern(layer, each)
@@ -63,4 +70,4 @@ def capturing(
         top = rows.nlargest(5, "score")
         scored = ", ".join(f"{token!r} {score:.2f}" for token, score in zip(top["token"], top["score"], strict=True))
         print(f"layer {layer} head {each}: {scored}")
-    print(f"patterns, figures and scores are in {out}/")
+    print(f"patterns, figures and scores are in {out}/; circuitkit report {out} shows them to be pointed at")
