@@ -11,6 +11,7 @@ import torch
 from playwright.sync_api import Locator, Page, expect
 
 from circuitkit import report
+from circuitkit.pairs import Pairs
 from circuitkit.results import Baseline, Result
 from circuitkit.writing import write_prompts
 
@@ -58,7 +59,7 @@ def page_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
             one.save(folder / f"{name}.safetensors")
         if prompts:
             texts = [f"{HOSTILE[i % len(HOSTILE)]} asked {i}" for i in range(N)]
-            write_prompts(folder, "of these", texts, [f"{text} corrupt" for text in texts])
+            write_prompts(folder, ["of these"], Pairs(texts, [f"{text} corrupt" for text in texts], [" no"] * N))
         return report.write(folder, progress=False)
 
     return written

@@ -56,7 +56,7 @@ def effects(
     both = ablation.effects(loaded, texts, named, metric=measured, seed=chosen.seed, **settings)
     results = {"total": both.total, "direct": both.direct}
     table = both.frame
-    write_study(out, "effects", results, table, plots.total_and_direct(both))
+    write_study(out, "effects", results, table, plots.total_and_direct(both), texts)
     strongest = table[["total", "direct"]].abs().max(axis=1).nlargest(10).index
     told = replace(both.total, title=f"Total and direct effects of heads ({settings['how']}), {loaded.name}")
     tell_study(told, table.loc[strongest, _SHOWN], list(results.values()), out)

@@ -46,5 +46,5 @@ def heads(
     loaded, texts = read(model, load_as, chosen, prompt)
     measured = None if metric is None else metric_of(metric, loaded)
     result = ablation.sweep(loaded, texts, named, metric=measured, seed=chosen.seed, **settings)
-    write_result(result, out, "heads")
+    write_result(result, out, "heads", texts)
     tell(result, out)

@@ -78,7 +78,7 @@ def neurons(
         reference=others,
         seed=chosen.seed,
     )
-    write_result(result, out, "neurons")
+    write_result(result, out, "neurons", texts)
     tell(result, out)
 
 

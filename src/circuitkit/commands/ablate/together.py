@@ -60,7 +60,7 @@ def sets(
     loaded, texts = read(model, load_as, chosen, prompt)
     measured = None if metric is None else metric_of(metric, loaded)
     joint = ablation.sets(loaded, texts, named, metric=measured, controls=controls, seed=chosen.seed, **settings)
-    write_study(out, "sets", {"sets": joint.result}, joint.frame, plots.joint_effects(joint))
+    write_study(out, "sets", {"sets": joint.result}, joint.frame, plots.joint_effects(joint), texts)
     tell_study(joint.result, joint.frame[["set_label", *_BESIDE]], [joint.result], out)
 
 
@@ -115,5 +115,5 @@ def grow(
     growth = ablation.grow(
         loaded, texts, size, heads=named, metric=measured, controls=controls, seed=chosen.seed, **settings
     )
-    write_study(out, "growth", {"growth": growth.result}, growth.frame, plots.growth_curve(growth))
+    write_study(out, "growth", {"growth": growth.result}, growth.frame, plots.growth_curve(growth), texts)
     tell_study(growth.result, growth.frame[["size", "layer", "head", *_BESIDE]], [growth.result], out)

@@ -98,7 +98,7 @@ def edges(
         weight=weight,
         seed=chosen.seed,
     )
-    write_result(result, out, "edges")
+    write_result(result, out, "edges", read)
     tell(result, out)
 
 
@@ -171,7 +171,7 @@ def transplant(
         seed=chosen.seed,
     )
     result = without_single(result)
-    write_result(result, out, "transplant")
+    write_result(result, out, "transplant", pairs)
     tell(result, out)
 
 
@@ -228,7 +228,7 @@ def freeze(
     measured = metric_of(metric, loaded)
     swept = patching.sweep(loaded, pairs, None, measured, direction, sets=sets, seed=chosen.seed)
     result = replace(swept, title=f"Patterns held as in the other run ({direction}), {loaded.name}")
-    write_result(result, out, "freeze")
+    write_result(result, out, "freeze", pairs)
     tell(result, out)
 
 

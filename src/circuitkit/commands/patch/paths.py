@@ -69,7 +69,7 @@ def paths(
     measured = metric_of(metric, loaded)
     result = patching.paths(loaded, pairs, sent, received, measured, direction, controls=controls, seed=chosen.seed)
     result = _as_written(result, loaded)
-    write_result(result, out, "paths")
+    write_result(result, out, "paths", pairs)
     tell(result, out)
 
 
@@ -112,7 +112,7 @@ def direct(
     measured = metric_of(metric, loaded)
     result = patching.direct_effects(loaded, pairs, sent, measured, direction, controls=controls, seed=chosen.seed)
     result = _as_written(result, loaded)
-    write_result(result, out, "direct")
+    write_result(result, out, "direct", pairs)
     tell(result, out)
 
 

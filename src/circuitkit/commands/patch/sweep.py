@@ -100,7 +100,7 @@ def sweep(
         seed=(prompts or PairsFrom()).seed,
     )
     result = without_single(result)
-    write_result(result, out, "sets" if named is not None else over or "resid_pre")
+    write_result(result, out, "sets" if named is not None else over or "resid_pre", pairs)
     tell(result, out)
 
 

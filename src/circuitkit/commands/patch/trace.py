@@ -94,5 +94,5 @@ def trace(
         positions=positions,
         seed=chosen.seed,
     )
-    write_result(result, out, "tracing")
+    write_result(result, out, "tracing", traced)
     tell(result, out)

@@ -34,6 +34,9 @@ MOST_EFFECTS = 120_000
 MOST_LETTERS = 1_200
 """How much of a prompt stands beside its example: its end, where prompts of one study differ most."""
 
+Prompts = Mapping[str, Sequence[str] | None]
+"""The clean and the corrupt prompts of a study, in the order of its examples."""
+
 _SURE = ("low", "high", "p_corrected", "control_mean", "control_low", "control_high", "control_p", "control_n")
 
 
@@ -63,7 +66,7 @@ class Examples(TypedDict):
     clean: Any
     corrupt: Any
     groups: list[int] | None
-    prompts: Mapping[str, Sequence[str] | None] | None
+    prompts: Prompts | None
 
 
 class MapData(TypedDict):
@@ -104,10 +107,10 @@ def of_result(result: Result, file: File, folder: Path) -> Section:
     elif cells > MOST_EFFECTS:
         view, notes = None, [f"A map of {cells:,} cells is too large to be pointed at; the picture shows all of them."]
     else:
-        view, notes = data_of(result, read_prompts(folder, str(result.provenance.get("data_sha256"))))
+        view, notes = data_of(result, prompts_of(result, folder))
     return Section(
         name=file.stem,
-        title=file.title.capitalize(),
+        title=file.title,
         caption=_caption(result, view is not None),
         view=None if view is None else "map",
         data=None if view is None else dict(view),
@@ -118,7 +121,14 @@ def of_result(result: Result, file: File, folder: Path) -> Section:
     )
 
 
-def data_of(result: Result, prompts: Mapping[str, Sequence[str] | None] | None = None) -> tuple[MapData, list[str]]:
+def prompts_of(result: Result, folder: Path) -> Prompts | None:
+    """The prompts of a result's examples, where its folder has them, one for each."""
+    found = read_prompts(folder, str(result.provenance.get("data_sha256")))
+    n = result.per_example.shape[-1]
+    return found if found and all(texts is None or len(texts) == n for texts in found.values()) else None
+
+
+def data_of(result: Result, prompts: Prompts | None = None) -> tuple[MapData, list[str]]:
     """What the map view draws of a result, and notes of what was thinned.
 
     >>> from circuitkit.results import Baseline
@@ -169,7 +179,7 @@ def _at_cells(column: Float[np.ndarray, " row"], there: Any) -> Float[np.ndarray
     return whole
 
 
-def _examples(result: Result, prompts: Mapping[str, Sequence[str] | None] | None) -> tuple[Examples, list[str]]:
+def _examples(result: Result, prompts: Prompts | None) -> tuple[Examples, list[str]]:
     """The examples' effects, thinned to `MOST_VALUES`, and a note of that."""
     effects = result.effects_per_example.flatten(0, -2)
     n = effects.shape[-1]
