@@ -8,12 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-import torch
 from tqdm.auto import tqdm
 
 from circuitkit import ablation, attention, patching, plots
 from circuitkit.demo.findings import Findings, Head
-from circuitkit.model.tokens import Tokens
 from circuitkit.pairs import Pairs
 from circuitkit.records import provenance
 from circuitkit.statistics import Control
@@ -77,9 +75,10 @@ def _joint(model: Model, pairs: Pairs, heads: Sequence[Head], seed: int) -> tupl
 
 def _write(model: Model, pairs: Pairs, findings: Findings, head: Head, out: Path, seed: int) -> None:
     for name in ("residual", "heads", "ablation"):
-        write_result(getattr(findings, name), out, name)
+        write_result(getattr(findings, name), out, name, pairs)
     plots.save(_beside_controls(findings), out / "controls.png")
-    shown = attention.capture(model, _first(pairs), layers=[head[0]])
+    shown = attention.capture(model, _first(model, pairs), names=["clean", "corrupt"])
+    shown.save(out)
     plots.save(shown.plot(*head), out / "attention.png")
     scores = attention.token_scores(shown.pattern(*head))
     table = pd.DataFrame({"position": range(len(scores)), "token": shown.words[0], "score": scores.tolist()})
@@ -97,8 +96,10 @@ def _write(model: Model, pairs: Pairs, findings: Findings, head: Head, out: Path
     write_text(out / "findings.txt", "\n".join(findings.sentences()) + "\n")
 
 
-def _first(pairs: Pairs) -> Any:
-    return pairs.clean[:1] if isinstance(pairs.clean, torch.Tensor | Tokens) else [pairs.clean[0]]
+def _first(model: Model, pairs: Pairs) -> list[list[int]]:
+    """The token ids of the first pair's clean and corrupt prompt."""
+    read = [model.tokens(prompts[:1]) for prompts in (pairs.clean, pairs.corrupt)]
+    return [tokens.ids[0, tokens.mask[0]].tolist() for tokens in read]
 
 
 def _beside_controls(findings: Findings) -> Any:
