@@ -6,6 +6,7 @@ import json
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 from circuitkit.report.errors import ReportError
 from circuitkit.report.kinds import READERS, kind_of, spoiled
 
-DEPTH = 3
+DEPTH = 4
 """How deep folders within the folder are read."""
 
 _MOST_CELLS = 24
@@ -42,7 +43,7 @@ class File:
 
     Attributes:
         path: where it is.
-        kind: what it holds: a key of `kinds.READERS`, or "provenance", "table", "figure" or "text".
+        kind: what it holds: a key of `kinds.READERS`, or "provenance", "table", "figure", "text" or "generated".
         title: what it is called on the page.
     """
 
@@ -144,9 +145,24 @@ class Contents:
                 told: dict[str, Any] = json.loads(file.path.read_bytes())
                 return told
         for file in self.files:
-            if file.kind in READERS and (known := getattr(file.value, "provenance", None)):
-                return dict(known)
+            if file.kind in READERS and (known := _origin(file)):
+                return known
         return {}
+
+
+def _origin(file: File) -> Mapping[str, Any]:
+    """Where one result comes from, as far as it says; a sweep, as its newest list of cells says."""
+    if file.kind == "manifest":
+        return dict(file.value.told)
+    if file.kind != "sweep":
+        return dict(getattr(file.value, "provenance", None) or {})
+    lists = [json.loads(path.read_bytes()) for path in sorted(file.path.parent.glob("lists/*.json"))]
+    if not lists:
+        return {}
+    newest = max(lists, key=lambda told: told["time"])
+    made = datetime.fromtimestamp(newest["time"], UTC).isoformat(timespec="seconds")
+    versions = {name: newest[name] for name in ("circuitkit", "python")}
+    return {"command": newest["command"], "time": made, "versions": versions}
 
 
 def _all_of(folder: Path, name: str) -> Contents:
@@ -173,7 +189,8 @@ def _looked_through(folder: Path, name: str, depth: int) -> Contents | None:
             f"{folder} cannot be read ({error.strerror}): give yourself the right to, or copy it"
         ) from error
     if _is_model(entries):
-        return None
+        # Weights are no result, but what merging and destroying tells of them is one.
+        entries = [path for path in entries if path.name == "manifest.json"]
     files = [
         File(path, kind, _title(path)) for path in entries if path.is_file() and (kind := kind_of(path)) is not None
     ]

@@ -26,7 +26,7 @@ MOST_ROWS = 200
 MOST_LETTERS = 400
 """How much of a text stands in a table's cell."""
 
-_UNSAFE = re.compile("[<>&\u2028\u2029\ud800-\udfff]")
+_UNSAFE = re.compile("[<>&\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def as_json(data: Any) -> str:

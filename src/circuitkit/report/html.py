@@ -18,7 +18,7 @@ from circuitkit.report.section import Section, Still
 from circuitkit.report.sentences import Line
 
 _CONTROLS = {**{code: 0x2400 + code for code in range(0x20) if chr(code) not in "\t\n\r"}, 0x7F: 0x2421}
-_HIDDEN = re.compile("[\u0080-\u009f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufeff\ufffe\uffff]")
+_HIDDEN = re.compile("[\u0080-\u009f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff\ufffe\uffff]")
 
 
 def rendered(template: str, **told: Any) -> str:

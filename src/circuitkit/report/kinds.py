@@ -49,6 +49,7 @@ READERS: Mapping[str, Reader] = {
     "generation": Reader("circuitkit.circuits.comparing.generation_outcome", "GenerationEffects"),
     "delta": Reader("circuitkit.sfn.differences.outcome", "Delta"),
     "levels": Reader("circuitkit.sfn.response_levels.outcome", "Levels"),
+    "level_table": Reader("circuitkit.sfn.response_levels.level_table", "LevelTable"),
     "manifest": Reader("circuitkit.sfn.written.manifest", "Manifest", of_folder=True),
     "threshold": Reader("circuitkit.thresholds.finding", "Threshold"),
     "evaluation": Reader("circuitkit.evaluation.outcome", "Evaluation", of_folder=True),
@@ -62,10 +63,12 @@ _JSON_FIELDS: Mapping[str, frozenset[str]] = {
     "threshold": frozenset({"circuitkit.threshold"}),
     "evaluation": frozenset({"format", "judges", "asked", "items"}),
     "levels": frozenset({"format", "calibration", "graded"}),
+    "level_table": frozenset({"format", "title", "conditions"}),
     "generation": frozenset({"format", "intact", "runs", "answers"}),
     "manifest": frozenset({"format", "changes", "copied"}),
     "training": frozenset({"chosen", "rule", "trainable", "total"}),
     "harness": frozenset({"model", "runs", "provenance"}),
+    "generated": frozenset({"prompt", "unchanged", "changed"}),
 }
 """What the JSON of each kind has, and that of no other."""
 
@@ -73,7 +76,7 @@ _SUFFIXES = {".csv": "table", ".png": "figure", ".txt": "text", ".md": "text"}
 
 
 def kind_of(path: Path) -> str | None:
-    """What a file holds: a key of READERS, "provenance", "table", "figure", "text"; None where it is nothing to show.
+    """What a file holds: a key of READERS, "provenance", "generated", "table", "figure", "text"; None of all else.
 
     Raises:
         ReportError: it is cut short.

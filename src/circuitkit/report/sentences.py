@@ -54,8 +54,8 @@ def of(value: Any) -> tuple[str, ...]:
     >>> import torch
     >>> from circuitkit.results import Baseline, Result
     >>> values, baseline = torch.tensor([[1.0] * 8, [5.0] * 8]), Baseline(torch.full((8,), 5.0))
-    >>> of(Result(values, ("layer",), baseline, "ablate", "kl", title="Ablation"))[-1]
-    '1 of 2 cells survives correction over all of them: layer 0 (effect 4, 95 % interval 4 to 4, p = 0.0078).'
+    >>> of(Result(values, ("layer",), baseline, "ablate", "kl", title="Ablation"))[0]
+    'Ablation: the kl is 5 in the clean run (mean of 8 examples).'
     """
     for kind in type(value).__mro__:
         if kind.__name__ in _SAYING:
@@ -66,7 +66,7 @@ def of(value: Any) -> tuple[str, ...]:
 def _lines(text: str) -> Iterator[Line]:
     """The sentences of a text or of Markdown: items and paragraphs, without its tables and pictures."""
     paragraph: list[str] = []
-    for line in [*text.splitlines(), ""]:
+    for line in [*text.split("\n"), ""]:
         plain = line.strip()
         item = re.match(r"(?:[-*]|\d+\.)\s+(.*)", plain)
         heading = re.match(r"#+\s+(.*)", plain)

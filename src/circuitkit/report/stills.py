@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,9 @@ def drawn(figure: Figure | Axes, alt: str) -> Still:
     assert whole is not None  # circuitkit's plots draw on figures
     _as_written(whole)
     written = io.BytesIO()
-    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "circuitkit"}):
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "circuitkit"}), warnings.catch_warnings():
+        # The text stays text, and whoever looks at it has other fonts.
+        warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
         whole.savefig(written, format="svg", metadata={"Date": None, "Creator": None})
     image = _NOT_XML.sub("\ufffd", written.getvalue().decode("utf-8", "replace")).encode()
     if len(image) <= _LARGEST_SVG:

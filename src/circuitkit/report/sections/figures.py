@@ -30,19 +30,19 @@ def _of_result(file: File) -> Section:
     notes: tuple[str, ...] = ()
     if isinstance(frame := getattr(value, "frame", None), pd.DataFrame):
         table, notes = thinned(frame, f"{file.path.name} (.frame)")
-    picture = _picture(file, value)
-    return Section(
-        name=file.stem,
-        title=file.title,
-        stills=(picture,) if picture else (),
-        table=table,
-        notes=notes,
-        says=sentences.of(value),
-    )
+    picture, why = _picture(file, value)
+    says = sentences.of(value)
+    if picture is None and table is None and not says:
+        why = f"{file.path.name} holds a {file.kind.replace('_', ' ')}, of which nothing is shown here."
+    notes = (*notes, why) if why else notes
+    return Section(file.stem, file.title, stills=(picture,) if picture else (), table=table, notes=notes, says=says)
 
 
-def _picture(file: File, value: Any) -> Still | None:
-    """What a result draws of itself; None of those that draw nothing without being told what."""
-    if file.kind in ("cache", "manifest", "faithfulness", "completeness", "minimality", "sweep"):
-        return None
-    return stills.of_result(value, f"{file.kind.replace('_', ' ')}: {file.title}")
+def _picture(file: File, value: Any) -> tuple[Still | None, str]:
+    """What a result draws of itself, or why it cannot; neither of those that have no picture."""
+    if not hasattr(value, "plot"):
+        return None, ""
+    try:
+        return stills.of_result(value, f"{file.kind.replace('_', ' ')}: {file.title}"), ""
+    except ValueError as error:
+        return None, f"It is not drawn: {error}."

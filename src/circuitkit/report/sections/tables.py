@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 import pandas as pd
 
-from circuitkit.report.contents import Contents
+from circuitkit.report.contents import Contents, File
 from circuitkit.report.embedding import MOST_ROWS
 from circuitkit.report.kinds import spoiled
 from circuitkit.report.section import Section
@@ -18,6 +19,9 @@ def sections(contents: Contents) -> Iterator[Section]:
     Raises:
         ReportError: one is cut short.
     """
+    for file in contents.of_kind("generated"):
+        yield _of_texts(file)
+        contents.used(file.path)
     for file in contents.of_kind("table"):
         try:
             frame = pd.read_csv(file.path)
@@ -28,6 +32,15 @@ def sections(contents: Contents) -> Iterator[Section]:
         table, notes = thinned(frame, file.path.name)
         yield Section(file.stem, file.title, table=table, notes=notes)
         contents.used(file.path)
+
+
+def _of_texts(file: File) -> Section:
+    """What a model wrote on, without a change and with it."""
+    told = json.loads(file.path.read_bytes())
+    texts = pd.DataFrame({"which": list(told), "text": [str(text) for text in told.values()]})
+    return Section(
+        file.stem, file.title, "The prompt, and how it was written on without the change and with it.", table=texts
+    )
 
 
 def thinned(frame: pd.DataFrame, where: str, most: int = MOST_ROWS) -> tuple[pd.DataFrame, tuple[str, ...]]:

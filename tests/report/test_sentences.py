@@ -1,0 +1,84 @@
+"""What was found, in sentences: a study's own first, and then those of each result."""
+
+import torch
+
+import circuitkit as ck
+from circuitkit.report import origin, read, sentences
+from circuitkit.report.contents import Contents
+from circuitkit.results import Baseline, Result
+from report.studies import ORIGIN, result, table, write_json
+
+
+def test_a_text_is_read_line_by_line_and_markdown_item_by_item(tmp_path):
+    table(tmp_path)
+    (tmp_path / "findings.txt").write_text("One thing.\nAnother.\n")
+    (tmp_path / "report.md").write_text(
+        "# Found\n\n- A **bold**\n  item.\n- `b`\n\n| a |\n|---|\n![x](y.png)\nEnd of it.\n"
+    )
+    report = read(tmp_path, progress=False)
+    assert report.sentences[:5] == ("One thing.", "Another.", "A **bold** item.", "`b`", "End of it.")
+    assert "<h4>Found</h4>" in report.html
+    assert "<li>A <strong>bold</strong> item.</li>" in report.html and "<li><code>b</code></li>" in report.html
+
+
+def test_without_a_text_the_sentences_of_the_provenance_are_told(tmp_path):
+    table(tmp_path, sentences=["All was found."])
+    assert read(tmp_path, progress=False).sentences[0] == "All was found."
+
+
+def test_a_result_says_its_baseline_and_what_survives_beside_its_controls():
+    per_example = torch.zeros(1, 3, 8)
+    per_example[0, 1] = torch.linspace(3, 5, 8)
+    heads = Result(
+        per_example, ("layer", "head"), Baseline(torch.full((8,), 5.0), torch.zeros(8)), "denoise", "kl", "nats"
+    )
+    assert sentences.of(heads) == (
+        "A study: the kl is 5 nats in the clean run and 0 in the corrupt (mean of 8 examples).",
+        "1 of 3 cells survives correction over all of them: layer 0 head 1 (effect 4, 80% of the whole, 95 % interval "
+        "3.54 to 4.43, the other heads of its layer 0, p = 0.0078).",
+    )
+
+
+def test_a_result_says_that_nothing_survives_or_can_be_tested():
+    lost = Result(torch.zeros(2, 8), ("layer",), Baseline(torch.ones(8)), "ablate", "kl")
+    same = Result(torch.ones(2, 8), ("layer",), Baseline(torch.ones(8)), "ablate", "kl")
+    one = Result(torch.zeros(2, 1), ("layer",), Baseline(torch.ones(1)), "ablate", "kl")
+    assert "2 of 2 cells survive correction" in sentences.of(lost)[-1]
+    assert sentences.of(same)[-1] == "None of 2 cells survives correction over all of them."
+    assert sentences.of(one)[-1].startswith("Nothing is tested: one example gives no interval")
+
+
+def test_what_has_no_sentences_of_its_own_says_nothing():
+    assert sentences.of({"a": 1}) == ()
+
+
+def test_commands_name_the_program_and_not_where_it_was_installed(tmp_path):
+    table(tmp_path, seed=0)
+    table(tmp_path / "script", command="experiments/who_reasons.py --out x")
+    assert origin.commands(Contents.of(tmp_path)) == [
+        "circuitkit patch deductor-5k --out 'my study'",
+        "python experiments/who_reasons.py --out x",
+    ]
+
+
+def test_several_provenances_in_one_file_are_all_told(tmp_path):
+    table(tmp_path)
+    write_json(tmp_path / "provenance.json", {"float32": ORIGIN, "float16": ORIGIN | {"seed": 7}})
+    contents = Contents.of(tmp_path)
+    assert ("seed", "7") in origin.settings(contents)
+    assert origin.versions([contents]) == [("circuitkit", "0.1.0"), ("torch", "2.13.0")]
+
+
+def halved(n):
+    if n == 2:
+        raise ValueError("two <b>cannot</b> be halved")
+    return {"half": n / 2, "study": result()}
+
+
+def test_a_sweep_shows_its_cells_their_results_and_how_others_failed(tmp_path):
+    ck.sweep([(halved, {"n": 1}), (halved, {"n": 2})], out=tmp_path, progress=False)
+    report = read(tmp_path, progress=False)
+    assert [each.title for each in report.sections] == ["Cells of the sweep", "Cells that failed", "n=1: study"]
+    assert report.sentences[0] == "1 of 2 cells are done, 1 failed."
+    assert "two &lt;b&gt;cannot&lt;/b&gt; be halved" in report.html
+    assert report.html == read(tmp_path, progress=False).html
