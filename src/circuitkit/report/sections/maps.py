@@ -22,6 +22,9 @@ from circuitkit.writing import read_prompts
 MOST_VALUES = 50_000
 """How many of a map's examples' values a page holds: some 400 KB."""
 
+MOST_OF_ALL = 200_000
+"""How many all maps of a folder share."""
+
 FEWEST_EXAMPLES = 12
 """Examples of a cell below which cells are left out rather than examples."""
 
@@ -92,13 +95,14 @@ class MapData(TypedDict):
 
 def sections(contents: Contents) -> Iterator[Section]:
     """A section for each result of a study, with its map, its table, and what it says."""
-    for file in contents.of_kind("result"):
-        yield of_result(file.value, file, contents.folder)
+    files = contents.of_kind("result")
+    for file in files:
+        yield of_result(file.value, file, contents.folder, min(MOST_VALUES, MOST_OF_ALL // len(files)))
         contents.used(file.path)
 
 
-def of_result(result: Result, file: File, folder: Path) -> Section:
-    """The section of one result of a folder."""
+def of_result(result: Result, file: File, folder: Path, most: int = MOST_VALUES) -> Section:
+    """The section of one result of a folder, with up to so many of its examples' values."""
     table, cut = thinned(result.frame, f"{file.path.name} (.frame)")
     still = (stills.of_result(result, f"{_what(result)}: {file.title}"),) if _any(result) else ()
     cells = result.values.numel()
@@ -107,7 +111,7 @@ def of_result(result: Result, file: File, folder: Path) -> Section:
     elif cells > MOST_EFFECTS:
         view, notes = None, [f"A map of {cells:,} cells is too large to be pointed at; the picture shows all of them."]
     else:
-        view, notes = data_of(result, prompts_of(result, folder))
+        view, notes = data_of(result, prompts_of(result, folder), most)
     return Section(
         name=file.stem,
         title=file.title,
@@ -128,7 +132,7 @@ def prompts_of(result: Result, folder: Path) -> Prompts | None:
     return found if found and all(texts is None or len(texts) == n for texts in found.values()) else None
 
 
-def data_of(result: Result, prompts: Prompts | None = None) -> tuple[MapData, list[str]]:
+def data_of(result: Result, prompts: Prompts | None = None, most: int = MOST_VALUES) -> tuple[MapData, list[str]]:
     """What the map view draws of a result, and notes of what was thinned.
 
     >>> from circuitkit.results import Baseline
@@ -141,7 +145,7 @@ def data_of(result: Result, prompts: Prompts | None = None) -> tuple[MapData, li
     effects = result.effects.double().flatten()
     untested = result.frame.attrs.get("statistics")
     survives = None if untested else torch.nonzero(result.significant.flatten()).flatten().tolist()
-    examples, notes = _examples(result, prompts)
+    examples, notes = _examples(result, prompts, most)
     data: MapData = {
         "title": title_of(result),
         "metric": result.metric,
@@ -179,14 +183,14 @@ def _at_cells(column: Float[np.ndarray, " row"], there: Any) -> Float[np.ndarray
     return whole
 
 
-def _examples(result: Result, prompts: Prompts | None) -> tuple[Examples, list[str]]:
-    """The examples' effects, thinned to `MOST_VALUES`, and a note of that."""
+def _examples(result: Result, prompts: Prompts | None, most: int) -> tuple[Examples, list[str]]:
+    """The examples' effects, thinned to about `most` values, and a note of that."""
     effects = result.effects_per_example.flatten(0, -2)
     n = effects.shape[-1]
     cells = torch.nonzero(~result.effects.flatten().isnan()).flatten()
     examples, notes = torch.arange(n), []
-    if len(cells) * n > MOST_VALUES:
-        kept = min(n, max(FEWEST_EXAMPLES, MOST_VALUES // len(cells)))
+    if len(cells) * n > most:
+        kept = min(n, max(FEWEST_EXAMPLES, most // len(cells)))
         # Evenly spaced, since neighbours often share a template.
         examples = torch.linspace(0, n - 1, kept).round().long()
         if kept < n:
@@ -194,10 +198,9 @@ def _examples(result: Result, prompts: Prompts | None) -> tuple[Examples, list[s
                 f"Of each cell's {n:,} examples {kept:,}, evenly spaced, are in the page; "
                 "means, intervals and tests are those of all."
             )
-        if len(cells) * kept > MOST_VALUES:
-            most = MOST_VALUES // kept
-            strongest = result.effects.flatten()[cells].abs().argsort(descending=True, stable=True)[:most]
-            notes.append(f"Examples are in the page for the {most:,} strongest of {len(cells):,} cells.")
+        if (some := max(1, most // kept)) < len(cells):
+            strongest = result.effects.flatten()[cells].abs().argsort(descending=True, stable=True)[:some]
+            notes.append(f"Examples are in the page for the {some:,} strongest of {len(cells):,} cells.")
             cells = cells[strongest].sort().values
     baseline = result.baseline
     return {
