@@ -1,8 +1,8 @@
 """How long the report of a study takes from opening its file until it can be used, in a real browser.
 
-A study of made-up numbers, of 100 cells and 100 examples unless told, becomes a page; the system's Chromium opens it anew
-each round and says when the first map can be pointed at (wall), and how much processor time the page's process took
-until then, which other work on the machine does not disturb. Prints a table, and one JSON object as its last line.
+A study of made-up numbers, of 100 cells and 100 examples unless told, becomes a page. The system's Chromium opens it
+anew each round and says when the first map can be pointed at (wall), and how much processor time the page's process
+took until then, which other work on the machine does not disturb. Prints a table, and one JSON object as its last line.
 """
 
 import os

@@ -31,8 +31,17 @@ export function shown(token: string, longest = LONGEST): string {
 
 /** A name in one line: long ones cut, and what would be invisible, or turn the writing round, written as its number. */
 export function plain(text: string, longest: number): string {
-  const letters = [...text.replace(/[\p{Cc}\p{Cf}\u2028\u2029]/gu, (hidden) => `⟨${hidden.codePointAt(0)!.toString(16).toUpperCase().padStart(4, "0")}⟩`)];
+  const letters = [...text.replace(/[\p{Cc}\p{Cf}\u2028\u2029]/gu, asNumber)];
   return letters.length <= longest ? letters.join("") : `${letters.slice(0, longest - 1).join("")}…`;
+}
+
+/** A text of any length, its breaks and tabs kept, and what else would be invisible written as its number. */
+export function visible(text: string): string {
+  return text.replace(/[\p{Cc}\p{Cf}\u2028\u2029]/gu, (hidden) => (hidden === "\n" || hidden === "\t" ? hidden : asNumber(hidden)));
+}
+
+function asNumber(letter: string): string {
+  return `⟨${letter.codePointAt(0)!.toString(16).toUpperCase().padStart(4, "0")}⟩`;
 }
 
 /** A name out of code, such as `logit_difference`, in words. */

@@ -65,11 +65,10 @@ def test_what_cannot_be_known_is_said():
 def test_examples_keep_within_their_budget_and_their_order(cells, n, most):
     study = result((cells,), n)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(maps, "MOST_VALUES", most)
         patch.setattr(maps, "FEWEST_EXAMPLES", 3)
-        examples, notes = maps._examples(study, None)
+        examples, notes = maps._examples(study, None, most)
     kept = examples["effects"]
-    assert kept.numel() <= max(most, 3)
+    assert 0 < kept.numel() <= max(most, 3)
     indices, rows = examples["indices"], examples["cells"]
     assert indices == sorted(set(indices)) and rows == sorted(set(rows))
     torch.testing.assert_close(kept, study.effects_per_example[rows][:, indices])
@@ -80,6 +79,15 @@ def test_examples_keep_within_their_budget_and_their_order(cells, n, most):
         left_out = set(range(cells)) - set(rows)
         weakest = study.effects[rows].abs().min()
         assert all(study.effects[cell].abs() <= weakest for cell in left_out)
+
+
+def test_the_maps_of_a_folder_share_its_budget(monkeypatch, tmp_path):
+    monkeypatch.setattr(maps, "MOST_OF_ALL", 60)
+    for name in ("a", "b"):
+        result((2,), 20).save(tmp_path / f"{name}.safetensors")
+    for section in maps.sections(Contents.of(tmp_path)):
+        assert section.data["examples"]["effects"].shape == (2, 15)
+        assert any("Of each cell's 20 examples 15" in note for note in section.notes)
 
 
 def test_large_maps_keep_effects_alone_and_larger_ones_their_picture(monkeypatch, tmp_path):

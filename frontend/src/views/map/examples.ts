@@ -4,7 +4,7 @@ import { axis, makeChart, tooltip, type Chart, type Option } from "../../chart";
 import { element } from "../../dom";
 import { cursor, liveLine } from "../../keyboard";
 import { makeTable, type Column, type Value } from "../../table";
-import { counted, number, words } from "../../text";
+import { counted, number, visible, words } from "../../text";
 import type { Palette } from "../../theme";
 import { factList } from "./cell";
 import type { Fact, Measure, StudyMap } from "./data";
@@ -77,10 +77,14 @@ function examplesOf(map: StudyMap, cell: number): Example[] {
       corrupt,
       value: map.valueOf(effect, clean, corrupt),
       effect,
-      prompt: examples.prompts?.clean[i] ?? null,
-      corruptPrompt: examples.prompts?.corrupt?.[i] ?? null,
+      prompt: prompt(examples.prompts?.clean, i),
+      corruptPrompt: prompt(examples.prompts?.corrupt, i),
     }];
   });
+}
+
+function prompt(texts: readonly string[] | null | undefined, i: number): string | null {
+  return texts === null || texts === undefined ? null : visible(texts[i]);
 }
 
 function dots(box: HTMLElement, map: StudyMap, cell: number, measure: Measure, examples: readonly Example[]): Chart {
