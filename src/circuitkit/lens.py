@@ -21,14 +21,15 @@ from circuitkit.pairs import PairError, Pairs, token_text
 from circuitkit.run.here import require_modules
 from circuitkit.run.interventions import replace
 from circuitkit.run.resume import resumed, whole_runs_only
+from circuitkit.showing import Shown
 from circuitkit.statistics import bootstrap_mean
 
 if TYPE_CHECKING:
     from circuitkit.model.model import Model
 
 
-@dataclass(frozen=True, eq=False)
-class LogitLens:
+@dataclass(frozen=True, eq=False, repr=False)
+class LogitLens(Shown):
     """What each layer's stream says through the model's own ending.
 
     Attributes:
@@ -106,8 +107,8 @@ def _likeliest(model: Model, layers: tuple[int, ...], logits: Tensor, tokens: To
     return pd.DataFrame(rows)
 
 
-@dataclass(frozen=True, eq=False)
-class DirectLogits:
+@dataclass(frozen=True, eq=False, repr=False)
+class DirectLogits(Shown):
     """What each part of the last stream adds to the logit difference, in logits; all parts sum to it.
 
     Attributes:

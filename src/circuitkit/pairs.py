@@ -16,6 +16,7 @@ from torch import Tensor
 
 from circuitkit.metrics import PADDING, Metric, Targets
 from circuitkit.model.tokens import Tokens
+from circuitkit.showing import Shown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,8 +41,8 @@ class PairError(ValueError):
     """Pairs that cannot be aligned, or a file of pairs that cannot be read."""
 
 
-@dataclass(frozen=True, eq=False)
-class Pairs:
+@dataclass(frozen=True, eq=False, repr=False)
+class Pairs(Shown):
     """Clean and corrupt prompts that differ in what is to be found, with the answers they call for.
 
     Attributes:
@@ -161,8 +162,8 @@ class Pairs:
         return AlignedPairs(clean, corrupt, Targets(answer, distractor, None, texts), _numbered(self.groups))
 
 
-@dataclass(frozen=True, eq=False)
-class AlignedPairs:
+@dataclass(frozen=True, eq=False, repr=False)
+class AlignedPairs(Shown):
     """Pairs as one model reads them: token batches whose rows correspond position by position."""
 
     clean: Tokens

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from circuitkit import saving, statistics
 from circuitkit.records import data_hash, provenance, whole_file
+from circuitkit.showing import Shown
 from circuitkit.statistics.cells import as_array
 
 if TYPE_CHECKING:
@@ -34,8 +35,8 @@ Column = Literal["value", "effect", "normalised"]
 _FORMAT = 1
 
 
-@dataclass(frozen=True, eq=False)
-class Baseline:
+@dataclass(frozen=True, eq=False, repr=False)
+class Baseline(Shown):
     """Each example's value without any cell: in the clean run and, where there is one, in the corrupt run.
 
     >>> Baseline(clean=torch.tensor([1.0, 3.0])).clean_mean
@@ -70,8 +71,8 @@ def effects_of(
     return per_example - baseline.corrupt
 
 
-@dataclass(frozen=True, eq=False)
-class Result:
+@dataclass(frozen=True, eq=False, repr=False)
+class Result(Shown):
     """A metric under every cell of a study.
 
     `per_example` has shape `[*cells, example]`, its axes named by `axes`; a cell that does not exist (a head

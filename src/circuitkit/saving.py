@@ -13,10 +13,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from circuitkit.records import whole_file
+from circuitkit.showing import Shown
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class InOneFile:
+class InOneFile(Shown):
     """A dataclass of which each field is a tensor, or JSON: it is saved in one file, and loads again.
 
     Sequences among its fields are tuples. A field that is None, its default, is left out of the file.

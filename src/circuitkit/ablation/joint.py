@@ -19,6 +19,7 @@ from circuitkit.pairs import Pairs
 from circuitkit.random_sets import RandomSets
 from circuitkit.results import Result
 from circuitkit.run.interventions import Intervention
+from circuitkit.showing import Shown
 from circuitkit.statistics import Control, against_controls
 from circuitkit.study import Study
 
@@ -29,8 +30,8 @@ Head = tuple[int, int]
 Sets = Mapping[str, Iterable[Head]] | Sequence[Iterable[Head]]
 
 
-@dataclass(frozen=True, eq=False)
-class Joint:
+@dataclass(frozen=True, eq=False, repr=False)
+class Joint(Shown):
     """Sets of heads, each ablated together, beside random sets with as many heads in each layer.
 
     Attributes:

@@ -19,14 +19,15 @@ from circuitkit.model.tokens import Prompts
 from circuitkit.pairs import Pairs
 from circuitkit.results import Result
 from circuitkit.run.interventions import Intervention, replace
+from circuitkit.showing import Shown
 from circuitkit.study import Study
 
 if TYPE_CHECKING:
     from circuitkit.model.model import Model
 
 
-@dataclass(frozen=True, eq=False)
-class Effects:
+@dataclass(frozen=True, eq=False, repr=False)
+class Effects(Shown):
     """The total effect of ablating each head beside its direct effect.
 
     Attributes:

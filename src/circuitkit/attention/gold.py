@@ -26,6 +26,7 @@ from circuitkit.model.tokens import Tokens
 from circuitkit.pairs import token_text
 from circuitkit.records import provenance
 from circuitkit.run.streaming import batch_of, row_batches, stream
+from circuitkit.showing import Shown
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -36,8 +37,8 @@ _KIND = "gold_scores"
 Match = Literal["id", "text"]
 
 
-@dataclass(frozen=True, eq=False)
-class GoldScores:
+@dataclass(frozen=True, eq=False, repr=False)
+class GoldScores(Shown):
     """The best score of each gold token among its earlier occurrences, by proof, layer and head.
 
     Attributes:

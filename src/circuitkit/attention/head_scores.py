@@ -12,14 +12,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from circuitkit.model.site import Site
+from circuitkit.showing import Shown
 from circuitkit.tasks.induction import repeated
 
 if TYPE_CHECKING:
     from circuitkit.model.model import Model
 
 
-@dataclass(frozen=True, eq=False)
-class HeadScores:
+@dataclass(frozen=True, eq=False, repr=False)
+class HeadScores(Shown):
     """Mean attention, between 0 and 1, of each head on repeated random tokens; NaN where a layer has no such head.
 
     Attributes:

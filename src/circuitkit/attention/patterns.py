@@ -16,6 +16,7 @@ from circuitkit.model.tokens import Prompts, Tokens
 from circuitkit.pairs import token_text
 from circuitkit.records import provenance
 from circuitkit.run.cache import Cache
+from circuitkit.showing import Shown
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
 _KIND = "attention"
 
 
-@dataclass(frozen=True, eq=False)
-class Attention:
+@dataclass(frozen=True, eq=False, repr=False)
+class Attention(Shown):
     """Patterns of a batch of prompts.
 
     Attributes:

@@ -20,13 +20,14 @@ from circuitkit.attention.streamed import TokenScores, scores
 from circuitkit.model.model import Model
 from circuitkit.model.tokens import Prompts, Tokens
 from circuitkit.run.interventions import InterventionError
+from circuitkit.showing import Shown
 from circuitkit.writing import write_table
 
 _REFERENCE = "float32"
 
 
-@dataclass(frozen=True, eq=False)
-class Agreement:
+@dataclass(frozen=True, eq=False, repr=False)
+class Agreement(Shown):
     """Scores of the same prompts by the same model in several precisions, each against single precision.
 
     Attributes:

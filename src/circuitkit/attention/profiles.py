@@ -21,6 +21,7 @@ from circuitkit.model.pattern_blocks import PatternBlocks
 from circuitkit.model.tokens import Prompts, Tokens
 from circuitkit.records import provenance
 from circuitkit.run.streaming import batch_of, row_batches, stream
+from circuitkit.showing import Shown
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
     from circuitkit.model.model import Model
 
 
-@dataclass(frozen=True, eq=False)
-class Profile:
+@dataclass(frozen=True, eq=False, repr=False)
+class Profile(Shown):
     """Each head's attention by part of speech, a mean over each prompt's queries.
 
     Attributes:

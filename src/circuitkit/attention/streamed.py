@@ -23,6 +23,7 @@ from circuitkit.model.tokens import Prompts, Tokens
 from circuitkit.pairs import token_text
 from circuitkit.records import provenance
 from circuitkit.run.streaming import batch_of, row_batches, stream
+from circuitkit.showing import Shown
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,8 +33,8 @@ if TYPE_CHECKING:
 _KIND = "token_scores"
 
 
-@dataclass(frozen=True, eq=False)
-class TokenScores:
+@dataclass(frozen=True, eq=False, repr=False)
+class TokenScores(Shown):
     """Scores of a batch of prompts' tokens, between 0 and 1 within a prompt, a layer and a head.
 
     Attributes:

@@ -18,6 +18,7 @@ from circuitkit.model.pattern_blocks import PatternBlocks
 from circuitkit.model.tokens import Prompts, Tokens
 from circuitkit.records import provenance
 from circuitkit.run.streaming import stream
+from circuitkit.showing import Shown
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
     from circuitkit.model.model import Model
 
 
-@dataclass(frozen=True, eq=False)
-class TopEdges:
+@dataclass(frozen=True, eq=False, repr=False)
+class TopEdges(Shown):
     """The strongest edges of one head on each of a batch of prompts, strongest first.
 
     Attributes:

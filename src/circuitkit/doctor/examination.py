@@ -12,6 +12,7 @@ import torch
 from circuitkit.doctor import checks
 from circuitkit.doctor.patient import Patient, UncheckedError
 from circuitkit.model.tokens import Prompts, Tokens
+from circuitkit.showing import Shown
 
 if TYPE_CHECKING:
     from circuitkit.model.model import Model
@@ -51,8 +52,8 @@ class Check:
         return "not checked" if self.ok is None else ("ok" if self.ok else "FAILED")
 
 
-@dataclass(frozen=True)
-class Examination:
+@dataclass(frozen=True, repr=False)
+class Examination(Shown):
     """What a model's checks gave.
 
     Attributes:

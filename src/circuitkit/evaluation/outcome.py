@@ -16,6 +16,7 @@ from circuitkit import statistics
 from circuitkit.evaluation.errors import EvaluationError
 from circuitkit.evaluation.responses import Response, read_responses
 from circuitkit.records import whole_file
+from circuitkit.showing import Shown
 from circuitkit.tasks.task import Item
 from circuitkit.writing import write_json, write_table
 
@@ -78,8 +79,8 @@ class OverSeeds(NamedTuple):
         return cls(float(by_seed.mean()), error, n)
 
 
-@dataclass(frozen=True, eq=False)
-class Evaluation:
+@dataclass(frozen=True, eq=False, repr=False)
+class Evaluation(Shown):
     """A model's responses to a task, judged.
 
     Attributes:

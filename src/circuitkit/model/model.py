@@ -22,6 +22,7 @@ from circuitkit.model.sharding import check_same_draws, group_of
 from circuitkit.model.short_run import module_point
 from circuitkit.model.site import ATTENTION_KINDS, KEY_VALUE_KINDS, Kind, Site, SiteError
 from circuitkit.model.tokens import Pass, Prompts, Tokens, as_tokens
+from circuitkit.showing import Shown
 
 if TYPE_CHECKING:
     from circuitkit.run import Interventions, Run, Session
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 Actions = Mapping[Site, Sequence[taps.Action]]
 
 
-class Model:
+class Model(Shown):
     """An ordinary Hugging Face causal LM, with a map of its sites.
 
     Weights, numerics, `forward` and `generate` stay the model's own: nothing is converted or refolded, so PEFT,

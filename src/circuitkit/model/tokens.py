@@ -12,6 +12,8 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from circuitkit.showing import Shown
+
 Prompts = str | Sequence[str] | Sequence[Sequence[int]] | Tensor
 
 
@@ -19,8 +21,8 @@ class PromptError(ValueError):
     """Prompts that the model cannot be run on."""
 
 
-@dataclass(frozen=True)
-class Tokens:
+@dataclass(frozen=True, repr=False)
+class Tokens(Shown):
     """A batch of prompts: token ids, and which columns are real tokens rather than padding.
 
     Attributes:

@@ -23,6 +23,7 @@ from circuitkit.report.html import rendered
 from circuitkit.report.section import Section
 from circuitkit.report.sections import made
 from circuitkit.report.sentences import Line
+from circuitkit.showing import Shown
 
 NAME = "report.html"
 _SLACK = 5_000
@@ -56,8 +57,8 @@ class Part:
         return [each for each in found if any(each)]
 
 
-@dataclass(frozen=True)
-class Report:
+@dataclass(frozen=True, repr=False)
+class Report(Shown):
     """What a page of a folder of results shows.
 
     Attributes:

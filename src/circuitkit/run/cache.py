@@ -16,6 +16,7 @@ from circuitkit.model.site import ATTENTION_KINDS, HEAD_KINDS, Site
 from circuitkit.model.tokens import absolute, columns_of
 from circuitkit.records import whole_file
 from circuitkit.run.captures import gather_axis
+from circuitkit.showing import Shown
 
 _FORMAT = "circuitkit-cache-1"
 
@@ -24,7 +25,7 @@ class CacheError(ValueError):
     """A cache that does not hold what was asked for, or a file that cannot be read."""
 
 
-class Cache(Mapping[Site, Tensor]):
+class Cache(Shown, Mapping[Site, Tensor]):
     """Site values by site; a site's head, position or key can be read from its whole value.
 
     Attributes:

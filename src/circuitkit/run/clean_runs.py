@@ -32,6 +32,7 @@ from circuitkit.model.telling import UntoldError
 from circuitkit.model.tokens import Tokens
 from circuitkit.records import data_hash, whole_file
 from circuitkit.run.cache import Cache
+from circuitkit.showing import Shown
 
 if TYPE_CHECKING:
     from circuitkit.model.model import Model
@@ -49,7 +50,7 @@ class CleanRunsError(ValueError):
     """A folder or a budget that clean runs cannot be kept in."""
 
 
-class CleanRuns:
+class CleanRuns(Shown):
     """A folder of clean runs, turned on by `Model(…, clean_runs=folder)` or `ck.load(…, clean_runs=folder)`.
 
     `Model.run` looks here when it has no interventions and keeps no gradients: the source runs of sweeps, means over

@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from circuitkit.model.site import ATTENTION_KINDS, HEAD_KINDS, Kind, Site
+from circuitkit.showing import Shown
 
 During = Literal["prompt", "generated", "both"]
 Operation = Literal["replace", "scale", "add", "knockout", "force"]
@@ -25,8 +26,8 @@ class InterventionError(ValueError):
     """An intervention that does not fit the model or the prompts, or that never took place."""
 
 
-@dataclass(frozen=True, eq=False)
-class Intervention:
+@dataclass(frozen=True, eq=False, repr=False)
+class Intervention(Shown):
     """A site and what to do there; made by `replace`, `zero`, `mean`, `scale`, `add`, `knockout` and `attention.force`.
 
     Attributes:

@@ -17,13 +17,14 @@ from circuitkit.model.tokens import Prompts, Tokens
 from circuitkit.run.cache import Cache
 from circuitkit.run.interventions import InterventionError, Interventions
 from circuitkit.run.session import Session
+from circuitkit.showing import Shown
 
 if TYPE_CHECKING:
     from circuitkit.model.model import Model
 
 
-@dataclass(frozen=True)
-class Run:
+@dataclass(frozen=True, repr=False)
+class Run(Shown):
     """What a run gave.
 
     Attributes:

@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy import stats
 
+from circuitkit.showing import Shown
 from circuitkit.statistics.cells import Array, Floats, Groups, as_array, blocks, by_group, checked_level
 from circuitkit.statistics.intervals import bca_ends, jackknife_acceleration
 
@@ -20,8 +21,8 @@ _Drawn: TypeAlias = tuple[Floats, Floats]
 """Gains and distances of each draw and cell, `[draw, cell]` each."""
 
 
-@dataclass(frozen=True)
-class Recovered:
+@dataclass(frozen=True, repr=False)
+class Recovered(Shown):
     """The share recovered, in per cent, its standard error, three intervals, and where it is undefined.
 
     Every field but `level` has the shape `[*cells]`; where a cell is undefined `undefined` says why, and the figures

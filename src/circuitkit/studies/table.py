@@ -16,13 +16,14 @@ from torch import Tensor
 
 from circuitkit.records import whole_file
 from circuitkit.results import Result
+from circuitkit.showing import Shown
 from circuitkit.studies.errors import SweepError
 from circuitkit.studies.folder import Folder
 from circuitkit.studies.records import Record
 
 
 @dataclass(frozen=True, eq=False)
-class Sweep:
+class Sweep(Shown):
     """The cells of a sweep that have ended, in the order in which they were asked for.
 
     Attributes:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from circuitkit.showing import Shown
+
 
 class TaskError(ValueError):
     """A task that cannot be asked: a field is missing, a question has no answer, an exemplar too many is wanted."""
@@ -46,8 +48,8 @@ Judge = Callable[[Item, str], Judgement]
 """Judges the text of a response; an empty one is unparseable, never an error."""
 
 
-@dataclass(frozen=True)
-class Task:
+@dataclass(frozen=True, repr=False)
+class Task(Shown):
     """Questions, how they are asked, and how answers are judged.
 
     A prompt is the exemplars one after the other and then the item's question, nothing between them: separators are

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from circuitkit.records import whole_file
+from circuitkit.showing import Shown
 from circuitkit.thresholds.curves import THRESHOLDS
 
 if TYPE_CHECKING:
@@ -24,8 +25,8 @@ _WIDE = 0.5
 """An interval over more than this share of the range of sizes, in log parameters, says nowhere in particular."""
 
 
-@dataclass(frozen=True, eq=False)
-class Threshold:
+@dataclass(frozen=True, eq=False, repr=False)
+class Threshold(Shown):
     """Accuracy against the number of parameters: is there a threshold, where, and how sure is that.
 
     The verdict is one of

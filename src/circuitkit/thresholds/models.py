@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
+from circuitkit.showing import Shown
 from circuitkit.thresholds.errors import ThresholdError
 
 _NEEDED = ("model", "family", "parameters", "correct", "total")
@@ -16,8 +17,8 @@ LEAST_SIZES = 4
 """A bend has three coefficients and a place: of fewer sizes than this any curve goes through every one."""
 
 
-@dataclass(frozen=True, eq=False)
-class Models:
+@dataclass(frozen=True, eq=False, repr=False)
+class Models(Shown):
     """Models of known size, and how many answers of each were right.
 
     >>> table = pd.DataFrame({"model": list("dcba"), "family": "x", "parameters": [8e6, 4e6, 2e6, 1e6],

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from circuitkit.showing import Shown
 from circuitkit.training import checkpoints
 from circuitkit.training.errors import TrainingError
 from circuitkit.training.recipe import Recipe
@@ -42,8 +43,8 @@ _LOGGED = {
 }
 
 
-@dataclass(frozen=True, eq=False)
-class Trained:
+@dataclass(frozen=True, eq=False, repr=False)
+class Trained(Shown):
     """A finished training.
 
     Attributes:

@@ -17,6 +17,7 @@ from circuitkit.circuits.errors import CircuitError
 from circuitkit.circuits.graphs.convention import By, Convention
 from circuitkit.circuits.graphs.layout import INPUT, Layout
 from circuitkit.model.site import Site
+from circuitkit.showing import Shown
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -74,8 +75,8 @@ def nodes_of(layout: Layout) -> tuple[Node, ...]:
     return tuple(found)
 
 
-@dataclass(frozen=True, eq=False)
-class NodeScores:
+@dataclass(frozen=True, eq=False, repr=False)
+class NodeScores(Shown):
     """A score for each node of a decoder, of every example.
 
     Attributes:

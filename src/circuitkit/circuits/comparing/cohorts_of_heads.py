@@ -18,6 +18,7 @@ from circuitkit.circuits.comparing.comparable import check_comparable, head_mask
 from circuitkit.circuits.errors import CircuitError
 from circuitkit.circuits.graphs.graph import Graph
 from circuitkit.records import provenance
+from circuitkit.showing import Shown
 from circuitkit.statistics import Head, wilson
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Cohorts:
+class Cohorts(Shown):
     """Which heads are in the circuit at each checkpoint, beside those of the base.
 
     A cohort is all heads that first became active at one checkpoint and were not active in the base.
@@ -170,9 +171,6 @@ class Cohorts:
             f"some checkpoint, {new} of them are active at the end; from one checkpoint "
             f"to the next the Jaccard index of heads is {self.turnover['jaccard'].mean():.2f} on average"
         )
-
-    def __repr__(self) -> str:
-        return f"Cohorts({self})"
 
     def save(self, path: str | Path) -> Path:
         """Write all of it to one file, whole or not at all; a folder gets `head_cohorts.safetensors`."""

@@ -25,6 +25,7 @@ from circuitkit.circuits.graphs.connectivity import complexity, places, ways_fro
 from circuitkit.circuits.graphs.graph import Graph
 from circuitkit.circuits.graphs.layout import Layout
 from circuitkit.circuits.graphs.selection import Members, touched
+from circuitkit.showing import Shown
 
 MEASURES = ("heads", "in_degree", "out_degree", "paths")
 """How many heads; and of them, means of in-degree, out-degree and the base-10 logarithm of the paths through each."""
@@ -38,8 +39,8 @@ class _Draws(NamedTuple):
     exchanged: Float[np.ndarray, "draw measure"]
 
 
-@dataclass(frozen=True, eq=False)
-class ComplexityChange:
+@dataclass(frozen=True, eq=False, repr=False)
+class ComplexityChange(Shown):
     """How complex heads are in two circuits.
 
     Attributes:

@@ -29,6 +29,7 @@ from circuitkit.pairs import Pairs
 from circuitkit.random_sets import RandomSets, Sites
 from circuitkit.records import provenance
 from circuitkit.run.interventions import Intervention, add, replace, zero
+from circuitkit.showing import Shown
 from circuitkit.statistics import Head
 from circuitkit.study import Study
 
@@ -40,8 +41,8 @@ if TYPE_CHECKING:
 What = Literal["write", "z"]
 
 
-@dataclass(frozen=True, eq=False)
-class CrossPatch:
+@dataclass(frozen=True, eq=False, repr=False)
+class CrossPatch(Shown):
     """What heads of one model do in another.
 
     Attributes:

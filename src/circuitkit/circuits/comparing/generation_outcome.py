@@ -27,6 +27,7 @@ from circuitkit.circuits.comparing.generation_sentences import sentences
 from circuitkit.circuits.comparing.margins import between_levels, measured_beside, rank_p
 from circuitkit.circuits.errors import CircuitError
 from circuitkit.json_files import JsonFile
+from circuitkit.showing import Shown
 from circuitkit.statistics.cells import Floats
 
 if TYPE_CHECKING:
@@ -35,8 +36,8 @@ if TYPE_CHECKING:
 _FILE = JsonFile("generation.json", "effects", CircuitError)
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class GenerationEffects:
+@dataclass(frozen=True, eq=False)
+class GenerationEffects(Shown):
     """Answers of a model while sets of heads were ablated or scaled, and while random sets in their place were.
 
     Printed, it tells in sentences what each change did to accuracy, beside what random sets do, on hard and on easy

@@ -20,6 +20,7 @@ from circuitkit.circuits.comparing.support import Support
 from circuitkit.circuits.errors import CircuitError
 from circuitkit.circuits.graphs import files
 from circuitkit.circuits.graphs.graph import Graph
+from circuitkit.showing import Shown
 from circuitkit.statistics import Head
 
 if TYPE_CHECKING:
@@ -30,8 +31,8 @@ _SHOWN = 24
 _WORDS = ("neither", "lost", "emergent", "retained")
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class HeadChanges:
+@dataclass(frozen=True, eq=False)
+class HeadChanges(Shown):
     """Two circuits of one architecture, head by head.
 
     Attributes:

@@ -17,6 +17,7 @@ from circuitkit.circuits.comparing.comparable import by_layer, check_comparable,
 from circuitkit.circuits.errors import CircuitError
 from circuitkit.circuits.evaluating.resampling import Resampling
 from circuitkit.circuits.graphs.graph import Counted, Graph
+from circuitkit.showing import Shown
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,8 +27,8 @@ EPSILON = 1e-6
 Summed = Literal["examples", "means"]
 
 
-@dataclass(frozen=True, eq=False)
-class HeadEffects:
+@dataclass(frozen=True, eq=False, repr=False)
+class HeadEffects(Shown):
     """Each head's share of all heads' importance before and after, and the effect that is made of them.
 
     Attributes:

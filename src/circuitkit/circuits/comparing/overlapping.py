@@ -25,6 +25,7 @@ from circuitkit.circuits.graphs.checking import check_same
 from circuitkit.circuits.graphs.connectivity import places
 from circuitkit.circuits.graphs.graph import Graph
 from circuitkit.circuits.graphs.layout import Layout
+from circuitkit.showing import Shown
 
 Kept = Literal["wiring", "layers", "density"]
 _KEPT = {"wiring": "heads renamed within layers", "layers": "layers kept", "density": "number alone kept"}
@@ -50,8 +51,8 @@ class Shared(NamedTuple):
     p_apart: float
 
 
-@dataclass(frozen=True)
-class Overlap:
+@dataclass(frozen=True, repr=False)
+class Overlap(Shown):
     """What two circuits share of edges, nodes and heads, each beside chance.
 
     Attributes:

@@ -21,6 +21,7 @@ from circuitkit.circuits.comparing.openings import Ids, Openings, opening_ids, p
 from circuitkit.circuits.errors import CircuitError
 from circuitkit.model.tokens import Prompts, Tokens
 from circuitkit.pairs import Pairs
+from circuitkit.showing import Shown
 from circuitkit.spans import Span, SpanError
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ class _Rows(Span):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class ThinkingPairs:
+class ThinkingPairs(Shown):
     """Pairs for one model's circuit, and how to attribute on them.
 
     Hand them on as `attribute(model, found.pairs, found.metric, align=found.align)`.
@@ -115,9 +116,6 @@ class ThinkingPairs:
         equal = "of equal lengths" if self.align == "tokens" else "of different lengths, aligned by spans"
         dropped = f"; left out, since both openings are the same tokens: {left_out}" if left_out else ""
         return f"{len(self)} pairs, {self.clean} openings clean, {equal}, KL of the next token{dropped}"
-
-    def __repr__(self) -> str:
-        return f"ThinkingPairs({self})"
 
 
 def thinking_pairs(

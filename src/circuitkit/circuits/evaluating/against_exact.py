@@ -16,6 +16,7 @@ from torch import Tensor
 from circuitkit.circuits.errors import CircuitError
 from circuitkit.circuits.graphs.checking import check_same
 from circuitkit.circuits.graphs.graph import Graph
+from circuitkit.showing import Shown
 from circuitkit.statistics import Interval
 
 Scores = Float[np.ndarray, "draw edge"]
@@ -23,8 +24,8 @@ _AT_ONCE = 1 << 22
 SIGNED, MAGNITUDES = "rank correlation", "rank correlation of magnitudes"
 
 
-@dataclass(frozen=True, eq=False)
-class AgainstExact:
+@dataclass(frozen=True, eq=False, repr=False)
+class AgainstExact(Shown):
     """How far scores agree with the exact effects of the same edges on the same pairs.
 
     Attributes:

@@ -18,13 +18,14 @@ from circuitkit.circuits.evaluating.overlaps import chance_jaccard, mean_of_pair
 from circuitkit.circuits.graphs.checking import check_same
 from circuitkit.circuits.graphs.convention import By
 from circuitkit.circuits.graphs.graph import Graph
+from circuitkit.showing import Shown
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-@dataclass(frozen=True, eq=False)
-class Agreement:
+@dataclass(frozen=True, eq=False, repr=False)
+class Agreement(Shown):
     """The Jaccard index of every two circuits, of their edges, nodes and heads.
 
     Attributes:

@@ -21,6 +21,7 @@ from circuitkit.circuits.evaluating.overlaps import chance_jaccard, mean_of_pair
 from circuitkit.circuits.graphs.convention import By, Convention
 from circuitkit.circuits.graphs.graph import Graph
 from circuitkit.circuits.graphs.layout import Layout
+from circuitkit.showing import Shown
 from circuitkit.statistics import Interval
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ _FORMAT = 1
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Stability:
+class Stability(Shown):
     """Circuits of examples drawn anew, and how much they have in common.
 
     Attributes:
@@ -199,9 +200,6 @@ class Stability:
             if self.n_clusters < (fewest := _FEWEST[self.choice.by]):
                 why = f"of fewer than {fewest} nothing can be told from chance (p {self.p:.2f})"
         return f"{noise}: {why}, so what is in it says little about the model"
-
-    def __repr__(self) -> str:
-        return f"Stability({self})"
 
     def save(self, path: str | Path) -> Path:
         """Write it to one safetensors file, whole or not at all; a folder gets `stability.safetensors`."""

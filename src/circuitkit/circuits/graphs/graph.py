@@ -23,6 +23,7 @@ from circuitkit.circuits.graphs.checking import check_same, checked_members, che
 from circuitkit.circuits.graphs.convention import By, Convention, Positive, Rule
 from circuitkit.circuits.graphs.eap_ig_json import Shared
 from circuitkit.circuits.graphs.layout import LOGITS, Layout
+from circuitkit.showing import Shown
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -41,8 +42,8 @@ class Edge(NamedTuple):
     in_circuit: bool
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class Graph:
+@dataclass(frozen=True, eq=False)
+class Graph(Shown):
     """What attribution found: a score for each edge of a decoder, and the edges that are the circuit.
 
     What selects (`top`, `threshold`, `prune`, `greedy`) gives a new graph with fewer members and the same scores, so

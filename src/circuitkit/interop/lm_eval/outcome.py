@@ -15,6 +15,7 @@ import pandas as pd
 from circuitkit.evaluation.outcome import OverSeeds
 from circuitkit.interop.lm_eval.errors import HarnessError
 from circuitkit.records import whole_file
+from circuitkit.showing import Shown
 from circuitkit.writing import write_json, write_table
 
 if TYPE_CHECKING:
@@ -26,8 +27,8 @@ FAILURES = ("unextracted", "truncated", "cut")
 _FORMAT = 1
 
 
-@dataclass(frozen=True)
-class HarnessRun:
+@dataclass(frozen=True, repr=False)
+class HarnessRun(Shown):
     """One task's responses with one seed.
 
     Attributes:
@@ -77,8 +78,8 @@ class HarnessRun:
             raise HarnessError(f"{path} is no run of a task of lm-eval ({error})") from error
 
 
-@dataclass(frozen=True, eq=False)
-class HarnessEvaluation:
+@dataclass(frozen=True, eq=False, repr=False)
+class HarnessEvaluation(Shown):
     """What lm-eval found of a model on some tasks, with several seeds.
 
     Attributes:

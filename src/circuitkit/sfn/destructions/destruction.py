@@ -18,6 +18,7 @@ from circuitkit.sfn.streams.parts import Part
 from circuitkit.sfn.streams.selection import numbered, select
 from circuitkit.sfn.written.manifest import Manifest
 from circuitkit.sfn.written.writing import check_place, write
+from circuitkit.showing import Shown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,7 +35,7 @@ class DestructionError(SfnError):
 
 
 @dataclass(frozen=True)
-class Destroyed:
+class Destroyed(Shown):
     """A destroyed checkpoint, or, of a dry run, what would be destroyed.
 
     Attributes:

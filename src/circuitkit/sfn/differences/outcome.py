@@ -16,6 +16,7 @@ from circuitkit.sfn.differences.bimodality import Shapes
 from circuitkit.sfn.differences.joining import over_layers, pivoted
 from circuitkit.sfn.differences.relative_change import Histogram
 from circuitkit.sfn.errors import SelectionError
+from circuitkit.showing import Shown
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,7 +26,7 @@ Scale = Literal["paper", "own"]
 
 
 @dataclass(frozen=True, eq=False)
-class Delta:
+class Delta(Shown):
     """How the modules of one or more checkpoints B differ from those of A.
 
     `frame` has a row a checkpoint, module and layer:

@@ -14,6 +14,7 @@ from circuitkit.model.freezing import Needs, Unmoved, frozen, give_back, train_o
 from circuitkit.model.roles import RoleError
 from circuitkit.sfn.errors import SfnError
 from circuitkit.sfn.progress import bytes_bar
+from circuitkit.showing import Shown
 
 if TYPE_CHECKING:
     from torch import nn
@@ -66,7 +67,7 @@ def freeze(
     return Frozen(model, names, progress=progress)
 
 
-class Frozen:
+class Frozen(Shown):
     """A model of which only some modules are trained; a context at whose end that is checked and undone.
 
     Attributes:

@@ -14,6 +14,7 @@ from circuitkit.sfn.errors import SfnError
 from circuitkit.sfn.progress import bytes_bar
 from circuitkit.sfn.streams.checkpoint import Checkpoint
 from circuitkit.sfn.streams.selection import Paired, pair, select
+from circuitkit.showing import Shown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,8 +29,8 @@ class MovedError(SfnError):
     """A parameter that was to stay as it was, and has not."""
 
 
-@dataclass(frozen=True, eq=False)
-class Moved:
+@dataclass(frozen=True, eq=False, repr=False)
+class Moved(Shown):
     """What a training moved, told from two checkpoints.
 
     Attributes:

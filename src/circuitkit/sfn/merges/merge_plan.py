@@ -13,6 +13,7 @@ from circuitkit.sfn.streams.computed import computed_with, without_unused
 from circuitkit.sfn.streams.parts import Part
 from circuitkit.sfn.streams.selection import Paired, Vocabulary, pair
 from circuitkit.sfn.written.writing import Extra
+from circuitkit.showing import Shown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,8 +22,8 @@ _UNTIED = ("lm_head",)
 _OUTSIDE = frozenset(("embed", "lm_head"))
 
 
-@dataclass(frozen=True)
-class Plan:
+@dataclass(frozen=True, repr=False)
+class Plan(Shown):
     """A merge, before anything is read but headers.
 
     Attributes:

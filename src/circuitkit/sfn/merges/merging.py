@@ -17,6 +17,7 @@ from circuitkit.sfn.streams.checkpoint import Checkpoint
 from circuitkit.sfn.streams.selection import Vocabulary, select
 from circuitkit.sfn.written.manifest import Manifest
 from circuitkit.sfn.written.writing import check_place, write
+from circuitkit.showing import Shown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,7 +41,7 @@ class Donor:
 
 
 @dataclass(frozen=True)
-class Merged:
+class Merged(Shown):
     """A merge, as written or, of a dry run, as it would be.
 
     Attributes:

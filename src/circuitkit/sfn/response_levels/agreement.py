@@ -11,10 +11,11 @@ from statsmodels.stats.inter_rater import cohens_kappa
 
 from circuitkit import statistics
 from circuitkit.sfn.response_levels.criterion import LEVELS, Level
+from circuitkit.showing import Shown
 
 
-@dataclass(frozen=True)
-class Agreement:
+@dataclass(frozen=True, repr=False)
+class Agreement(Shown):
     """How well levels agree with labels given by hand.
 
     Attributes:

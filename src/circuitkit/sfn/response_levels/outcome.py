@@ -19,6 +19,7 @@ from circuitkit.sfn.response_levels.calibration import Calibration
 from circuitkit.sfn.response_levels.criterion import LEVELS, Level
 from circuitkit.sfn.response_levels.errors import LevelError
 from circuitkit.sfn.response_levels.evidence import Evidence
+from circuitkit.showing import Shown
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -88,8 +89,8 @@ class Graded:
         }
 
 
-@dataclass(frozen=True, eq=False)
-class Levels:
+@dataclass(frozen=True, eq=False, repr=False)
+class Levels(Shown):
     """The level of each response, with its evidence.
 
     Attributes:
@@ -227,7 +228,7 @@ class Levels:
             path,
             lambda told: cls(
                 told["model"],
-                tuple(_graded(each) for each in told["graded"]),
+                tuple(graded_from_json(each) for each in told["graded"]),
                 Calibration.from_json(told["calibration"]),
                 told["provenance"],
             ),
@@ -246,7 +247,8 @@ def checked(level: str) -> Level:
     raise LevelError(f"there is no level {level!r}: levels are {', '.join(LEVELS)}")
 
 
-def _graded(told: Mapping[str, Any]) -> Graded:
+def graded_from_json(told: Mapping[str, Any]) -> Graded:
+    """A response with its evidence and level, of JSON."""
     over = told["overruling"]
     return Graded(
         Answer(**told["answer"]),

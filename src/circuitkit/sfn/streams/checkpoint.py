@@ -18,6 +18,7 @@ from circuitkit.sfn.errors import CheckpointError
 from circuitkit.sfn.streams.blocks import BLOCK, blocks_of, mapped, slices
 from circuitkit.sfn.streams.folders import tensors_in
 from circuitkit.sfn.streams.headers import Stored
+from circuitkit.showing import Shown
 
 if TYPE_CHECKING:
     from circuitkit.model import Model
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["Checkpoint", "Stored"]
 
 
-class Checkpoint:
+class Checkpoint(Shown):
     """A model's tensors, on disk or in memory.
 
     Attributes:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from circuitkit.sfn.errors import SfnError
 from circuitkit.sfn.written.changes import Change
+from circuitkit.showing import Shown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,8 +29,8 @@ class ManifestError(SfnError):
     """A manifest that cannot be read, or a checkpoint that is not what its manifest says."""
 
 
-@dataclass(frozen=True)
-class Manifest:
+@dataclass(frozen=True, repr=False)
+class Manifest(Shown):
     """The changes of a written checkpoint, and its provenance.
 
     Attributes:

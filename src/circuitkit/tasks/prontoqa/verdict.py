@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from itertools import zip_longest
 from typing import Literal
 
+from circuitkit.showing import Shown
 from circuitkit.tasks.prontoqa.derivation import Derivation, Grade, Line, composes, contradict, derive
 from circuitkit.tasks.prontoqa.logic import Formula, Rule, unordered
 from circuitkit.tasks.prontoqa.natural_deduction import NaturalDeduction
@@ -44,8 +45,8 @@ class Step:
     verdict: Word
 
 
-@dataclass(frozen=True)
-class Verdict:
+@dataclass(frozen=True, repr=False)
+class Verdict(Shown):
     """Whether a proof reaches its conclusion.
 
     `correct` is the published headline measure, which lets non-atomic and skip steps count; `strict` does not.
