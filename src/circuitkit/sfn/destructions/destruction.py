@@ -56,6 +56,9 @@ class Destroyed(Shown):
     bytes_changed: int
     bytes_written: int
 
+    def _says(self) -> list[str]:
+        return [f"{self.summary}.", f"{self.bytes_changed:,} of {self.bytes_written:,} bytes of weights are destroyed."]
+
     def __repr__(self) -> str:
         where = "nothing is written (dry run)" if self.folder is None else f"written to {self.folder}"
         return f"Destroyed({self.summary}; {where})"
@@ -100,16 +103,13 @@ def destroy(
         modules: roles, groups (`attention`, `mlp`), "all", or names of modules or parameters, `*` for any text; none
             with how="remove", which takes layers as a whole.
         layers: from 0, negative ones from the end; all if None. The paper's are `range(5, 30)` of 64.
-        how:
-            "zero": zeros.
-            "reinit": N(0, sigma), norms and biases too where they are chosen.
-            "init": what the architecture's own code fills the module with before training: GPT-2's `c_proj` smaller
-                than the rest, norms of ones, biases of zeros.
-            "permute": each output's incoming weights in a random order of their own, which keeps the norm, mean and
-                histogram of each output (of a head of `o_proj`, of what comes from that head); a bias is shuffled as a
-                whole.
-            "noise": Gaussian numbers of exactly the part's Frobenius norm, of each head its own where heads are named.
-            "remove": the layers pass their input through, exactly, since what their branches multiply by last is zero.
+        how: "zero", zeros; "reinit", N(0, sigma), norms and biases too where they are chosen; "init", what the
+            architecture's own code fills the module with before training (GPT-2's `c_proj` smaller than the rest, norms
+            of ones, biases of zeros); "permute", each output's incoming weights in a random order of their own, which
+            keeps the norm, mean and histogram of each output (of a head of `o_proj`, of what comes from that head; a
+            bias is shuffled as a whole); "noise", Gaussian numbers of exactly the part's Frobenius norm, of each head
+            its own where heads are named; "remove", by which the layers pass their input through, exactly, since what
+            their branches multiply by last is zero.
         out: the folder to write, which must not exist; may be left out of a dry run.
         heads: pairs (layer, head) of attention projections: outputs of q, k and v, inputs of o (whose bias, which is no
             head's, stays).
