@@ -10,13 +10,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup demo test slow lint format types benchmarks constraints frontend frontend-same node browser clean
+.PHONY: help setup demo test slow lint format types docs benchmarks constraints frontend frontend-same node browser clean
 
 help:
 	@echo "make demo        set up, then run the main job on an embedded model; results in $(OUT)/"
 	@echo "make test        set up, then run the tests and the docstrings' examples"
 	@echo "make slow        the slower suites"
 	@echo "make lint types  ruff, mypy"
+	@echo "make docs        the documentation, in build/docs; every warning is an error"
 	@echo "make benchmarks  every benchmark, at a size that takes seconds"
 	@echo "make frontend    build the script and the stylesheet of reports (needs node and npm; what it makes is committed)"
 	@echo "make browser     a Chromium for the tests that open reports in one"
@@ -34,7 +35,7 @@ $(STAMP): pyproject.toml constraints.txt
 	  rm -rf $(VENV); \
 	  echo "$(PYTHON) cannot make a virtual environment. On Debian and Ubuntu: sudo apt install python3-venv" >&2; \
 	  exit 1; }
-	$(BIN)/python -m pip install --quiet $(PIP_FLAGS) --constraint constraints.txt --editable '.[test]'
+	$(BIN)/python -m pip install --quiet $(PIP_FLAGS) --constraint constraints.txt --editable '.[test,docs]'
 	@touch $@
 
 # One thread, as for the tests: the embedded models are small.
@@ -62,6 +63,12 @@ format: setup
 
 types: setup
 	$(BIN)/mypy
+
+# Anew each time: what a page says of another is known only if both are read.
+docs: setup
+	rm -rf build/docs
+	$(BIN)/sphinx-build -W --keep-going -n -q -d build/doctrees docs build/docs
+	@echo "open build/docs/index.html"
 
 benchmarks: setup
 	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script --quick; done

@@ -1,0 +1,50 @@
+"""Docstrings are plain English with names in backticks; this makes reStructuredText of them.
+
+Without it a formula's `*` or `|` would be markup, and a name in backticks a title of something else.
+"""
+
+import re
+from typing import Any
+
+from sphinx.application import Sphinx
+
+LITERAL = re.compile(r"(``.+?``|`[^`]+`)")
+COLON = "\ue000"
+MARKUP = re.compile(r"([*|]|(?<=\w)_(?=\W|$))")
+
+
+def plain(line: str) -> str:
+    """A line whose names are literals, and whose signs are signs."""
+    parts = LITERAL.split(line)
+    # Names in backticks are every second part.
+    for at, part in enumerate(parts):
+        parts[at] = f"\\ ``{part.strip('`')}``\\ " if at % 2 else MARKUP.sub(r"\\\1", part)
+    # A literal ends before a space or a sign, and needs a break that is not seen before a letter.
+    return re.sub(r"(?<!\w)\\ (?=``)|(?<=``)\\ (?!\w)", "", "".join(parts))
+
+
+def process(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    """Rewrite all lines of a docstring but its examples; before napoleon reads its sections."""
+    # A name in backticks may be broken over two lines.
+    text = re.sub(r"`[^`]+`", lambda found: re.sub(r"\n *", " ", found[0]), "\n".join(lines))
+    example = False
+    rewritten = []
+    for line in text.split("\n"):
+        example = line.lstrip().startswith(">>>") or (example and bool(line.strip()))
+        rewritten.append(line if example else plain(line))
+    if what in ("attribute", "data", "property"):
+        # Napoleon takes what stands before a colon in a property's first line for its type.
+        rewritten[0] = rewritten[0].replace(":", COLON)
+    lines[:] = rewritten
+
+
+def put_colons_back(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    """Undo what was hidden from napoleon."""
+    lines[:] = [line.replace(COLON, ":") for line in lines]
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Register with Sphinx."""
+    app.connect("autodoc-process-docstring", process, priority=400)
+    app.connect("autodoc-process-docstring", put_colons_back, priority=600)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
