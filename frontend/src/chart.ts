@@ -21,6 +21,8 @@ export type Option = EChartsCoreOption;
 /** Above so many shapes a canvas is drawn faster than as many SVG elements. */
 const MOST_ELEMENTS = 2000;
 
+/** How wide, in pixels, a chart is on paper, where nothing scrolls: an A4 or letter page within its margins. */
+const PAPER = 620;
 /** How far, in pixels, what is revealed stays from the edge. */
 const EDGE = 24;
 
@@ -33,6 +35,8 @@ export interface Settings {
   shapes?: number;
   /** Pixels under which the chart scrolls in its own box and is not squeezed further. */
   least?: number;
+  /** Pixels over which it is not stretched further, such as a map of few cells. */
+  most?: number;
 }
 
 export interface Chart {
@@ -54,8 +58,10 @@ export function makeChart(into: HTMLElement, option: (palette: Palette, width: n
   const place = element("div", { class: "chart", role: "img", "aria-label": settings.label });
   const box = element("div", { class: "scroll" }, place);
   into.append(box);
+  const most = settings.most ?? Infinity;
+  const breadth = (): number => (theme.printing ? Math.min(PAPER, most) : Math.max(Math.min(box.clientWidth, most), settings.least ?? 0, 1));
   const fit = (): number => {
-    const width = Math.max(box.clientWidth, settings.least ?? 0, 1);
+    const width = breadth();
     place.style.width = `${width}px`;
     place.style.height = `${typeof settings.height === "number" ? settings.height : settings.height(width)}px`;
     return width;
@@ -71,7 +77,7 @@ export function makeChart(into: HTMLElement, option: (palette: Palette, width: n
   };
   update();
   const resized = new ResizeObserver(() => {
-    if (Math.max(box.clientWidth, settings.least ?? 0) !== width) update();
+    if (breadth() !== width) update();
   });
   resized.observe(box);
   const unsubscribe = theme.subscribe(update);

@@ -102,7 +102,10 @@ export function roving(items: readonly HTMLElement[], how: Roving = {}): void {
 export function liveLine(place: HTMLElement, atFirst: string): (text: string | null) => void {
   const line = element("p", { class: "live", "aria-live": "polite" }, atFirst);
   place.append(line);
+  // It grows and never shrinks: what is below it would move away from under a pointer that is about to click there.
+  window.addEventListener("resize", () => (line.style.minHeight = ""));
   return (text) => {
     line.textContent = text ?? atFirst;
+    line.style.minHeight = `${Math.max(parseFloat(line.style.minHeight) || 0, line.offsetHeight)}px`;
   };
 }

@@ -66,7 +66,8 @@ export interface Theme {
 
 class PageTheme implements Theme {
   private mode: Mode = "auto";
-  private printing = false;
+  /** Whether the page is being laid out for paper. */
+  printing = false;
   private readonly subscribers = new Set<(palette: Palette) => void>();
   private readonly system = window.matchMedia("(prefers-color-scheme: dark)");
 

@@ -9,7 +9,7 @@ import { barsHeight, barsOption, leastBarsWidth } from "./map/bars";
 import { sentence } from "./map/cell";
 import { StudyMap, type MapData } from "./map/data";
 import { showExamples, type Shown } from "./map/examples";
-import { cellAt, downwards, heatHeight, heatOption, leastWidth, type Slice } from "./map/heat";
+import { cellAt, downwards, heatHeight, heatOption, leastWidth, mostWidth, type Slice } from "./map/heat";
 import { legend } from "./map/legend";
 
 export function mapView(place: HTMLElement, data: MapData): void {
@@ -27,6 +27,7 @@ export function mapView(place: HTMLElement, data: MapData): void {
     label: `${data.title}. Arrow keys move from cell to cell, Enter shows a cell's examples, Escape leaves.`,
     height: flat ? barsHeight(map) : heatHeight(map),
     least: flat ? leastBarsWidth(map) : leastWidth(map),
+    most: flat ? undefined : mostWidth(map),
     shapes: flat ? map.sizes[0] : map.sizes[map.sizes.length - 1] * map.sizes[map.sizes.length - 2],
   });
   chart.place.setAttribute("role", "application");

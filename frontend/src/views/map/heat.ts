@@ -16,8 +16,9 @@ export interface Slice {
   chosen: number | null;
 }
 
-/** Pixels that a cell is wide at least, before the picture scrolls; and what is left and right of the cells. */
+/** Pixels that a cell is wide at least, before the picture scrolls, and at most; and what is left of the cells. */
 const NARROWEST = 14;
+const WIDEST = 80;
 const MARGIN = 70;
 
 export function cellAt({ map, fixed }: Slice, row: number, column: number): number {
@@ -31,6 +32,10 @@ export function downwards(map: StudyMap): boolean {
 
 export function leastWidth(map: StudyMap): number {
   return MARGIN + 10 + NARROWEST * map.sizes[map.sizes.length - 1];
+}
+
+export function mostWidth(map: StudyMap): number {
+  return Math.max(320, MARGIN + 10 + WIDEST * map.sizes[map.sizes.length - 1]);
 }
 
 export function heatHeight(map: StudyMap): (width: number) => number {
