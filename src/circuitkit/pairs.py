@@ -134,6 +134,12 @@ class Pairs(Shown):
         groups = parts.pop("group", None)
         return cls(**parts, groups=groups)
 
+    def _strongest(self) -> pd.DataFrame:
+        import pandas as pd
+
+        parts = {name: getattr(self, name) for name in (*_FIELDS, "groups")}
+        return pd.DataFrame({name: list(map(_said, part)) for name, part in parts.items() if part is not None})
+
     def on(self, model: Model, *, unequal: bool = False) -> AlignedPairs:
         """Tokenise the pairs for a model and align each.
 
@@ -304,6 +310,13 @@ def _continuation(model: Model, row: int, answer: str, prompts: Any, tokens: Tok
             f"as a rule with a space ({' ' + answer.strip()!r})"
         )
     return both[len(before) :]
+
+
+def _said(part: Any) -> str:
+    """A prompt or an answer as it was given: text, or token ids."""
+    if isinstance(part, Tokens):
+        part = part.ids[0][part.mask[0]]
+    return str(part.tolist() if isinstance(part, Tensor | np.ndarray) else part)
 
 
 def _numbered(groups: Sequence[int | str] | None) -> Int[Tensor, " pair"] | None:

@@ -300,6 +300,20 @@ class Result(Shown):
 
         return plots.of_result(self, of=of, axes=axes)
 
+    def _strongest(self) -> pd.DataFrame:
+        shown = ("effect", "low", "high", "normalised", "control_mean", "p_corrected", "significant")
+        rows = self.top(len(self.frame))
+        named = [name for axis in self.axes for name in (axis, f"{axis}_label")]
+        return rows[[name for name in (*named, *shown) if name in rows]]
+
+    def __repr__(self) -> str:
+        sizes = " x ".join(str(size) for size in self.per_example.shape[:-1])
+        n = self.per_example.shape[-1]
+        return (
+            f"Result({self.title!r}, {sizes} cells ({', '.join(self.axes)}), {n} example{'s' * (n != 1)}, "
+            f"{self.direction}, {self.metric})"
+        )
+
     def save(self, path: str | Path) -> Path:
         """Write the result to one safetensors file, whole or not at all, and give its path.
 

@@ -134,6 +134,9 @@ class GoldScores(Shown):
             axes=axes,
         )
 
+    def _strongest(self) -> pd.DataFrame:
+        return self.table.sort_values("score", ascending=False, kind="stable")
+
     def save(self, path: str | Path) -> Path:
         """Write the scores to one safetensors file, whole or not at all, and give its path; a folder names it itself.
 

@@ -41,6 +41,9 @@ class HeadScores(Shown):
         rows = [[layer, head, *(float(getattr(self, name)[layer, head]) for name in names)] for layer, head in real]
         return pd.DataFrame(rows, columns=["layer", "head", *names])
 
+    def _strongest(self) -> pd.DataFrame:
+        return self.frame.sort_values("induction", ascending=False, kind="stable")
+
 
 def score_heads(
     model: Model, n: int = 8, *, length: int = 24, seed: int = 0, vocabulary: Sequence[int] | None = None

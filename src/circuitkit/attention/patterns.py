@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
 from jaxtyping import Float
 from torch import Tensor
 
@@ -67,6 +68,27 @@ class Attention(Shown):
             title=f"Attention of layer {layer}, head {head}",
             axes=axes,
         )
+
+    def _says(self) -> list[str]:
+        longest = max(map(len, self.words))
+        return [
+            f"Patterns of {len(self.layers)} layers on {len(self.words)} prompts of up to {longest} tokens; below, "
+            "where heads look most in the first prompt, its first token and the query itself apart."
+        ]
+
+    def _strongest(self) -> pd.DataFrame | None:
+        if len(self.words[0]) < 3:
+            return None
+        rows = [self._strongest_edge(layer, head) for layer in self.layers for head in range(self.n_heads(layer))]
+        return pd.DataFrame(rows).sort_values("weight", ascending=False, kind="stable")
+
+    def _strongest_edge(self, layer: int, head: int) -> dict[str, Any]:
+        pattern = self.pattern(layer, head).float().cpu().clone()
+        pattern[:, 0] = 0
+        pattern.fill_diagonal_(0)
+        query, key = divmod(int(pattern.argmax()), pattern.shape[1])
+        said = {"query": self.words[0][query], "key": self.words[0][key]}
+        return {"layer": layer, "head": head, **said, "weight": float(pattern[query, key])}
 
     def save(self, path: str | Path) -> Path:
         """Write the patterns to one safetensors file, whole or not at all, and give its path; a folder names it itself.

@@ -53,6 +53,9 @@ class Agreement(Shown):
         }
         return grouped.agg(**columns).reset_index()
 
+    def _strongest(self) -> pd.DataFrame:
+        return self.table
+
     def to_csv(self, path: str | Path) -> Path:
         """Write `frame` as CSV, whole or not at all, and give the path."""
         path = Path(path)

@@ -101,6 +101,9 @@ class Profile(Shown):
         real = ~self.entropy.isnan().all(0)
         return [(at, place, self.layers[at], self.heads[place]) for at, place in real.nonzero().tolist()]
 
+    def _strongest(self) -> pd.DataFrame:
+        return self.frame.sort_values("function_words", ascending=False, kind="stable")
+
     def plot(self, *, axes: Axes | None = None) -> Axes:
         """Draw the shares less the uniform ones, a row a head and a column a part of speech."""
         cells = self._cells()

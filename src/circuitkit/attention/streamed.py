@@ -101,6 +101,18 @@ class TokenScores(Shown):
             axes=axes,
         )
 
+    def _says(self) -> list[str]:
+        heads = f"{len(self.layers)} layers and {len(self.heads)} heads"
+        return [
+            f"Scores of {len(self.tokens)} prompts in {heads}; below, the first prompt's tokens in layer "
+            f"{self.layers[-1]}, mean over heads."
+        ]
+
+    def _strongest(self) -> pd.DataFrame:
+        scores = self.of(0)
+        rows = {"position": range(len(scores)), "token": self.words[0], "score": scores.tolist()}
+        return pd.DataFrame(rows).sort_values("score", ascending=False, kind="stable")
+
     def save(self, path: str | Path) -> Path:
         """Write the scores to one safetensors file, whole or not at all, and give its path; a folder names it itself.
 

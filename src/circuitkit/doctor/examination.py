@@ -104,6 +104,10 @@ class Examination(Shown):
             lines += ["", f"{check.name}: {check.says}"]
         return "\n".join(lines)
 
+    def _says(self) -> list[str]:
+        told = "no check failed" if self.ok else f"{len(self.failed)} checks FAILED"
+        return [f"{self.dtype} on {self.device}, attention {self.attention}: {told}."]
+
 
 def examine(model: Model, prompts: Prompts | Tokens | None = None) -> Examination:
     """Check a model and its tap against the model left alone.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import pandas as pd
+
 from circuitkit import statistics
 from circuitkit.evaluation.errors import EvaluationError
 from circuitkit.evaluation.outcome import Evaluation
@@ -40,6 +42,11 @@ class Comparison(NamedTuple):
             f"{100 * self.difference:+.1f} points ({100 * self.low:+.1f} to {100 * self.high:+.1f}; "
             f"p = {self.p:.4g}, {self.test})"
         )
+
+    def _repr_html_(self) -> str:
+        from circuitkit.report import notebook
+
+        return notebook.html("Comparison", [f"{self}."], pd.DataFrame([self._asdict()]))
 
 
 def compare(first: Evaluation, second: Evaluation, *, judge: str | None = None, seed: int = 0) -> Comparison:

@@ -221,6 +221,9 @@ class Evaluation(Shown):
 
         return plots.accuracies(self, *groups, axes=axes)
 
+    def _strongest(self) -> pd.DataFrame:
+        return self.by(*self.groups)
+
     def save(self, folder: str | Path) -> Path:
         """Write responses, table and provenance into a folder, each whole or not at all, and give the folder."""
         folder = Path(folder)

@@ -340,6 +340,20 @@ class Model(Shown):
 
         return transformer_lens.to_bridge(self)
 
+    def _title(self) -> str:
+        return f"Model: {self.name}"
+
+    def _says(self) -> list[str]:
+        root = self.anatomy.root
+        numbers = sum(parameter.numel() for parameter in root.parameters())
+        dtypes = ", ".join(sorted({str(each.dtype).removeprefix("torch.") for each in root.parameters()}))
+        heads = sorted({self.n_heads(layer) for layer in self.layers_with("z")})
+        of_heads = f" of {' to '.join(map(str, heads[:: len(heads) - 1 or 1]))} heads" if heads else ""
+        return [
+            f"{type(root).__name__}: {self.n_layers} layers{of_heads}, {self.d_model} wide, {numbers:,} parameters "
+            f"({dtypes})."
+        ]
+
     def __repr__(self) -> str:
         return f"Model({self.name!r}: {type(self.anatomy.root).__name__}, {self.n_layers} layers, {self.d_model} wide)"
 

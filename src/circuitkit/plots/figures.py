@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import io
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
+from matplotlib.axis import Axis, Tick
 from matplotlib.colors import CenteredNorm, Colormap, Normalize
 from matplotlib.container import Container
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from numpy.typing import NDArray
 
 from circuitkit.records import whole_file
@@ -23,8 +27,47 @@ SEQUENTIAL = "cividis"
 MISSING = "0.88"
 """The grey of a cell that does not exist, hatched so that no colour is mistaken for it."""
 
+_DPI_OF_NOTEBOOKS = 80
 _LONGEST = 14
 _MOST_LABELS = 60
+
+
+class ShownAxes(Axes):
+    """Axes that a notebook shows as the picture that they are on, since no pyplot knows of it."""
+
+    def _repr_png_(self) -> bytes:
+        whole = self.get_figure(root=True)
+        assert whole is not None  # circuitkit's plots draw on figures
+        as_written(whole)
+        pixels = io.BytesIO()
+        with warnings.catch_warnings():
+            # Tokens may be of a script that the font lacks: they are drawn as boxes.
+            warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
+            whole.savefig(pixels, format="png", dpi=_DPI_OF_NOTEBOOKS, metadata={"Software": None})
+        return pixels.getvalue()
+
+
+class NewFigure(Figure):
+    """A figure outside pyplot's state, whose axes show themselves."""
+
+    def __init__(self, width: float, height: float) -> None:
+        super().__init__(figsize=(width, height), layout="constrained")
+
+    def add_subplot(self, *args: Any, **options: Any) -> Axes:
+        """See matplotlib."""
+        made: Axes = super().add_subplot(*args, **({"axes_class": ShownAxes} | options))
+        return made
+
+
+def as_written(figure: Figure) -> None:
+    """Show texts as they are: a title may hold a model's name or a token, and a "$" in it begins no formula.
+
+    Ticks are left alone, since matplotlib itself writes powers of ten on them as formulas.
+    """
+    of_ticks = {id(text) for tick in figure.findobj(Tick) for text in tick.findobj(Text)}
+    for text in figure.findobj(Text):
+        if id(text) not in of_ticks:
+            text.set_parse_math(False)
 
 
 def new_axes(width: float, height: float) -> Axes:
@@ -33,7 +76,7 @@ def new_axes(width: float, height: float) -> Axes:
     >>> new_axes(4, 3).figure.get_size_inches().tolist()
     [4.0, 3.0]
     """
-    return Figure(figsize=(width, height), layout="constrained").subplots()
+    return NewFigure(width, height).subplots()
 
 
 def save(figure: Figure | Axes, path: str | Path, *, dpi: int = 150) -> Path:

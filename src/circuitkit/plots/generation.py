@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from circuitkit.circuits.comparing.failures import OUTCOMES, Outcome
 from circuitkit.circuits.comparing.generation_runs import ITSELF
-from circuitkit.plots.figures import new_axes
+from circuitkit.plots.figures import NewFigure, new_axes
 
 if TYPE_CHECKING:
     from circuitkit.circuits.comparing.generation_outcome import GenerationEffects
@@ -70,7 +69,7 @@ def effects_by_level(found: GenerationEffects, difficulty: str | None) -> Axes:
     """
     table = found.by(difficulty)
     ways, sets = _names(table, "way"), _names(table, "set")
-    figure = Figure(figsize=(1.2 + 3.1 * len(ways), 1.2 + 2.3 * len(sets)), layout="constrained")
+    figure = NewFigure(1.2 + 3.1 * len(ways), 1.2 + 2.3 * len(sets))
     panels = figure.subplots(len(sets), len(ways), squeeze=False, sharey=True, sharex=True)
     for row, (name, look) in enumerate(zip(sets, _LOOKS * len(sets), strict=False)):
         for axes, way in zip(panels[row], ways, strict=True):

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from circuitkit.plots.edges import NO_EDGE
-from circuitkit.plots.figures import colours, explain, label_entries
+from circuitkit.plots.figures import NewFigure, colours, explain, label_entries
 from circuitkit.plots.painting import absent, checked_labels, checked_marks, dots, paint
 from circuitkit.statistics.cells import as_array
 
@@ -116,10 +116,7 @@ def _canvas(
 ) -> tuple[Figure, list[list[Axes]]]:
     """A figure for so many panels of a size, with room for labels at the left and below."""
     row_text, column_text = (0.07 * min(14, max((len(text) for text in names), default=0)) for names in (rows, columns))
-    figure = Figure(
-        figsize=(shape[1] * (size[0] + 0.25) + row_text + 1.9, shape[0] * (size[1] + 0.35) + column_text + 1.4),
-        layout="constrained",
-    )
+    figure = NewFigure(shape[1] * (size[0] + 0.25) + row_text + 1.9, shape[0] * (size[1] + 0.35) + column_text + 1.4)
     return figure, figure.subplots(*shape, squeeze=False).tolist()
 
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+
+from circuitkit.plots.figures import NewFigure
 
 _FOUND, _LOOKS = "#998ec3", (("#b35806", "-"), ("0.15", ":"))
 _MOST_ROWS = 12
@@ -50,7 +51,7 @@ def relative_changes(shapes: Sequence[ChangeShape], *, title: str, unit: str) ->
     placed = {(shape.row, shape.column): shape for shape in shapes}
     if len(placed) < len(shapes):
         raise ValueError("two histograms have one layer and module; give those of one checkpoint")
-    figure = Figure(figsize=(1.0 + 1.75 * max(2, len(columns)), 1.5 + 1.15 * len(rows)), layout="constrained")
+    figure = NewFigure(1.0 + 1.75 * max(2, len(columns)), 1.5 + 1.15 * len(rows))
     grid = figure.subplots(len(rows), len(columns), squeeze=False)
     for (i, row), (j, column) in ((r, c) for r in enumerate(rows) for c in enumerate(columns)):
         axes: Axes = grid[i, j]

@@ -10,9 +10,9 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from circuitkit.plots.figures import NewFigure
 from circuitkit.plots.threshold import size_axis
 from circuitkit.statistics import wilson
 
@@ -44,7 +44,7 @@ def size_panels(
     values = sorted(set(frame[line]))
     colours = dict(zip(values, mpl.colormaps["viridis"](np.linspace(0, 0.85, max(2, len(values)))), strict=False))
     rows, across = ceil(len(names) / _ABREAST), min(_ABREAST, len(names))
-    figure = Figure(figsize=(3.5 * across + 0.6, 2.9 * rows + 0.9), layout="constrained")
+    figure = NewFigure(3.5 * across + 0.6, 2.9 * rows + 0.9)
     every: list[Axes] = figure.subplots(rows, across, squeeze=False).ravel().tolist()
     for axes in every[len(names) :]:
         axes.remove()

@@ -6,10 +6,9 @@ from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from circuitkit.plots.figures import explain, new_axes
+from circuitkit.plots.figures import NewFigure, explain, new_axes
 
 _TRAINING, _VALIDATION, _CHOSEN, _MARGIN = "#998ec3", "#b35806", "#542788", "#fee0b6"
 _FEW = 40
@@ -49,7 +48,7 @@ def training_curves(
     if axes is not None:
         drawn_on = axes
     elif rewards:
-        figure = Figure(figsize=(7.0, 6.2), layout="constrained")
+        figure = NewFigure(7.0, 6.2)
         drawn_on, below = figure.subplots(2, 1, sharex=True, height_ratios=(1.2, 1))
     else:
         drawn_on = new_axes(7.0, 4.4)

@@ -10,10 +10,9 @@ from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
-from matplotlib.axis import Tick
 from matplotlib.figure import Figure
-from matplotlib.text import Text
 
+from circuitkit.plots.figures import as_written
 from circuitkit.report.errors import ReportError
 from circuitkit.report.section import Still
 
@@ -33,7 +32,7 @@ def drawn(figure: Figure | Axes, alt: str) -> Still:
     """
     whole = figure.get_figure(root=True) if isinstance(figure, Axes) else figure
     assert whole is not None  # circuitkit's plots draw on figures
-    _as_written(whole)
+    as_written(whole)
     written = io.BytesIO()
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "circuitkit"}), warnings.catch_warnings():
         # The text stays text, and whoever looks at it has other fonts.
@@ -63,14 +62,3 @@ def of_file(path: Path, alt: str) -> Still:
     if not image.startswith(_PNG) or b"IEND" not in image[-12:]:
         raise ReportError(f"{path} is cut short or no PNG: make it again, or take it out of the folder")
     return Still(alt, image, "image/png")
-
-
-def _as_written(figure: Figure) -> None:
-    """Show texts as they are: a title may hold a model's name or a token, and a "$" in it begins no formula.
-
-    Ticks are left alone, since matplotlib itself writes powers of ten on them as formulas.
-    """
-    of_ticks = {id(text) for tick in figure.findobj(Tick) for text in tick.findobj(Text)}
-    for text in figure.findobj(Text):
-        if id(text) not in of_ticks:
-            text.set_parse_math(False)

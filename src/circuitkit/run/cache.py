@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jaxtyping import Float, Int
 from safetensors import SafetensorError, safe_open
@@ -17,6 +17,9 @@ from circuitkit.model.tokens import absolute, columns_of
 from circuitkit.records import whole_file
 from circuitkit.run.captures import gather_axis
 from circuitkit.showing import Shown
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _FORMAT = "circuitkit-cache-1"
 
@@ -172,6 +175,17 @@ class Cache(Shown, Mapping[Site, Tensor]):
         from circuitkit.interop import transformer_lens
 
         return transformer_lens.to_activation_cache(self, bridge)
+
+    def _strongest(self) -> pd.DataFrame:
+        import pandas as pd
+
+        # Values that are still on disk are left there.
+        held = {site: value for site, value in self._values.items() if isinstance(value, Tensor)}
+        rows = [
+            {"site": str(site), "shape": " x ".join(map(str, held[site].shape)) if site in held else "on disk"}
+            for site in self._values
+        ]
+        return pd.DataFrame(rows)
 
     def __repr__(self) -> str:
         return f"Cache({len(self)} sites, {self.positions.shape[0]} rows of {self.positions.shape[1]} columns)"

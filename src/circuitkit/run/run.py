@@ -20,6 +20,8 @@ from circuitkit.run.session import Session
 from circuitkit.showing import Shown
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from circuitkit.model.model import Model
 
 
@@ -56,6 +58,23 @@ class Run(Shown):
         found = dict(zip(wholes, grads, strict=True))
         kept = self.cache
         return Cache(found, kept.positions, kept.prompt_lengths, kept.metadata, kept.n_layers)
+
+    def _says(self) -> list[str]:
+        lengths = self.tokens.lengths
+        return [
+            f"{len(self.tokens)} prompts of {int(lengths.min())} to {int(lengths.max())} tokens; logits of the shape "
+            f"{list(self.logits.shape)}, {len(self.cache)} captured sites in .cache; below, the likeliest next tokens."
+        ]
+
+    def _strongest(self) -> pd.DataFrame:
+        import pandas as pd
+
+        logits = self.logits.detach()
+        if logits.ndim == 3:
+            logits = logits[torch.arange(len(logits), device=logits.device), self.tokens.columns(-1).to(logits.device)]
+        probability, token = logits.float().softmax(-1).max(-1)
+        rows = {"prompt": range(len(logits)), "next token (id)": token.tolist(), "probability": probability.tolist()}
+        return pd.DataFrame(rows)
 
 
 def run(

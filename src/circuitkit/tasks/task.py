@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from circuitkit.showing import Shown
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class TaskError(ValueError):
@@ -138,3 +142,16 @@ class Task(Shown):
         if n < 1:
             raise TaskError(f"{self.name}: the first {n} questions are none: give 1 or more")
         return replace(self, items=self.items[:n])
+
+    def _says(self) -> list[str]:
+        judges = ", ".join(self.judges)
+        return [f"{len(self.items)} questions, {self.shots} exemplars before each, judged by: {judges}."]
+
+    def _strongest(self) -> pd.DataFrame:
+        import pandas as pd
+
+        rows = [{"key": item.key, **item.groups, "question": item.question, "gold": item.gold} for item in self.items]
+        return pd.DataFrame(rows)
+
+    def __repr__(self) -> str:
+        return f"Task({self.name!r}, {len(self.items)} questions, {self.shots} exemplars before each)"

@@ -106,6 +106,9 @@ class Trained(Shown):
             loss_name="policy loss" if self.recipe.method == "grpo" else "loss, nats a token",
         )
 
+    def _strongest(self) -> pd.DataFrame:
+        return self.curve.iloc[::-1]
+
     @classmethod
     def load(cls, folder: str | Path) -> Trained:
         """A training that was finished, from its folder.

@@ -210,6 +210,13 @@ class NodeScores(Shown):
             centre=None if magnitudes else 0.0,
         )
 
+    def _says(self) -> list[str]:
+        n = len(self.per_example)
+        return [f"{len(self.nodes)} nodes of {self.layout.n_layers} layers, {n} examples: {self.convention}."]
+
+    def _strongest(self) -> pd.DataFrame:
+        return self.top(len(self.nodes))
+
     def save(self, path: str | Path) -> Path:
         """Write the scores to one safetensors file, whole or not at all, and give its path.
 

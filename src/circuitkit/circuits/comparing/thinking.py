@@ -111,6 +111,9 @@ class ThinkingPairs(Shown):
             }
         )
 
+    def _strongest(self) -> None:
+        """None, since a table of texts needs the model's tokenizer."""
+
     def __str__(self) -> str:
         left_out = self.n_problems - len(self)
         equal = "of equal lengths" if self.align == "tokens" else "of different lengths, aligned by spans"

@@ -171,6 +171,9 @@ class HarnessEvaluation(Shown):
 
         return plots.harness_means(self, axes=axes)
 
+    def _strongest(self) -> pd.DataFrame:
+        return self.table
+
     def save(self, folder: str | Path) -> Path:
         """Write the runs, the table and provenance into a folder, each whole or not at all, and give the folder."""
         folder = Path(folder)

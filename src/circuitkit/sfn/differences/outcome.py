@@ -177,6 +177,9 @@ class Delta(Shown):
         """
         return cls(**keeping.load(path))
 
+    def _strongest(self) -> pd.DataFrame:
+        return self.by_module().sort_values("relative", ascending=False, kind="stable")
+
     def __repr__(self) -> str:
         rows = self._rows()
         ranked = rows.dropna(subset=["relative"]).sort_values("relative", ascending=False)

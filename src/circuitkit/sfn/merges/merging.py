@@ -60,6 +60,9 @@ class Merged(Shown):
     bytes_changed: int
     bytes_written: int
 
+    def _says(self) -> list[str]:
+        return [f"{self.summary}.", f"{self.bytes_changed:,} of {self.bytes_written:,} bytes of weights are put in."]
+
     def __repr__(self) -> str:
         where = "nothing is written (dry run)" if self.folder is None else f"written to {self.folder}"
         return f"Merged({self.summary}; {where})"

@@ -69,6 +69,9 @@ class Agreement(Shown):
         names = pd.Index(LEVELS)
         return pd.DataFrame(counts, index=names.rename("by hand"), columns=names.rename("criterion"))
 
+    def _strongest(self) -> pd.DataFrame:
+        return self.confusion.reset_index()
+
     def __str__(self) -> str:
         low, high = self.interval
         told = f"{100 * self.share:.1f} % ({100 * low:.1f} to {100 * high:.1f}, {self.hits} of {self.n})"

@@ -198,6 +198,9 @@ class Levels(Shown):
 
         return level_shares(self, *groups, axes=axes)
 
+    def _strongest(self) -> pd.DataFrame:
+        return self.shares
+
     @property
     def groups(self) -> tuple[str, ...]:
         """What the responses are told apart by."""

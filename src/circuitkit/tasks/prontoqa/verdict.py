@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from itertools import zip_longest
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from circuitkit.showing import Shown
 from circuitkit.tasks.prontoqa.derivation import Derivation, Grade, Line, composes, contradict, derive
 from circuitkit.tasks.prontoqa.logic import Formula, Rule, unordered
 from circuitkit.tasks.prontoqa.natural_deduction import NaturalDeduction
 from circuitkit.tasks.prontoqa.parsing import ParseError, Sentence, parse, sentences
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Word = Literal["correct", "skip", "non-atomic", "invalid", "useless", "unparseable"]
 
@@ -58,6 +61,16 @@ class Verdict(Shown):
     strict: bool
     sound: bool
     steps: tuple[Step, ...]
+
+    def _says(self) -> list[str]:
+        told = {"correct": self.correct, "strict": self.strict, "sound": self.sound}
+        found = ", ".join(f"{name if right else f'not {name}'}" for name, right in told.items())
+        return [f"A proof of {len(self.steps)} steps: {found}."]
+
+    def _strongest(self) -> pd.DataFrame:
+        import pandas as pd
+
+        return pd.DataFrame([{"step": each.text, "kind": each.kind, "verdict": each.verdict} for each in self.steps])
 
 
 def judge(question: str, proof: str) -> Verdict:
