@@ -44,6 +44,9 @@ const style = await bundled("src/style.css", { charset: "utf8" });
 const notices = await licences();
 
 for (const input of script.inputs) {
+  // Prompts and responses are data. What would read them as code, or as elements, has no place in our sources.
+  const risky = input.startsWith("src/") && /\b(innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(|new Function)/.exec(await readFile(join(here, input), "utf8"));
+  if (risky) throw new Error(`${input} uses ${risky[1]}: make elements with dom.ts`);
   const name = /^node_modules\/((?:@[^/]+\/)?[^/]+)/.exec(input)?.[1];
   if (name !== undefined && !(name in BUNDLED)) throw new Error(`${name} is in the bundle: add its licence to BUNDLED`);
 }

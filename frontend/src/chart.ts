@@ -72,7 +72,7 @@ export function makeChart(into: HTMLElement, option: (palette: Palette, width: n
     width = fit();
     chart.resize();
     const made = option(theme.palette, width);
-    const tip = made.tooltip === undefined ? {} : { tooltip: { ...(made.tooltip as object), ...outside(place) } };
+    const tip = made.tooltip === undefined ? {} : { tooltip: { ...asText(made.tooltip as Option), ...outside(place) } };
     chart.setOption({ ...shared(theme.palette), ...made, ...tip }, { notMerge: true });
   };
   update();
@@ -105,6 +105,13 @@ function shared(palette: Palette): Option {
     color: [...palette.categories],
     textStyle: { color: palette.text, fontFamily: "system-ui, sans-serif", fontSize: 12 },
   };
+}
+
+/** A tooltip whose formatter, should it give a string, gives that as text: ECharts would read it as HTML. */
+function asText(tip: Option): Option {
+  const { formatter } = tip;
+  if (formatter === undefined || typeof formatter === "string") return tip;
+  return { ...tip, formatter: (...asked: unknown[]) => element("div", {}, (formatter as (...asked: unknown[]) => Node | string)(...asked)) };
 }
 
 /** Where a tooltip goes: into the window and not into the chart, which may be lower than it is, or scroll. */
