@@ -13,6 +13,20 @@ Maker = Callable[[Contents], Iterable[Section]]
 MAKERS: Mapping[str, str] = {
     "sweep": "circuitkit.report.sections.sweeps:sections",
     "result": "circuitkit.report.sections.maps:sections",
+    **dict.fromkeys(
+        (
+            "head_changes",
+            "graph",
+            "head_cohorts",
+            "curve",
+            "faithfulness",
+            "completeness",
+            "minimality",
+            "stability",
+            "generation",
+        ),
+        "circuitkit.report.sections.circuits:sections",
+    ),
 }
 """By kind, in the page's order, `module:function`: called once for a folder that holds files of its kinds.
 

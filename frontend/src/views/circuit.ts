@@ -1,0 +1,303 @@
+// A circuit as a layered graph with a slider for its size, beside what it keeps of the behaviour; or two overlaid.
+
+import { makeChart, type Chart } from "../chart";
+import { element, refill, select, slider, toggle } from "../dom";
+import { cursor, liveLine } from "../keyboard";
+import { makeTable, type Value } from "../table";
+import { counted } from "../text";
+import { theme, type Palette } from "../theme";
+import { curvePanel, type Beside } from "./circuit/curve";
+import { Layered, stops, type By, type CircuitData } from "./circuit/data";
+import { itemsOf, layersHeight, layersOption, leastLayersWidth, type Item } from "./circuit/layers";
+import { MOST_DRAWN, Shown, type Choice } from "./circuit/shown";
+
+/** What is cut out of a graph that was not cut at first. */
+const USUAL_SHARE = 0.05;
+
+export function circuitView(place: HTMLElement, data: CircuitData): void {
+  if (data.graphs.length === 0) {
+    curvePanel(place, data, null);
+    return;
+  }
+  const layered = new Layered(data);
+  const choice = firstChoice(layered);
+  const controls = element("div", { class: "controls" });
+  const left = element("div", { class: "layers" }), right = element("div", { class: "beside" });
+  const measured = data.curves.length + data.points.length > 0;
+  place.append(controls, element("div", { class: measured ? "circuit two" : "circuit" }, [left, measured && right]));
+
+  let shown = new Shown(layered, choice);
+  let items: Item[] = [];
+  const picture = element("div"), key = element("div"), cut = element("p", { class: "caption" });
+  left.append(picture);
+  const chart = makeChart(picture, (palette) => {
+    items = itemsOf(shown, palette);
+    return layersOption(shown, items, palette);
+  }, {
+    label: `${data.title} as a layered graph. Arrow keys go from node to node, Enter keeps a node's edges alone, Escape leaves.`,
+    height: layersHeight(layered),
+    least: leastLayersWidth(layered),
+    shapes: data.nodes.names.length * 3 + MOST_DRAWN,
+  });
+  chart.place.setAttribute("role", "application");
+  const say = liveLine(left, "Point at a node or an edge for its numbers; click a node, or press Enter, to keep its edges alone.");
+  left.append(key, cut);
+  const table = edgeTable(() => shown);
+  let beside: Beside | null = null;
+  const size = sizeControl(layered, choice, (n) => {
+    choice.n = n;
+    draw();
+  });
+  addControls(controls, layered, choice, size, draw);
+  if (measured) beside = curvePanel(right, data, (n) => size.set(n));
+  addStability(place, data);
+  place.append(table.place);
+
+  function draw(): void {
+    shown = new Shown(layered, choice);
+    // What is faint since something else was pointed at would stay so in the new picture.
+    chart.echarts.dispatchAction({ type: "downplay", seriesIndex: 0 });
+    chart.update();
+    describe(theme.palette);
+    cut.textContent = cutWords(shown);
+    beside?.at(placeOf(layered, choice), choice.by);
+    size.say();
+    table.changed();
+  }
+  function describe(palette: Palette): void {
+    refill(key, legend(shown, palette));
+  }
+  theme.subscribe(describe);
+  listen(chart, layered, () => shown, () => items, say, (node) => {
+    choice.pinned = choice.pinned === node ? null : node;
+    draw();
+    say(nodeSentence(shown, node, choice.pinned === node));
+  });
+  draw();
+}
+
+function firstChoice({ data }: Layered): Choice {
+  const [graph] = data.graphs;
+  const by = graph.by;
+  const usual = Math.max(1, Math.floor(USUAL_SHARE * data.n_edges));
+  const owned = data.graphs.every(({ own }) => own !== null);
+  const n = data.graphs.length === 1 ? (graph.own?.n[by] ?? (owned ? "own" : usual)) : owned ? "own" : usual;
+  return { which: data.graphs.length > 1 ? "both" : 0, by, n, pinned: null };
+}
+
+/** As how many edges the curve and the slider show a choice. */
+function placeOf({ data }: Layered, { which, by, n }: Choice): number {
+  if (n !== "own") return n;
+  const { own } = data.graphs[which === "both" ? 0 : which];
+  return own?.n[by] ?? own?.size ?? 0;
+}
+
+interface Size {
+  readonly place: HTMLElement;
+  /** Move the slider to so many edges, or to the nearest place that it has. */
+  set(n: number): void;
+  /** Say anew what is there, after the order or the graph has changed. */
+  say(): void;
+}
+
+function sizeControl(layered: Layered, choice: Choice, changed: (n: number | "own") => void): Size {
+  const { graphs } = layered.data;
+  const most = Math.max(...graphs.map((_, graph) => layered.ranking(graph, choice.by).length));
+  const wanted = [
+    ...graphs.flatMap(({ own }) => (own === null ? [] : Object.values(own.n))),
+    ...layered.data.curves.flatMap(({ requested }) => [...requested]),
+  ];
+  const sizes = stops(most, wanted);
+  const nearest = (n: number): number => sizes.reduce((best, size, i) => (Math.abs(size - n) < Math.abs(sizes[best] - n) ? i : best), 0);
+  const tell = (i: number): string => {
+    const which = choice.which === "both" ? graphs.map((_, graph) => graph) : [choice.which];
+    const left = which.map((graph) => (choice.n === "own" ? layered.own(graph) : layered.strongest(graph, choice.by, sizes[i])).size);
+    const many = left.length > 1 ? ` (${which.map((graph, at) => `${left[at].toLocaleString("en")} of ${graphs[graph].name}`).join(", ")})` : "";
+    if (choice.n === "own") return `the file's own: ${left.length > 1 ? many.slice(2, -1) : counted(left[0], "edge")}`;
+    return `${sizes[i].toLocaleString("en")} strongest: ${left.length > 1 ? `on a way${many}` : `${left[0].toLocaleString("en")} on a way from input to logits`}`;
+  };
+  const place = slider("Edges", { min: 0, max: sizes.length - 1, value: nearest(placeOf(layered, choice)) }, tell, (i) => changed(sizes[i]));
+  const input = place.querySelector("input")!, said = place.querySelector("output")!;
+  // The file's own circuit is marked on the slider.
+  const marks = element("datalist", { id: `marks-${Math.random().toString(36).slice(2)}` }, [...new Set(graphs.flatMap(({ own }) => (own === null ? [] : Object.values(own.n))))].map((n) =>
+    element("option", { value: nearest(n) }),
+  ));
+  input.setAttribute("list", marks.id);
+  place.append(marks);
+  const say = (): void => {
+    if (choice.n === "own") input.value = String(nearest(placeOf(layered, choice)));
+    said.textContent = tell(Number(input.value));
+    input.setAttribute("aria-valuetext", said.textContent);
+  };
+  return {
+    place,
+    say,
+    set(n) {
+      input.value = String(nearest(n));
+      changed(sizes[Number(input.value)]);
+    },
+  };
+}
+
+function addControls(place: HTMLElement, layered: Layered, choice: Choice, size: Size, changed: () => void): void {
+  const { graphs } = layered.data;
+  if (graphs.length > 1) {
+    const shownOf = [{ value: "both" as const, label: "Both" }, ...graphs.map(({ name }, i) => ({ value: i as 0 | 1, label: name }))];
+    place.append(toggle("Circuits shown", shownOf, choice.which, (which) => {
+      choice.which = which;
+      changed();
+    }));
+  }
+  if (graphs.every(({ ranked }) => ranked.signed !== undefined)) {
+    const orders: { value: By; label: string }[] = [
+      { value: "absolute", label: "magnitude" },
+      { value: "signed", label: "helpfulness" },
+    ];
+    place.append(select("Strongest by", orders, choice.by, (by) => {
+      choice.by = by;
+      changed();
+    }));
+  }
+  place.append(size.place);
+  if (graphs.every(({ own }) => own !== null)) {
+    const label = graphs.length > 1 ? "The circuits as compared" : `The circuit found: ${counted(graphs[0].own!.size, "edge")}`;
+    place.append(element("button", { type: "button", onclick: () => {
+      // In an order in which it comes out it is a place of the slider's.
+      const n = graphs.length === 1 ? graphs[0].own!.n[choice.by] : undefined;
+      if (n !== undefined) return size.set(n);
+      choice.n = "own";
+      changed();
+    } }, label));
+  }
+}
+
+function cutWords(shown: Shown): string {
+  const n = shown.edges.length, { pinned } = shown.choice;
+  const drawn = shown.choice.pinned === null && n > MOST_DRAWN ? `The ${MOST_DRAWN} strongest of ${n.toLocaleString("en")} edges are drawn. ` : "";
+  const alone = pinned === null ? "" : `The edges of ${shown.layered.data.nodes.names[pinned]} alone are drawn: choose it again for all. `;
+  return `${alone}${drawn}Edges run upwards, and enter a head at its left as its query, in the middle as its key, at its right as its value; the wider, the stronger.`;
+}
+
+function legend(shown: Shown, palette: Palette): HTMLElement {
+  return element("ul", { class: "legend" }, shown.looks(palette).map(([{ colour, dash, told }, n]) => {
+    const stroke = element("span", { class: "swatch stroke" });
+    stroke.style.borderTop = `3px ${dash.length === 0 ? "solid" : dash[0] > 4 ? "dashed" : "dotted"} ${colour}`;
+    return element("li", {}, [stroke, `${told}: ${counted(n, "edge")}`]);
+  }));
+}
+
+/** How stable a circuit is, where that is known: what is poor is not to be missed. */
+function addStability(place: HTMLElement, { graphs }: CircuitData): void {
+  for (const { name, stability } of graphs) {
+    if (stability === null) continue;
+    const { verdict, told } = stability;
+    place.append(element("p", { class: verdict === "poor" ? "stability poor" : "stability" }, [
+      element("strong", {}, `Stability ${verdict}`),
+      `${graphs.length > 1 ? ` (${name})` : ""}${told.replace(/^stability [a-z]+/, "")}.`,
+    ]));
+  }
+}
+
+interface EdgeTable {
+  place: HTMLElement;
+  changed(): void;
+}
+
+/** The edges that are shown, as a table that is made when it is opened. */
+function edgeTable(shown: () => Shown): EdgeTable {
+  const summary = element("summary"), body = element("div");
+  const place = element("details", { class: "edges" }, [summary, body]);
+  const fill = (): void => {
+    if (!place.open) return;
+    const now = shown();
+    const { nodes, inputs, source, destination, graphs, unit } = now.layered.data;
+    const edges = now.choice.pinned === null ? now.edges : now.edgesOf(now.choice.pinned);
+    const score = (graph: number): string => `score${now.overlaid ? ` in ${graphs[graph].name}` : ""}${unit === "" ? "" : ` [${unit}]`}`;
+    const columns = ["source", "destination", ...now.graphs.map(score), ...(now.overlaid ? ["in"] : []), ...now.graphs.flatMap((graph) => (graphs[graph].stability === null ? [] : ["in resamples"]))];
+    const rows = edges.map((edge): Value[] => [
+      nodes.names[source[edge]],
+      inputs.names[destination[edge]],
+      ...now.graphs.map((graph) => graphs[graph].scores[edge]),
+      ...(now.overlaid ? [now.look(edge, theme.palette).told.replace(/^in /, "")] : []),
+      ...now.graphs.flatMap((graph) => (graphs[graph].stability === null ? [] : [graphs[graph].stability!.edges[edge]])),
+    ]);
+    const table = makeTable(columns.map((name) => ({ name })), rows, "Edges of the circuit shown");
+    table.querySelector(".scroll")?.classList.add("tall");
+    refill(body, table);
+  };
+  place.addEventListener("toggle", fill);
+  return {
+    place,
+    changed() {
+      const now = shown();
+      summary.textContent = `The ${counted(now.choice.pinned === null ? now.edges.length : now.edgesOf(now.choice.pinned).length, "edge")} shown, as a table`;
+      fill();
+    },
+  };
+}
+
+function nodeSentence(shown: Shown, node: number, pinned = false): string {
+  const facts = shown.nodeFacts(node).map(({ name, value }) => `${name}: ${value}`);
+  return `${shown.layered.data.nodes.names[node]}${pinned ? " (its edges alone)" : ""}. ${facts.join("; ")}.`;
+}
+
+/** Let pointer and keys show a node or an edge, and keep a node's edges. */
+function listen(
+  chart: Chart, layered: Layered, shown: () => Shown, items: () => readonly Item[], say: (text: string | null) => void, choose: (node: number) => void,
+): void {
+  const { data } = layered;
+  const rows = rowsOf(layered);
+  const indexOf = (node: number): number => items().length - data.nodes.names.length + node;
+  const nodeAt = (row: number, column: number): number => rows[row][Math.min(column, rows[row].length - 1)];
+  const point = (node: number): void => {
+    chart.echarts.dispatchAction({ type: "downplay", seriesIndex: 0 });
+    chart.echarts.dispatchAction({ type: "highlight", seriesIndex: 0, dataIndex: indexOf(node) });
+    const pixel = chart.echarts.convertToPixel({ seriesIndex: 0 }, [data.nodes.x[node], data.nodes.y[node]]);
+    if (Array.isArray(pixel)) chart.reveal(pixel[0]);
+    chart.echarts.dispatchAction({ type: "showTip", seriesIndex: 0, dataIndex: indexOf(node) });
+    say(nodeSentence(shown(), node));
+  };
+  const keys = cursor(chart.place, {
+    rows: rows.length,
+    columns: Math.max(...rows.map((row) => row.length)),
+    upwards: true,
+    start: [rows.length - 1, 0],
+    onMove: (row, column) => point(nodeAt(row, column)),
+    onChoose: (row, column) => {
+      choose(nodeAt(row, column));
+      point(nodeAt(row, column));
+    },
+    onLeave() {
+      chart.echarts.dispatchAction({ type: "downplay", seriesIndex: 0 });
+      chart.echarts.dispatchAction({ type: "hideTip" });
+      say(null);
+    },
+  });
+  chart.echarts.on("mouseover", ({ dataIndex }: any) => {
+    const item = items()[dataIndex];
+    if (item === undefined) return;
+    if (item.kind === "edge") {
+      const facts = shown().edgeFacts(item.drawn.edge).map(({ name, value }) => `${name}: ${value}`);
+      say(`${shown().nameOf(item.drawn.edge)}, ${item.drawn.look.told}. ${facts.join("; ")}.`);
+      return;
+    }
+    const row = rows.findIndex((nodes) => nodes.includes(item.node));
+    keys.at(row, rows[row].indexOf(item.node));
+    say(nodeSentence(shown(), item.node));
+  });
+  chart.echarts.on("click", ({ dataIndex }: any) => {
+    const item = items()[dataIndex];
+    if (item?.kind === "node") choose(item.node);
+  });
+  chart.echarts.on("globalout", () => say(null));
+}
+
+/** The nodes of each row, the input's first: a layer's heads from left to right, and its MLP. */
+function rowsOf({ data, logits }: Layered): number[][] {
+  const rows: number[][] = [[0], ...Array.from({ length: data.layers }, (): number[] => []), [logits]];
+  data.nodes.names.forEach((name, node) => {
+    const layer = /^[am](\d+)/.exec(name);
+    if (layer !== null) rows[Number(layer[1]) + 1].push(node);
+  });
+  return rows;
+}
