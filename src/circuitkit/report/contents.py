@@ -210,8 +210,9 @@ def _looked_through(folder: Path, name: str, depth: int) -> Contents | None:
     for path in entries:
         if path.is_dir() and path.name not in own and not path.is_symlink():
             if depth == 0:
-                notes.append(f"What lies deeper, in {path.name}/, is not shown: make a report of that folder.")
-            elif (part := _looked_through(path, f"{name}/{path.name}", depth - 1)) is not None:
+                if _looked_through(path, path.name, -1) is not None:
+                    notes.append(f"What lies deeper, in {path.name}/, is not shown: make a report of that folder.")
+            elif depth > 0 and (part := _looked_through(path, f"{name}/{path.name}", depth - 1)) is not None:
                 parts.append(part)
     if not files and not parts and not notes:
         return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib import resources
@@ -27,6 +27,9 @@ from circuitkit.showing import Shown
 
 NAME = "report.html"
 _SLACK = 5_000
+
+_MOST: Mapping[str, int] = {"settings": 20, "hashes": 300, "commands": 50}
+"""How many folders' settings, files' hashes and commands are told one by one."""
 
 
 @dataclass(frozen=True)
@@ -97,21 +100,29 @@ class Report(Shown):
         return page
 
     def _page(self, parts: Sequence[Part]) -> str:
+        return rendered("page.html.jinja", parts=parts, **self._told, **assets())
+
+    @cached_property
+    def _told(self) -> dict[str, Any]:
+        """What stands before and behind the pictures."""
         every = [self.contents] if self.contents.beside is None else [self.contents, self.contents.beside]
-        told: dict[str, Any] = {
+        settings = [(part.name, origin.settings(part)) for contents in every for part in contents.walk()]
+        files = [(f"{contents.name}/{name}", *rest) for contents in every for name, *rest in origin.hashes(contents)]
+        commands = list(dict.fromkeys(each for contents in every for each in origin.commands(contents)))
+        told = {
+            "settings": [each for each in settings if each[1]],
+            "hashes": files,
+            "commands": commands,
+        }
+        return {
             "title": self.title,
             "asked": list(dict.fromkeys(each for contents in every for each in origin.asked(contents))),
-            "parts": parts,
-            "settings": [(part.name, origin.settings(part)) for contents in every for part in contents.walk()],
             "versions": origin.versions(every),
             "times": origin.times(every),
-            "hashes": [
-                (f"{contents.name}/{name}", *rest) for contents in every for name, *rest in origin.hashes(contents)
-            ],
-            "commands": list(dict.fromkeys(each for contents in every for each in origin.commands(contents))),
             "again": _again(self.contents),
+            **{name: each[: _MOST[name]] for name, each in told.items()},
+            "left_out": {name: max(0, len(each) - _MOST[name]) for name, each in told.items()},
         }
-        return rendered("page.html.jinja", **told, **assets())
 
     def save(self, path: str | Path) -> Path:
         """Write the page, whole or not at all, and give its path.

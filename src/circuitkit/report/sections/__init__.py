@@ -12,6 +12,7 @@ Maker = Callable[[Contents], Iterable[Section]]
 
 MAKERS: Mapping[str, str] = {
     "sweep": "circuitkit.report.sections.sweeps:sections",
+    "training": "circuitkit.report.sections.trainings:sections",
     "result": "circuitkit.report.sections.maps:sections",
     **dict.fromkeys(
         (
@@ -33,14 +34,22 @@ MAKERS: Mapping[str, str] = {
 A maker tells the folder's contents what it has used; `figures` and `tables` show what is left.
 """
 
+OF_ALL_PARTS = frozenset({"threshold", "evaluation", "training"})
+"""Kinds whose makers see the folders in a folder too, since what lies there belongs together in one picture."""
+
 _REST = ("circuitkit.report.sections.figures:sections", "circuitkit.report.sections.tables:sections")
 
 
 def made(contents: Contents) -> Iterator[Section]:
     """All sections of one folder, without those in it."""
-    wanted = [function for kind, function in MAKERS.items() if contents.of_kind(kind)]
+    wanted = [function for kind, function in MAKERS.items() if _any(contents, kind)]
     for function in dict.fromkeys([*wanted, *_REST]):
         yield from _function(function)(contents)
+
+
+def _any(contents: Contents, kind: str) -> bool:
+    parts = contents.walk() if kind in OF_ALL_PARTS else (contents,)
+    return any(part.of_kind(kind) for part in parts)
 
 
 def _function(named: str) -> Maker:

@@ -13,6 +13,9 @@ from circuitkit.report.kinds import READERS
 from circuitkit.report.section import Section, Still
 from circuitkit.report.sections.tables import thinned
 
+_DRAWN_IN_PART = frozenset({"attention"})
+"""Kinds that draw what they are told to, of many things."""
+
 
 def sections(contents: Contents) -> Iterator[Section]:
     """A section for each result that is left, and one for each figure that is left."""
@@ -40,7 +43,7 @@ def _of_result(file: File) -> Section:
 
 def _picture(file: File, value: Any) -> tuple[Still | None, str]:
     """What a result draws of itself, or why it cannot; neither of those that have no picture."""
-    if not hasattr(value, "plot"):
+    if not hasattr(value, "plot") or file.kind in _DRAWN_IN_PART:
         return None, ""
     try:
         return stills.of_result(value, f"{file.kind.replace('_', ' ')}: {file.title}"), ""
