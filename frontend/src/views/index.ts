@@ -1,6 +1,7 @@
 // The views by the name that a page's `data-view` gives them. A view of one's own: a file beside this one, a line below.
 
 import type { Theme } from "../theme";
+import { attentionView } from "./attention";
 import { circuitView } from "./circuit";
 import { headsView } from "./heads";
 import { mapView } from "./map";
@@ -9,6 +10,7 @@ import { mapView } from "./map";
 export type View = (place: HTMLElement, data: any, theme: Theme) => void;
 
 export const views: Readonly<Record<string, View>> = {
+  attention: attentionView,
   circuit: circuitView,
   heads: headsView,
   map: mapView,

@@ -28,6 +28,7 @@ MAKERS: Mapping[str, str] = {
         ),
         "circuitkit.report.sections.circuits:sections",
     ),
+    "attention": "circuitkit.report.sections.attention:sections",
 }
 """By kind, in the page's order, `module:function`: called once for a folder that holds files of its kinds.
 

@@ -1,0 +1,136 @@
+// Attention as sections/attention.py writes it: every head's weights on every prompt, packed, and what is looked up in them.
+
+/** Into how many steps packed numbers divide the way between their ends; as in packing.py. */
+const STEPS = 65535;
+
+export type Head = readonly [layer: number, head: number];
+
+export interface ReadingData {
+  /** What it is called beside others; empty where it is the only one. */
+  name: string;
+  tokens: readonly string[];
+  layers: readonly number[];
+  n_heads: readonly number[];
+  /** The heads whose weights and scores follow, one behind the other. */
+  kept: readonly Head[];
+  /** Whether only the keys up to each query are held, since no token attends to a later one. */
+  causal: boolean;
+  low: number;
+  high: number;
+  weights: string;
+  scores: string;
+  /** Places among the kept heads of those without scores. */
+  unscored: readonly number[];
+}
+
+export interface AttentionData {
+  readings: readonly ReadingData[];
+  start: Head;
+  beside: number | null;
+  /** Heads that survive in a study of the same folder, and what that is called. */
+  marked: readonly Head[];
+  study: string | null;
+}
+
+export interface Edge {
+  query: number;
+  key: number;
+  weight: number;
+}
+
+/** A prompt as one model reads it. */
+export class Reading {
+  readonly name: string;
+  readonly tokens: readonly string[];
+  readonly size: number;
+  private readonly packed: Uint16Array;
+  private readonly packedScores: Uint16Array;
+  private readonly places: ReadonlyMap<string, number>;
+  private readonly cost: number;
+
+  constructor(readonly data: ReadingData) {
+    this.name = data.name;
+    this.tokens = data.tokens;
+    this.size = data.tokens.length;
+    this.cost = data.causal ? (this.size * (this.size + 1)) / 2 : this.size * this.size;
+    this.packed = unpack(data.weights);
+    this.packedScores = unpack(data.scores);
+    this.places = new Map(data.kept.map((head, place) => [String(head), place]));
+    if (this.packed.length !== data.kept.length * this.cost || this.packedScores.length !== data.kept.length * this.size) {
+      throw new Error(`${this.packed.length} weights are not those of ${data.kept.length} heads on ${this.size} tokens`);
+    }
+  }
+
+  /** Whether a head's attention is in the page. */
+  has(head: Head): boolean {
+    return this.places.has(String(head));
+  }
+
+  /** Whether the model has such a head at all, among the layers that were captured. */
+  exists([layer, head]: Head): boolean {
+    const at = this.data.layers.indexOf(layer);
+    return at >= 0 && head < this.data.n_heads[at];
+  }
+
+  /** The share of its attention that a query puts on a key. */
+  weight(head: Head, query: number, key: number): number {
+    if (this.data.causal && key > query) return 0;
+    const start = this.place(head) * this.cost;
+    const within = this.data.causal ? (query * (query + 1)) / 2 + key : query * this.size + key;
+    return this.data.low + (this.packed[start + within] / STEPS) * (this.data.high - this.data.low);
+  }
+
+  /** What one token attends to, or what attends to it. */
+  seen(head: Head, at: number, way: Way): number[] {
+    return this.tokens.map((_, other) => (way === "to" ? this.weight(head, at, other) : this.weight(head, other, at)));
+  }
+
+  /** Each token's score after Kang & Shin, from 0 to 1; null where there is no scale. */
+  scores(head: Head): number[] | null {
+    const place = this.place(head);
+    if (this.data.unscored.includes(place)) return null;
+    return Array.from(this.packedScores.subarray(place * this.size, (place + 1) * this.size), (steps) => steps / STEPS);
+  }
+
+  /** A head's edges that carry anything, strongest first. */
+  edges(head: Head, withFirst: boolean): Edge[] {
+    const found: Edge[] = [];
+    for (let query = 0; query < this.size; query++) {
+      for (let key = withFirst ? 0 : 1; key < (this.data.causal ? query + 1 : this.size); key++) {
+        const weight = this.weight(head, query, key);
+        if (weight > 0) found.push({ query, key, weight });
+      }
+    }
+    return found.sort((one, other) => other.weight - one.weight || one.query - other.query || one.key - other.key);
+  }
+
+  private place(head: Head): number {
+    const place = this.places.get(String(head));
+    if (place === undefined) throw new Error(`the page holds no attention of layer ${head[0]}, head ${head[1]}`);
+    return place;
+  }
+}
+
+/** Whether the pointed-at token looks, or is looked at. */
+export type Way = "to" | "from";
+
+/** The token of another reading that stands for one of this: the same text's, or else the one at the same position. */
+export function counterpart(from: Reading, to: Reading, at: number): number | null {
+  if (from.size === to.size) return at;
+  const [ours, theirs] = [from, to].map(({ tokens }) => tokens.map((token) => token.replace(/\s/g, "")));
+  if (ours.join("") !== theirs.join("")) return at < to.size ? at : null;
+  // Two tokenizers cut one text differently: the token that holds the last letter.
+  const end = ours.slice(0, at + 1).join("").length;
+  let length = 0;
+  for (let other = 0; other < to.size; other++) {
+    length += theirs[other].length;
+    if (length >= end && theirs[other].length > 0) return other;
+  }
+  return null;
+}
+
+function unpack(text: string): Uint16Array {
+  const bytes = atob(text);
+  // Little-endian whatever the machine is.
+  return Uint16Array.from({ length: bytes.length / 2 }, (_, i) => bytes.charCodeAt(2 * i) + 256 * bytes.charCodeAt(2 * i + 1));
+}

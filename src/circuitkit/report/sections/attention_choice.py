@@ -1,0 +1,254 @@
+"""Which prompts' and heads' attention a page has room for: tokens are never cut, and what is left out is named."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from math import ceil, floor
+from typing import TypedDict
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from circuitkit.attention import token_scores
+from circuitkit.report.packing import packed
+from circuitkit.report.sections.attending import Captured, Head, elsewhere
+
+MOST_WEIGHTS = 350_000
+"""How many weights, of all prompts and heads, a page holds: some 930 KB."""
+
+_ROUNDING = 1e-6
+"""By how much a weight may be over 1, or under 0, from rounding alone."""
+
+
+class Packed(TypedDict):
+    """A prompt's weights and scores, one kept head behind the other, and how they are to be read."""
+
+    causal: bool
+    low: float
+    high: float
+    weights: str
+    scores: str
+    unscored: list[int]
+
+
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """A prompt, and the heads whose attention on it is in the page.
+
+    Attributes:
+        captured: the prompt.
+        kept: the heads, layer by layer.
+        causal: whether no token attends to a later one, so that half of each pattern is enough.
+        low, high: whole numbers that all weights lie between: 0 and 1, unless something changed the patterns.
+    """
+
+    captured: Captured
+    kept: tuple[Head, ...]
+    causal: bool
+    low: float
+    high: float
+
+    def packed(self) -> Packed:
+        """The weights and scores of all kept heads, one head behind the other, and how they are to be read."""
+        n = len(self.captured.words)
+        places = np.tril_indices(n) if self.causal else tuple(np.indices((n, n)).reshape(2, -1))
+        weights, scores, unscored = [], [], []
+        for place, pattern in enumerate(self._patterns()):
+            weights.append(pattern[places].clip(self.low, self.high))
+            try:
+                scores.append(token_scores(torch.from_numpy(pattern)).numpy())
+            except ValueError:
+                # All tokens have one score, so that there is no scale.
+                scores.append(np.zeros(n))
+                unscored.append(place)
+        return {
+            "causal": self.causal,
+            "low": self.low,
+            "high": self.high,
+            "weights": packed(np.concatenate(weights), self.low, self.high),
+            "scores": packed(np.concatenate(scores).clip(0.0, 1.0), 0.0, 1.0),
+            "unscored": unscored,
+        }
+
+    def _patterns(self) -> Iterable[Float[np.ndarray, "query key"]]:
+        for layer, heads in groupby(self.kept, key=lambda head: head[0]):
+            patterns = self.captured.patterns(layer).numpy()
+            for _, head in heads:
+                yield patterns[head]
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What of captured attention is in a page.
+
+    Attributes:
+        readings: the prompts, with their heads.
+        start: the head that is shown first.
+        beside: which reading stands beside the first; None for none.
+        notes: what is left out.
+    """
+
+    readings: tuple[Shown, ...]
+    start: Head
+    beside: int | None
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class _Measured:
+    """A prompt, how far each head looks about on it, and how it is held; heads with NaN have no strength."""
+
+    captured: Captured
+    strengths: dict[Head, float]
+    causal: bool
+    low: float
+    high: float
+
+    @property
+    def cost(self) -> int:
+        n = len(self.captured.words)
+        return n * (n + 1) // 2 if self.causal else n * n
+
+
+def chosen(every: Sequence[Captured], start: Head | None, most: int = MOST_WEIGHTS) -> Chosen:
+    """Choose prompts and heads so that their weights are no more than `most`.
+
+    The first prompt of each file stays, and one of a name beside it, if one head of each has room; then as many heads
+    as there is room for, those first that attend most to tokens other than the first one and themselves; then prompts.
+
+    Args:
+        every: all prompts.
+        start: the head that a study found, if one did.
+        most: weights that there is room for.
+    """
+    beside = _beside(every)
+    wanted = [each for at, each in enumerate(every) if at == 0 or at == beside or (each.first and at < 4)]
+    measured = [_measured(each) for each in wanted]
+    notes = [note for each in measured if (note := _spoiled(each))]
+    measured = [each for each in measured if each.strengths]
+    while measured and sum(each.cost for each in measured) > most:
+        left = measured.pop()
+        notes.append(
+            f"{_of(left.captured)} is left out: one head's attention on its {len(left.captured.words):,} tokens has "
+            f"{left.cost:,} weights, and the page has room for {most:,}. `circuitkit attention scores` scores long "
+            "prompts."
+        )
+    ranked = _ranked(measured, start)
+    if not ranked:
+        return Chosen((), start or every[0].heads[0], None, tuple(notes))
+    heads = _fitting(measured, ranked, most)
+    notes += _left_out(measured, ranked, heads)
+    readings = [_shown(each, heads) for each in measured]
+    room = most - sum(len(each.kept) * one.cost for each, one in zip(readings, measured, strict=True))
+    more = _more(every, wanted, heads, room) if len(heads) == len(ranked) else []
+    if left_out := len(every) - len(wanted) - len(more):
+        notes.append(f"{left_out} of {len(every)} prompts are left out, to keep the page small.")
+    kept = [each.captured for each in readings]
+    second = every[beside] if beside is not None else None
+    return Chosen((*readings, *more), ranked[0], kept.index(second) if second in kept else None, tuple(notes))
+
+
+def _beside(every: Sequence[Captured]) -> int | None:
+    """The prompt that stands beside the first: another file's first, or the second where prompts have names."""
+    others = [at for at, each in enumerate(every) if at and each.first]
+    if others:
+        return others[0]
+    return 1 if len(every) > 1 and every[0].attention.names else None
+
+
+def _measured(captured: Captured) -> _Measured:
+    strengths: dict[Head, float] = {}
+    causal, low, high = True, 0.0, 1.0
+    for layer in captured.layers:
+        patterns = captured.patterns(layer)
+        causal &= not bool(patterns.nan_to_num().triu(1).any())
+        finite = patterns[patterns.isfinite()]
+        if len(finite):
+            low, high = min(low, float(finite.min())), max(high, float(finite.max()))
+        for head, (pattern, strength) in enumerate(zip(patterns, elsewhere(patterns).tolist(), strict=True)):
+            if bool(pattern.isfinite().all()):
+                strengths[layer, head] = strength
+    return _Measured(captured, strengths, causal, floor(low + _ROUNDING), ceil(high - _ROUNDING))
+
+
+def _spoiled(measured: _Measured) -> str | None:
+    nan = [head for head in measured.captured.heads if head not in measured.strengths]
+    if not nan:
+        return None
+    return f"On {_of(measured.captured)}, the attention of {_listed(nan)} holds NaN or infinity, and is left out."
+
+
+def _ranked(measured: Sequence[_Measured], start: Head | None) -> list[Head]:
+    """Heads of any of the prompts, the one that a study found first, then by where they look on average."""
+    found: dict[Head, list[float]] = {}
+    for each in measured:
+        for head, strength in each.strengths.items():
+            found.setdefault(head, []).append(strength)
+    return sorted(found, key=lambda head: (head != start, -sum(found[head]) / len(found[head]), head))
+
+
+def _fitting(measured: Sequence[_Measured], ranked: Sequence[Head], most: int) -> set[Head]:
+    heads: set[Head] = set()
+    taken = 0
+    for head in ranked:
+        taken += sum(each.cost for each in measured if head in each.strengths)
+        if taken > most:
+            break
+        heads.add(head)
+    return heads
+
+
+def _left_out(measured: Sequence[_Measured], ranked: Sequence[Head], heads: set[Head]) -> list[str]:
+    if len(heads) == len(ranked):
+        return []
+    lengths = ", ".join(f"{len(each.captured.words):,}" for each in measured)
+    return [
+        f"With prompts of {lengths} tokens, {len(heads)} of {len(ranked)} heads are in the page: those that attend "
+        "most to tokens other than the first one and the one that looks. Left out are "
+        f"{_listed(sorted(set(ranked) - heads))}."
+    ]
+
+
+def _shown(measured: _Measured, heads: set[Head]) -> Shown:
+    kept = tuple(head for head in measured.captured.heads if head in heads and head in measured.strengths)
+    return Shown(measured.captured, kept, measured.causal, measured.low, measured.high)
+
+
+def _more(every: Sequence[Captured], wanted: Sequence[Captured], heads: set[Head], room: int) -> list[Shown]:
+    """Further prompts with all their heads, in their order, while there is room."""
+    found = []
+    for captured in every:
+        if captured in wanted:
+            continue
+        measured = _measured(captured)
+        shown = _shown(measured, heads)
+        room -= len(shown.kept) * measured.cost
+        if room < 0:
+            break
+        if shown.kept:
+            found.append(shown)
+    return found
+
+
+def _of(captured: Captured) -> str:
+    return captured.name or "the prompt"
+
+
+def _listed(heads: Sequence[Head]) -> str:
+    """Heads in words, runs of neighbours as one.
+
+    >>> _listed([(0, 1), (0, 2), (0, 3), (0, 5), (2, 0)])
+    'layer 0 heads 1-3, 5; layer 2 head 0'
+    """
+    told = []
+    for layer, group in groupby(heads, key=lambda head: head[0]):
+        numbers = [head for _, head in group]
+        runs = [
+            [number for _, number in run] for _, run in groupby(enumerate(numbers), key=lambda pair: pair[1] - pair[0])
+        ]
+        parts = [f"{run[0]}-{run[-1]}" if len(run) > 1 else f"{run[0]}" for run in runs]
+        told.append(f"layer {layer} head{'s' if len(numbers) > 1 else ''} {', '.join(parts)}")
+    return "; ".join(told)
