@@ -21,6 +21,7 @@ export type Option = EChartsCoreOption;
 /** Above so many shapes a canvas is drawn faster than as many SVG elements. */
 const MOST_ELEMENTS = 2000;
 
+const WIDE = 4000;
 /** How wide, in pixels, a chart is on paper, where nothing scrolls: an A4 or letter page within its margins. */
 const PAPER = 620;
 /** How far, in pixels, what is revealed stays from the edge. */
@@ -67,7 +68,9 @@ export function makeChart(into: HTMLElement, option: (palette: Palette, width: n
     return width;
   };
   let width = fit();
-  const chart = echarts.init(place, null, { renderer: (settings.shapes ?? 0) > MOST_ELEMENTS ? "canvas" : "svg" });
+  const canvas = (settings.shapes ?? 0) > MOST_ELEMENTS;
+  // On a fine screen a wide canvas would have more pixels than browsers draw.
+  const chart = echarts.init(place, null, { renderer: canvas ? "canvas" : "svg", devicePixelRatio: width > WIDE ? 1 : undefined });
   const update = (): void => {
     width = fit();
     chart.resize();

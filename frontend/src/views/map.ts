@@ -16,7 +16,7 @@ export function mapView(place: HTMLElement, data: MapData): void {
   const map = new StudyMap(data);
   const flat = map.sizes.length === 1;
   const start = map.placeOf(map.strongest);
-  const slice: Slice = { map, measure: data.measures[0], fixed: start.slice(0, -2), chosen: null };
+  const slice: Slice = { map, measure: data.measures[0], fixed: start.slice(0, -2), chosen: null, drawn: new Map() };
   const controls = element("div", { class: "controls" });
   const picture = element("div");
   const key = element("div");
@@ -90,17 +90,13 @@ function listen(
   const upwards = !flat && !downwards(map);
   const cell = (row: number, column: number): number => (flat ? column : cellAt(slice, row, column));
   const point = (at: number): void => {
-    const option = chart.echarts.getOption() as { series: { data: { cell?: number }[] }[] };
-    for (const [seriesIndex, { data }] of option.series.slice(0, 2).entries()) {
-      const dataIndex = data.findIndex((item) => item.cell === at);
-      chart.echarts.dispatchAction({ type: "downplay", seriesIndex });
-      if (dataIndex < 0) continue;
-      chart.echarts.dispatchAction({ type: "highlight", seriesIndex, dataIndex });
-      const place = map.placeOf(at).slice(-2).reverse();
-      const pixel = chart.echarts.convertToPixel({ seriesIndex }, flat ? [place[0], 0] : place);
-      if (Array.isArray(pixel)) chart.reveal(pixel[0]);
-      chart.echarts.dispatchAction({ type: "showTip", seriesIndex, dataIndex });
-    }
+    const [seriesIndex, dataIndex] = slice.drawn.get(at)!;
+    [0, 1].forEach((series) => chart.echarts.dispatchAction({ type: "downplay", seriesIndex: series }));
+    const place = map.placeOf(at).slice(-2).reverse();
+    const pixel = chart.echarts.convertToPixel({ seriesIndex }, flat ? [place[0], 0] : place);
+    if (Array.isArray(pixel)) chart.reveal(pixel[0]);
+    chart.echarts.dispatchAction({ type: "highlight", seriesIndex, dataIndex });
+    chart.echarts.dispatchAction({ type: "showTip", seriesIndex, dataIndex });
   };
   const [rows, columns] = flat ? [1, map.sizes[0]] : map.sizes.slice(-2);
   const keys = cursor(chart.place, {

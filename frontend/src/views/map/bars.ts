@@ -4,13 +4,13 @@ import { axis, tooltip, type Option } from "../../chart";
 import { words } from "../../text";
 import type { Palette } from "../../theme";
 import { factList } from "./cell";
-import { hatching, type Slice } from "./heat";
+import { hatching, leastOf, type Slice } from "./heat";
 import type { StudyMap } from "./data";
 
 const WIDEST_LABEL = 165;
 
 export function leastBarsWidth(map: StudyMap): number {
-  return 80 + 20 * map.sizes[0];
+  return 80 + leastOf(map.sizes[0], 20);
 }
 
 function labelRoom(map: StudyMap): number {
@@ -22,9 +22,10 @@ export function barsHeight(map: StudyMap): number {
   return 300 + labelRoom(map);
 }
 
-export function barsOption({ map, measure, chosen }: Slice, palette: Palette): Option {
+export function barsOption({ map, measure, chosen, drawn }: Slice, palette: Palette): Option {
   const { data } = map;
   const cells = data.axes[0].entries.map((_, cell) => cell);
+  cells.forEach((cell) => drawn.set(cell, [0, cell]));
   const values = cells.map((cell) => map.measured(data.effect, cell, measure));
   const whiskers = cells.flatMap((cell) => {
     const ends = map.ends(data.sure.low, data.sure.high, cell, measure);

@@ -14,6 +14,8 @@ export interface Slice {
   fixed: readonly number[];
   /** The cell whose examples are shown below. */
   chosen: number | null;
+  /** By cell, in which series it is drawn and as which of its data; the last option that was made fills it. */
+  drawn: Map<number, readonly [series: number, index: number]>;
 }
 
 /** Pixels that a cell is wide at least, before the picture scrolls, and at most; and what is left of the cells. */
@@ -31,7 +33,12 @@ export function downwards(map: StudyMap): boolean {
 }
 
 export function leastWidth(map: StudyMap): number {
-  return MARGIN + 10 + NARROWEST * map.sizes[map.sizes.length - 1];
+  return MARGIN + 10 + leastOf(map.sizes[map.sizes.length - 1], NARROWEST);
+}
+
+/** How wide so many cells or bars are at least: browsers draw no picture that is much wider than 16,000 pixels. */
+export function leastOf(n: number, each: number): number {
+  return n * Math.min(each, Math.max(3, 8000 / n));
 }
 
 export function mostWidth(map: StudyMap): number {
@@ -63,13 +70,16 @@ export function heatOption(slice: Slice, palette: Palette): Option {
   const { map, measure } = slice;
   const [rowAxis, columnAxis] = [map.sizes.length - 2, map.sizes.length - 1];
   const [rows, columns] = [map.sizes[rowAxis], map.sizes[columnAxis]];
+  slice.drawn.clear();
   const there: object[] = [], missing: object[] = [], dots: number[][] = [];
   for (let row = 0; row < rows; row++) {
     for (let column = 0; column < columns; column++) {
       const cell = cellAt(slice, row, column);
       const value = map.measured(map.data.effect, cell, measure);
       const frame = cell === slice.chosen ? { borderColor: palette.mark, borderWidth: 3 } : {};
-      (value === null ? missing : there).push({ value: [column, row, value ?? 0], cell, itemStyle: frame });
+      const series = value === null ? missing : there;
+      slice.drawn.set(cell, [value === null ? 1 : 0, series.length]);
+      series.push({ value: [column, row, value ?? 0], cell, itemStyle: frame });
       if (map.survives.has(cell)) dots.push([column, row]);
     }
   }
