@@ -31,8 +31,8 @@ FEWEST_EXAMPLES = 12
 MOST_CELLS = 8_000
 """Cells above which only effects and what survives are kept of each."""
 
-MOST_EFFECTS = 120_000
-"""Cells above which there is no map to point at, only its still picture: a browser would be slow to draw it."""
+MOST_EFFECTS = 50_000
+"""Cells above which there is no map to point at, only its still picture: a browser takes seconds to draw it."""
 
 MOST_LETTERS = 1_200
 """How much of a prompt stands beside its example: its end, where prompts of one study differ most."""
