@@ -304,7 +304,8 @@ class Result(Shown):
         shown = ("effect", "low", "high", "normalised", "control_mean", "p_corrected", "significant")
         rows = self.top(len(self.frame))
         named = [name for axis in self.axes for name in (axis, f"{axis}_label")]
-        return rows[[name for name in (*named, *shown) if name in rows]]
+        untested = {"significant"} if "statistics" in self.frame.attrs else set()
+        return rows[[name for name in (*named, *shown) if name in rows and name not in untested]]
 
     def __repr__(self) -> str:
         sizes = " x ".join(str(size) for size in self.per_example.shape[:-1])

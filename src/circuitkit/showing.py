@@ -37,7 +37,8 @@ class Shown:
         # Fields alone: a property may load a model.
         held = {**getattr(self, "provenance", {}), **vars(self)}
         told = dict.fromkeys(held[name] for name in ("title", "task", "model") if isinstance(held.get(name), str))
-        of = ", ".join(each for each in told if each)
+        texts = [each for each in told if each]
+        of = ", ".join(each for each in texts if not any(each in other for other in texts if other is not each))
         return in_words(type(self).__name__) + (f": {of}" if of else "")
 
     def _says(self) -> Sequence[str]:
@@ -111,9 +112,7 @@ def _brief(value: Any) -> str:
     if isinstance(value, Mapping | Sequence | set | frozenset):
         simple = len(value) <= _MOST_ENTRIES and not isinstance(value, Mapping)
         if simple and all(isinstance(each, _PLAIN) for each in value):
-            ends = ("(", ")") if isinstance(value, tuple) else ("[", "]")
-            return f"{ends[0]}{', '.join(map(_brief, value))}{ends[1]}"
+            return f"[{', '.join(map(_brief, value))}]"
         return f"{len(value):,} entr{'y' if len(value) == 1 else 'ies'}"
-    if is_dataclass(value):
-        return type(value).__name__
-    return f"<{type(value).__name__}>"
+    line = repr(value)
+    return line if len(line) <= _LONGEST_TEXT and "\n" not in line else f"<{type(value).__name__}>"

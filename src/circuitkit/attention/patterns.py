@@ -70,9 +70,9 @@ class Attention(Shown):
         )
 
     def _says(self) -> list[str]:
-        longest = max(map(len, self.words))
+        n, longest = len(self.words), max(map(len, self.words))
         return [
-            f"Patterns of {len(self.layers)} layers on {len(self.words)} prompts of up to {longest} tokens; below, "
+            f"Patterns of {len(self.layers)} layers on {n} prompt{'s' * (n != 1)} of up to {longest} tokens; below, "
             "where heads look most in the first prompt, its first token and the query itself apart."
         ]
 

@@ -102,10 +102,10 @@ class TokenScores(Shown):
         )
 
     def _says(self) -> list[str]:
-        heads = f"{len(self.layers)} layers and {len(self.heads)} heads"
+        n, layers = len(self.tokens), ", ".join(map(str, self.layers))
         return [
-            f"Scores of {len(self.tokens)} prompts in {heads}; below, the first prompt's tokens in layer "
-            f"{self.layers[-1]}, mean over heads."
+            f"Scores of {n} prompt{'s' * (n != 1)} in layer{'s' * (len(self.layers) != 1)} {layers}; "
+            f"below, the first prompt's tokens in layer {self.layers[-1]}, mean over heads."
         ]
 
     def _strongest(self) -> pd.DataFrame:

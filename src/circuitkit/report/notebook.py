@@ -37,8 +37,9 @@ def html(title: str, says: Sequence[str], table: pd.DataFrame | None = None, not
     """
     told: dict[str, Any] = {"columns": (), "rows": ()}
     if table is not None and len(table.columns) and len(table):
+        table = table.loc[:, [name not in _CHANGING for name in table]].dropna(axis="columns", how="all")
         notes = (*_cut(table), *notes)
-        table = table[[name for name in table if name not in _CHANGING]].iloc[:MOST_ROWS, :MOST_COLUMNS]
+        table = table.iloc[:MOST_ROWS, :MOST_COLUMNS]
         room = _OF_A_ROW // len(table.columns)
         told["columns"] = [text(str(name), _OF_A_NAME) for name in table]
         told["rows"] = [[cell._replace(text=text(cell.text, room)) for cell in row] for row in rows(table)]
@@ -61,7 +62,7 @@ def text(told: str, most: int = 10_000) -> str:
 
 
 def _cut(table: pd.DataFrame) -> Iterator[str]:
-    n_rows, n_columns = len(table), sum(name not in _CHANGING for name in table)
+    n_rows, n_columns = table.shape
     if n_rows > MOST_ROWS:
         yield f"{MOST_ROWS} of {n_rows:,} rows"
     if n_columns > MOST_COLUMNS:

@@ -60,9 +60,9 @@ class Run(Shown):
         return Cache(found, kept.positions, kept.prompt_lengths, kept.metadata, kept.n_layers)
 
     def _says(self) -> list[str]:
-        lengths = self.tokens.lengths
+        n, lengths = len(self.tokens), self.tokens.lengths
         return [
-            f"{len(self.tokens)} prompts of {int(lengths.min())} to {int(lengths.max())} tokens; logits of the shape "
+            f"{n} prompt{'s' * (n != 1)} of {int(lengths.min())} to {int(lengths.max())} tokens; logits of the shape "
             f"{list(self.logits.shape)}, {len(self.cache)} captured sites in .cache; below, the likeliest next tokens."
         ]
 
