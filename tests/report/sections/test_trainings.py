@@ -2,11 +2,14 @@
 
 import shutil
 
+import pytest
+
 import circuitkit as ck
 from circuitkit.report import read
 from circuitkit.report.sections import trainings
 
 
+@pytest.mark.slow
 def test_trainings_of_many_folders_make_one_table_and_the_first_are_drawn(tmp_path, monkeypatch):
     monkeypatch.setattr(trainings, "MOST_DRAWN", 1)
     pairs = [{"question": f"Max is a {word}.", "chain": f"Max is a {word}."} for word in ("wumpus", "dumpus")]
