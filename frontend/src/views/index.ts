@@ -5,6 +5,10 @@ import { attentionView } from "./attention";
 import { circuitView } from "./circuit";
 import { headsView } from "./heads";
 import { mapView } from "./map";
+import { histogramView } from "./histogram";
+import { levelsView } from "./levels";
+import { responsesView } from "./responses";
+import { sizesView } from "./sizes";
 
 /** Fill an element from a section's data. Throws where the data are not what it can show. */
 export type View = (place: HTMLElement, data: any, theme: Theme) => void;
@@ -14,4 +18,8 @@ export const views: Readonly<Record<string, View>> = {
   circuit: circuitView,
   heads: headsView,
   map: mapView,
+  histogram: histogramView,
+  levels: levelsView,
+  responses: responsesView,
+  sizes: sizesView,
 };

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from circuitkit.sfn.response_levels.calibration import Calibration
     from circuitkit.sfn.response_levels.errors import LevelError
     from circuitkit.sfn.response_levels.grading import levels
+    from circuitkit.sfn.response_levels.level_table import Condition, LevelTable
     from circuitkit.sfn.response_levels.outcome import Levels
     from circuitkit.sfn.streams.checkpoint import Checkpoint
     from circuitkit.sfn.streams.parts import Part, live_parts
@@ -37,6 +38,7 @@ __all__ = [
     "Calibration",
     "Checkpoint",
     "CheckpointError",
+    "Condition",
     "Delta",
     "Destroyed",
     "DestructionError",
@@ -44,6 +46,7 @@ __all__ = [
     "FreezeError",
     "Frozen",
     "LevelError",
+    "LevelTable",
     "Levels",
     "LiveError",
     "Manifest",
@@ -86,6 +89,8 @@ _HOMES = {
     "LevelError": "response_levels.errors",
     "levels": "response_levels.grading",
     "Levels": "response_levels.outcome",
+    "LevelTable": "response_levels.level_table",
+    "Condition": "response_levels.level_table",
     "LiveError": "live.homes",
     "PluginError": "live.plugin_file",
     **dict.fromkeys(("attached", "save_plugin"), "live.plugins"),

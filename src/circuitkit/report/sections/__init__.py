@@ -29,6 +29,11 @@ MAKERS: Mapping[str, str] = {
         "circuitkit.report.sections.circuits:sections",
     ),
     "attention": "circuitkit.report.sections.attention:sections",
+    "delta": "circuitkit.report.sections.sfn:sections",
+    **dict.fromkeys(("levels", "level_table"), "circuitkit.report.sections.levels:sections"),
+    "threshold": "circuitkit.report.sections.sizes:thresholds",
+    "table": "circuitkit.report.sections.sizes:elicited",
+    "evaluation": "circuitkit.report.sections.responses:sections",
 }
 """By kind, in the page's order, `module:function`: called once for a folder that holds files of its kinds.
 
