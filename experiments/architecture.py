@@ -18,12 +18,13 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
 
+import answers_to_read
 import cyclopts
 import pandas as pd
 import torch
 from cyclopts import Parameter
 from decoders.analysis import Outcome, architecture_contrasts, data_contrasts, variance_shares, varies
-from decoders.answers import by_kind, by_model
+from decoders.answers import by_kind, by_model, exam
 from decoders.families import (
     BAND,
     CHANCE,
@@ -88,7 +89,10 @@ def toys(plan: Plan, running: Running) -> None:
     tuning = tune(plan, running)
     rates = dict(tuning.loc[tuning["chosen"], ["architecture", "learning_rate"]].itertuples(index=False))
     models, found = train(plan, rates, running)
-    answers = judge(plan, saved(plan, models, found, running.out / "models"), running)
+    files = saved(plan, models, found, running.out / "models")
+    answers = judge(plan, files, running)
+    shown = {path.parent.name: str(path.parent) for path in files if path.parent.name.endswith(f"seed{plan.seeds[0]}")}
+    answers_to_read.keep(shown, exam(plan.each), running.out, each=1)
     models = by_model(models, answers)
     outcomes = [what for what in OUTCOMES if varies(models, what)]
     shares = {what: variance_shares(models, what, draws=DRAWS) for what in outcomes}

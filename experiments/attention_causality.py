@@ -21,6 +21,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
 
+import answers_to_read
 import cyclopts
 import pandas as pd
 from causality.cells import Questions, forcing, masking, proving
@@ -96,6 +97,7 @@ def main(
     clean = finished(studies.grid(proving, model=loaded(models), questions=asked), out)
     judged = models_table(clean, list(models), succeeds)
     print(judged.to_string(index=False), "\n")
+    answers_to_read.keep({name: name for name in models}, asked.task(), out, each=answers_to_read.MOST)
     able = judged.loc[judged["succeeds"], "model"].tolist()
     failing = judged[~judged["succeeds"]]
 

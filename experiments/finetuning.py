@@ -27,17 +27,19 @@ HuggingFaceTB/SmolLM2-135M HuggingFaceTB/SmolLM2-135M-Instruct apple/OpenELM-270
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
+import answers_to_read
 import cyclopts
 from cyclopts import Parameter
 from reports import write_report
 from tuning import results
 from tuning.plans import PRESETS, Plan
 from tuning.published import published_study
-from tuning.study import Running, questions, staged, starts, subjects, trainings
+from tuning.study import Running, Subject, questions, slug, staged, starts, subjects, tested, trainings
 from tuning.texts import Duplicates
 
 from circuitkit.records import provenance
@@ -136,6 +138,7 @@ def study(plan: Plan, running: Running, started: float) -> None:
     begun = starts(plan, running.out)
     trained = running.train(trainings(plan, begun))
     answers = running.ask(asked for who in subjects(plan, begun, trained) for asked in questions(plan, who))
+    read_before_and_after(plan, subjects(plan, begun, trained), running.out)
     found = results.of_trainings(plan, begun, trained, answers)
     if plan.staged:
         found |= results.of_stages(plan, *staged(plan, begun, running))
@@ -145,6 +148,15 @@ def study(plan: Plan, running: Running, started: float) -> None:
     )
     write_report(running.out, found.tables, found.figures, found.text, told)
     print(found.text, f"Tables, figures and provenance are in {running.out} ({minutes:.0f} minutes).", sep="\n")
+
+
+def read_before_and_after(plan: Plan, every: Sequence[Subject], out: Path) -> None:
+    """Keep what each model writes before and after the published training, on questions of the first seed."""
+    seed = plan.seeds[0]
+    shown = [who for who in every if who.seed == seed and who.training in ("none", "all")]
+    told = {"none": "before", "all": "after"}
+    models = {f"{slug(who.model)} {told[who.training]}": who.weights.name for who in shown}
+    answers_to_read.keep(models, replace(tested(plan, shown[0]), separator="trained").task(), out, shots=0)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import answers_to_read
 import numpy as np
 import pandas as pd
 from reports import listed, write_report
@@ -19,6 +20,7 @@ from circuitkit.statistics import holm
 from circuitkit.training.subsets import SIZES
 from eliciting import comparing, pictures, tables
 from eliciting.cells import Asked, Method, Taught, Way, judged, trained, tried
+from eliciting.proofs import Questions
 
 TRYING_SEED = 1000  # of no training that counts
 
@@ -83,6 +85,7 @@ class Study:
         ends, tries = self.ends(), self.tries()
         runs = self.trainings(chosen_rates(tries))
         cells = self.comparisons(runs)
+        self.keep_answers(runs)
         found = tables.elicited_table(ends, runs, self.benchmarks, seed)
         enough = tables.sufficiency_table(ends, runs, self.benchmarks, seed, min(self.plan.examples))
         headline = next(iter(self.benchmarks.values()))
@@ -105,6 +108,23 @@ class Study:
         write_report(self.out, written, drawn, listed(said), self._provenance(seed))
         print(found.to_string(index=False, float_format=lambda value: f"{value:.3g}"), "\n")
         print("\n".join(said), f"\nTables, figures and sentences are in {self.out}")
+
+    def keep_answers(self, runs: pd.DataFrame) -> None:
+        """Keep proofs of each base, its skyline and what the most examples make of it; a contest's cost too much."""
+        if not isinstance(self.asked, Questions):
+            return
+        most = runs[(runs["training"] == "full") & (runs["examples"] == max(self.plan.examples))]
+        tuned = most.drop_duplicates("size").set_index("size")["kept"]
+        models = {
+            f"{each.size} {name}": weights
+            for each in self.twins
+            for name, weights in (
+                ("base", each.base),
+                (f"full {max(self.plan.examples)}", str(Path(tuned[each.size]) / "model")),
+                ("skyline", each.skyline),
+            )
+        }
+        answers_to_read.keep(models, self.asked.task(), self.out, decoding="clean")
 
     def said(self, enough: pd.DataFrame, against: Mapping[int, pd.DataFrame]) -> list[str]:
         """Whether few examples suffice, benchmark by benchmark, and what goes with the gain."""

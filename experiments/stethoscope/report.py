@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from reports import write_report
 
 from circuitkit.records import provenance
-from stethoscope import figures, tables, weights
+from stethoscope import figures, read_levels, tables, weights
 from stethoscope.page import page
 from stethoscope.plans import Plan
 from stethoscope.study import Running, Study
@@ -24,6 +24,7 @@ def study(plan: Plan, running: Running, started: float) -> None:
     ruins = whole.destructions(pairs)
     deltas = whole.deltas(pairs)
     merges, ends = weights.moved(tables.merges_table(grafts), deltas), tables.ends(grafts)
+    read_levels.save(read_levels.kept(whole, pairs), running.out)
     written = {
         "delta": weights.delta_table(deltas),
         "ends": ends,

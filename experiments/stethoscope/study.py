@@ -44,7 +44,7 @@ class Running:
     workers: int | None = None
     progress: bool = True
 
-    def rows(self, planned: Iterable[Planned]) -> pd.DataFrame:
+    def rows(self, planned: Iterable[Planned], folder: str = "cells") -> pd.DataFrame:
         """A row for every planned cell, with its labels; cells that are planned twice are run once."""
         labels, places, cells = [], [], {}
         for told, cell in planned:
@@ -55,7 +55,7 @@ class Running:
         if not cells:
             return pd.DataFrame()
         every = [cell for _, cell in cells.values()]
-        found = ended_well(ck.sweep(every, self.out / "cells", workers=self.workers, progress=self.progress)).frame
+        found = ended_well(ck.sweep(every, self.out / folder, workers=self.workers, progress=self.progress)).frame
         asked = {name for cell in every for name in cell.parameters}
         values = found.drop(columns=[name for name in found if name in asked])
         # What is returned under a parameter's name stands under another in the sweep's table.
@@ -163,9 +163,11 @@ class Study:
 
     def merges(self, pairs: Sequence[Pair]) -> pd.DataFrame:
         """Every graft of every pair, both ways: a row a graft and twin."""
-        return self.running.rows(
-            cell for pair in pairs for direction in DIRECTIONS for cell in self._merges(pair, direction)
-        )
+        return self.running.rows(cell for pair in pairs for cell in self.grafts(pair))
+
+    def grafts(self, pair: Pair) -> Iterable[Planned]:
+        """A cell each graft of a pair, both ways."""
+        return (cell for direction in DIRECTIONS for cell in self._merges(pair, direction))
 
     def _merges(self, pair: Pair, direction: Direction) -> Iterable[Planned]:
         parts = self.parts(pair.a)
@@ -208,7 +210,7 @@ class Study:
 
     def destructions(self, pairs: Sequence[Pair]) -> pd.DataFrame:
         """Every destruction in the reasoning twins: a row a destruction and twin."""
-        return self.running.rows(cell for pair in pairs if pair.destroyed for cell in self._destructions(pair))
+        return self.running.rows(cell for pair in pairs if pair.destroyed for cell in self.ruins(pair))
 
     def _places(self, layers: int) -> dict[str, tuple[int, ...]]:
         """Where sets are destroyed besides everywhere, and what is removed: each layer, or the paper's stretch."""
@@ -217,7 +219,8 @@ class Study:
         middle = stretch(layers)
         return {f"{middle[0]} to {middle[-1]}": middle}
 
-    def _destructions(self, pair: Pair) -> Iterable[Planned]:
+    def ruins(self, pair: Pair) -> Iterable[Planned]:
+        """A cell each destruction in the reasoning twin of a pair."""
         parts = self.parts(pair.a)
         places = self._places(len({part.layer for part in parts if part.layer is not None}))
         wanted: list[tuple[dict[str, Any], Change | None]] = [({"how": "none", "set": INTACT, "kind": "end"}, None)]

@@ -147,7 +147,8 @@ def _with_names(group: Sequence[Evaluated]) -> list[Evaluated]:
     """The same with names that tell them apart: the model's, with the decoding, and the folder's where it has to be."""
     parts = [(each.found.model, each.found.decoding, f"{each.found.shots} exemplars", each.part.name) for each in group]
     telling = [len({part[i] for part in parts}) > 1 for i in range(4)]
-    names = [part[0] for part in parts]
+    # A model out of a folder is called by its path, which tells less than where its answers are.
+    names = [part[3].rpartition("/")[2] if part[0].count("/") > 1 else part[0] for part in parts]
     for i in (1, 2, 3):
         if len(set(names)) == len(names):
             break
