@@ -12,7 +12,7 @@ author = "The circuitkit developers"
 version = release = circuitkit.__version__
 copyright = author
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "docstrings", "public_names"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "docstrings", "public_names", "offline"]
 exclude_patterns = ["extensions", "notebooks/.ipynb_checkpoints"]
 root_doc = "index"
 
@@ -33,8 +33,8 @@ toc_object_entries_show_parents = "hide"
 
 # Everything that is referred to has to be there, but for:
 nitpick_ignore_regex = [
-    # types of other libraries, whose pages cannot be asked without a network, and aliases and fields by their bare name,
-    # which no directive documents;
+    # types of other libraries, whose pages cannot be asked without a network, and aliases and fields by their bare
+    # name, which no directive documents;
     ("py:class", r"(?!circuitkit\.).*"),
     # a literal type's choices, which are split at their commas;
     ("py:obj", r"typing\.Literal\[.*"),

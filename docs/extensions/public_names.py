@@ -20,13 +20,13 @@ def resolve(app: Sphinx, env: BuildEnvironment, node: pending_xref, content: Tex
     name = target.rpartition(".")[2]
     documented: dict[str, Any] = env.domains["py"].data["objects"]
     found = {full: entry for full, entry in documented.items() if full.rpartition(".")[2] == name}
-    # A class comes before the functions, methods and attributes that have its name in lower case elsewhere.
-    kinds = [{f: e for f, e in found.items() if e.objtype in kinds} for kinds in (("class", "exception"), ("function",))]
-    for among in (*kinds, found):
-        homes = {(entry.docname, entry.node_id): entry for entry in among.values()}
+    # A class comes before the functions, methods and attributes that have its name.
+    for kinds in (("class", "exception"), ("function",), None):
+        among = [entry for entry in found.values() if kinds is None or entry.objtype in kinds]
+        homes = {(entry.docname, entry.node_id) for entry in among}
         if len(homes) == 1:
-            (entry,) = homes.values()
-            return make_refnode(app.builder, node["refdoc"], entry.docname, entry.node_id, content, target)
+            ((page, place),) = homes
+            return make_refnode(app.builder, node["refdoc"], page, place, content, target)
     return None
 
 
