@@ -42,6 +42,7 @@ def study(plan: Plan, running: Running, started: float) -> None:
         "against": figures.against(checkpoints),
     }
     for each in followed:
+        each.cohorts.save(running.out / "cohorts" / f"{each.run}.safetensors")
         if each.run.seed == plan.seeds[0]:
             axes = each.cohorts.plot("cohorts")
             figure = axes.get_figure(root=True)

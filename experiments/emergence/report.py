@@ -33,6 +33,8 @@ def study(plan: Plan, running: Running, started: float) -> None:
     effects = _effects(whole, changes)
     for name, one in changes.items():
         one.save(running.out / "changes" / f"{name}.safetensors")
+    for name, cohort in cohorts.items():
+        cohort.save(running.out / "cohorts" / f"{name}.safetensors")
     written = {
         "accuracies": accuracies,
         "circuits": _told(found),

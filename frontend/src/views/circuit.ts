@@ -289,7 +289,8 @@ function listen(
     const item = items()[dataIndex];
     if (item?.kind === "node") choose(item.node);
   });
-  chart.echarts.on("globalout", () => say(null));
+  // What keys have reached is not left by the pointer.
+  chart.echarts.on("globalout", () => document.activeElement !== chart.place && say(null));
 }
 
 /** The nodes of each row, the input's first: a layer's heads from left to right, and its MLP. */

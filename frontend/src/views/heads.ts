@@ -87,7 +87,8 @@ export function headsView(place: HTMLElement, data: HeadData): void {
     keys.at(...cells[dataIndex]);
     tell(...cells[dataIndex]);
   });
-  chart.echarts.on("globalout", () => say(null));
+  // What keys have reached is not left by the pointer.
+  chart.echarts.on("globalout", () => document.activeElement !== chart.place && say(null));
 
   function draw(): void {
     chart.update();

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from circuitkit.report import sentences, stills
@@ -100,19 +101,19 @@ def _graphs(contents: Contents) -> Iterator[Section]:
         alone = len(files) == 1
         stable = next((each for each in contents.of_kind("stability") if _same(each.value.circuit, file.value)), None)
         yield _graph(contents, file, stable, alone=alone)
-        told = heads.of_circuit(file.value, None if stable is None else stable.value, _name(file))
-        if told is not None:
+        if alone and (told := heads.of_circuit(file.value, None if stable is None else stable.value, _name(file))):
             yield told
-        if alone:
             contents.used("heads.csv", "heads.png")
 
 
-def _name(file: File) -> str:
-    return str(file.value.provenance.get("model") or file.title)
+def _name(file: File, *, alone: bool = True) -> str:
+    """What a graph is called: by its model, or by its file where several are of one folder or a model is a folder."""
+    model = str(file.value.provenance.get("model") or "")
+    return model if alone and model and not Path(model).is_absolute() else file.title
 
 
 def _graph(contents: Contents, file: File, stable: File | None, *, alone: bool) -> Section:
-    graph, name = file.value, _name(file)
+    graph, name = file.value, _name(file, alone=alone)
     curves = [each for each in contents.of_kind("curve") if _curve_fits(each.value, graph, alone)]
     points = [each for each in contents.of_kind("faithfulness") if _point_fits(each.value, graph)]
     data, notes = circuit_data(
@@ -137,7 +138,7 @@ def _graph(contents: Contents, file: File, stable: File | None, *, alone: bool) 
     beside = [each for each in (*curves, *points, stable) if each is not None]
     section = Section(
         file.stem,
-        f"Circuit of {name}" if alone else f"{file.title}: circuit of {name}",
+        f"Circuit of {name}",
         f"{graph.convention}. {_HOW}{' Click on the curve, and the slider goes there.' if curves else ''}",
         view="circuit",
         data=data,

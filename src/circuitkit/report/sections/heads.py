@@ -122,9 +122,10 @@ def of_cohorts(contents: Contents) -> Iterator[Section]:
     """Heads over a training: when each came, how many stay, and how long."""
     for file in contents.of_kind("head_cohorts"):
         found: Cohorts = file.value
+        which = "" if file.stem == "head_cohorts" else f": {file.title}"
         yield Section(
             file.stem,
-            "Heads over the training",
+            f"Heads over the training{which}",
             f"B: in the base's circuit; N: new, and active at the last checkpoint ({found.steps[-1]:,} {found.unit}s). "
             "Point at a head for the checkpoint at which it first was active, and how often it is.",
             view="heads",
@@ -142,7 +143,13 @@ def of_cohorts(contents: Contents) -> Iterator[Section]:
             ),
         }
         for of, (title, caption, table) in told.items():
-            yield Section(of, title, caption, stills=(stills.of_result(found, title, of=of),), table=table)
+            yield Section(
+                f"{of} of {file.stem}",
+                title + which,
+                caption,
+                stills=(stills.of_result(found, title, of=of),),
+                table=table,
+            )
         contents.used(file.path, "activation.png", "cohorts.png", "survival.png", "cohorts_frame.csv")
         contents.used(*(f"cohorts_{name}.csv" for name in ("counts", "survival")))
 
