@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from pathlib import Path
 
@@ -123,13 +124,30 @@ def test_prompts_and_heads_over_the_budget_are_left_out_by_name_and_no_token_is(
     assert {len(each.kept) for each in half.readings} == {3} and (1, 0) in half.readings[0].kept
     (missing,) = set(every[0].heads) - set(half.readings[0].kept)
     assert "3 of 4 heads are in the page" in half.notes[0]
-    assert half.notes[0].endswith(f"Left out are layer {missing[0]} head {missing[1]}.")
+    assert half.notes[0].endswith(f"Only small maps are there of layer {missing[0]} head {missing[1]}.")
     assert half.notes[1] == "1 of 3 prompts are left out, to keep the page small."
     assert [each.captured.name for each in one.readings] == ["a"] and one.readings[0].kept == ((1, 0),)
     assert one.notes[0].startswith("b is left out: one head's attention on its 6 tokens has 21 weights")
     assert one.beside is None
     nothing = chosen(every, None, 20)
     assert nothing.readings == () and "a is left out" in " ".join(nothing.notes)
+
+
+@pytest.mark.parametrize("n", [20, 75])
+def test_heads_that_are_left_out_have_small_maps_of_their_strongest_weights(tmp_path, n):
+    kept = attention((n,), layers=1, heads=3)
+    every = list(captured_in(contents_of(tmp_path, attention=kept)))
+    (reading,) = chosen(every, (0, 1), 2 * n * (n + 1) // 2).readings
+    small = reading.packed()["small"]
+    ((layer, head),) = small["heads"]
+    side = min(n, 32)
+    maps = np.frombuffer(base64.b64decode(small["values"]), dtype=np.uint8).reshape(side, side)
+    pattern, strongest = kept.pattern(layer, head).numpy(), np.zeros((side, side))
+    for query in range(n):
+        for key in range(n):
+            at = query * side // n, key * side // n
+            strongest[at] = max(strongest[at], pattern[query, key])
+    np.testing.assert_array_equal(maps, np.rint(255 * np.sqrt(strongest)))
 
 
 def test_the_head_that_a_study_found_is_shown_first_and_those_that_survive_are_marked(tmp_path):
@@ -182,6 +200,19 @@ def test_files_of_one_folder_and_of_the_one_beside_it_are_told_apart(tmp_path):
     attention(model="post", seed=1).save(tmp_path / "two" / "attention.safetensors")
     (section,) = sections(Contents.of(tmp_path / "one", beside=tmp_path / "two"))
     assert [reading["name"] for reading in section.data["readings"]] == ["toy", "post"]
+
+
+def test_a_model_none_of_whose_heads_has_room_is_told(tmp_path):
+    one = attention(layers=1, heads=2, model="one")
+    looks_back = torch.zeros(1, 1, 5, 5)
+    looks_back[..., 0] = 0.9
+    cache = Cache({Site("pattern", layer=1): looks_back}, one.tokens.positions, one.tokens.lengths, {}, 2)
+    other = Attention(cache, one.tokens, one.words, {"model": "two"})
+    every = list(captured_in(contents_of(tmp_path, a=one, b=other)))
+    assert [len(each.kept) for each in chosen(every, None, 3 * 15).readings] == [2, 1]
+    choice = chosen(every, None, 2 * 15)
+    assert [each.captured.name for each in choice.readings] == ["one"] and choice.beside is None
+    assert choice.notes[-1] == "two is left out: there is room for none of its heads."
 
 
 def test_what_the_command_writes_is_shown_with_its_figures_once(tmp_path, capsys):

@@ -28,16 +28,13 @@ export function placeOf(at: number, size: number, width: number): number {
 export interface Arcs {
   tokens: readonly string[];
   edges: readonly Edge[];
-  /** The token whose edges stand out; null where all do. */
-  at: number | null;
 }
 
-export function arcsOption({ tokens, edges, at }: Arcs, palette: Palette, width: number): Option {
+export function arcsOption({ tokens, edges }: Arcs, palette: Palette, width: number): Option {
   const most = Math.max(...edges.map(({ weight }) => weight), 1e-9);
   const apart = (width - 2 * MARGIN) / tokens.length;
   const scale = attentionScale(palette);
   const own = new Map(edges.filter(({ query, key }) => query === key).map(({ query, weight }) => [query, weight]));
-  const dimmed = (query: number, key: number): boolean => at !== null && at !== query && at !== key;
   const shade = (weight: number): string => colourAt(scale, 0.45 + 0.55 * (weight / most));
   return {
     tooltip: tooltip(palette, ({ data }) => tip(tokens, data)),
@@ -64,12 +61,11 @@ export function arcsOption({ tokens, edges, at }: Arcs, palette: Palette, width:
             value: [i, 0],
             own: weight,
             token: i,
-            symbolSize: weight === undefined ? (i === at ? 7 : 3) : 5 + 7 * (weight / most),
+            symbolSize: weight === undefined ? 4 : 5 + 7 * (weight / most),
             itemStyle: {
-              color: weight === undefined ? (i === at ? palette.accent : palette.muted) : shade(weight),
-              borderColor: i === at ? palette.accent : palette.surface,
-              borderWidth: i === at ? 2 : 0.5,
-              opacity: dimmed(i, i) ? 0.35 : 1,
+              color: weight === undefined ? palette.muted : shade(weight),
+              borderColor: palette.surface,
+              borderWidth: 0.5,
             },
           };
         }),
@@ -84,10 +80,12 @@ export function arcsOption({ tokens, edges, at }: Arcs, palette: Palette, width:
             curveness: (Math.sign(key - query) * 2 * HIGHEST * rise(Math.abs(query - key), tokens.length)) / (Math.abs(query - key) * apart),
             width: 0.75 + 3.25 * (weight / most),
             color: shade(weight),
-            opacity: dimmed(query, key) ? 0.15 : 0.9,
+            opacity: 0.9,
           },
         })),
-        emphasis: { disabled: true },
+        // A token that is pointed at, here or in the text, keeps its edges, and the others fade.
+        emphasis: { focus: "adjacency", scale: 1.6, itemStyle: { borderColor: palette.accent, borderWidth: 2 }, lineStyle: { opacity: 0.9 } },
+        blur: { itemStyle: { opacity: 0.4 }, lineStyle: { opacity: 0.15 } },
         tooltip: {},
       },
     ],

@@ -21,6 +21,8 @@ export interface ReadingData {
   scores: string;
   /** Places among the kept heads of those without scores. */
   unscored: readonly number[];
+  /** Heads that are left out, of which there is only a small map: 255 times the root of the strongest weight in a pixel. */
+  small: { side: number; heads: readonly Head[]; values: string } | null;
 }
 
 export interface AttentionData {
@@ -47,6 +49,8 @@ export class Reading {
   private readonly packedScores: Uint16Array;
   private readonly places: ReadonlyMap<string, number>;
   private readonly cost: number;
+  private readonly small: ReadonlyMap<string, number>;
+  private readonly smallMaps: Uint8Array;
 
   constructor(readonly data: ReadingData) {
     this.name = data.name;
@@ -55,6 +59,8 @@ export class Reading {
     this.cost = data.causal ? (this.size * (this.size + 1)) / 2 : this.size * this.size;
     this.packed = unpack(data.weights);
     this.packedScores = unpack(data.scores);
+    this.small = new Map((data.small?.heads ?? []).map((head, place) => [String(head), place]));
+    this.smallMaps = bytesOf(data.small?.values ?? "");
     this.places = new Map(data.kept.map((head, place) => [String(head), place]));
     if (this.packed.length !== data.kept.length * this.cost || this.packedScores.length !== data.kept.length * this.size) {
       throw new Error(`${this.packed.length} weights are not those of ${data.kept.length} heads on ${this.size} tokens`);
@@ -70,6 +76,31 @@ export class Reading {
   exists([layer, head]: Head): boolean {
     const at = this.data.layers.indexOf(layer);
     return at >= 0 && head < this.data.n_heads[at];
+  }
+
+  /** Whether there is a small map of a head, or more. */
+  drawn(head: Head): boolean {
+    return this.has(head) || this.small.has(String(head));
+  }
+
+  /** The shares of a head's small map, as colours show them, queries downwards; null where it is not in the page at all. */
+  map(head: Head, most: number): { side: number; shares: ArrayLike<number> } | null {
+    const place = this.small.get(String(head));
+    if (place !== undefined && this.data.small !== null) {
+      const { side } = this.data.small;
+      return { side, shares: Array.from(this.smallMaps.subarray(place * side * side, (place + 1) * side * side), (value) => value / 255) };
+    }
+    if (!this.has(head)) return null;
+    const side = Math.min(most, this.size);
+    const shares = new Float32Array(side * side);
+    for (let query = 0; query < this.size; query++) {
+      for (let key = 0; key < this.size; key++) {
+        const at = Math.floor((query * side) / this.size) * side + Math.floor((key * side) / this.size);
+        // A square root, so that what is weak can be told from nothing.
+        shares[at] = Math.max(shares[at], Math.sqrt(Math.max(0, this.weight(head, query, key))));
+      }
+    }
+    return { side, shares };
   }
 
   /** The share of its attention that a query puts on a key. */
@@ -130,7 +161,11 @@ export function counterpart(from: Reading, to: Reading, at: number): number | nu
 }
 
 function unpack(text: string): Uint16Array {
-  const bytes = atob(text);
+  const bytes = bytesOf(text);
   // Little-endian whatever the machine is.
-  return Uint16Array.from({ length: bytes.length / 2 }, (_, i) => bytes.charCodeAt(2 * i) + 256 * bytes.charCodeAt(2 * i + 1));
+  return Uint16Array.from({ length: bytes.length / 2 }, (_, i) => bytes[2 * i] + 256 * bytes[2 * i + 1]);
+}
+
+function bytesOf(text: string): Uint8Array {
+  return Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
 }

@@ -48,6 +48,7 @@ export function headMaps(reading: Reading, marked: ReadonlySet<string>, study: s
   });
   maps.forEach(({ button, head }) => button.addEventListener("mouseenter", () => told.onPoint(head)));
   grid.addEventListener("mouseleave", () => told.onPoint(null));
+  let painted: Palette | null = null;
   const place = element("div", { class: "heads" }, [
     element("p", { class: "heads-axes muted" }, [
       `${layers.length > 1 ? "Layers upwards, heads" : "Heads"} to the right; weights from 0 to 1 on a square-root scale.`,
@@ -66,6 +67,8 @@ export function headMaps(reading: Reading, marked: ReadonlySet<string>, study: s
       if (!maps.some(({ button }) => button.tabIndex === 0)) maps[0].button.tabIndex = 0;
     },
     paint(palette) {
+      if (palette === painted) return;
+      painted = palette;
       for (const { head, canvas } of maps) if (canvas !== null) draw(canvas, reading, head, palette);
     },
   };
@@ -73,33 +76,29 @@ export function headMaps(reading: Reading, marked: ReadonlySet<string>, study: s
 
 function makeMap(reading: Reading, head: Head, marked: boolean): { head: Head; button: HTMLButtonElement; canvas: HTMLCanvasElement | null } {
   const kept = reading.has(head);
-  const side = Math.min(SIDE, reading.size);
-  const canvas = kept ? element("canvas", { width: side, height: side, "aria-hidden": "true" }) : null;
-  const missing = reading.exists(head) ? ", left out of this page" : ", no such head";
+  const canvas = !reading.drawn(head) ? null : element("canvas", { "aria-hidden": "true" });
+  const missing = canvas !== null ? ", only this small map is in the page" : reading.exists(head) ? ", left out of this page" : ", no such head";
   const label = `layer ${head[0]}, head ${head[1]}${marked ? ", survives in the study" : ""}${kept ? "" : missing}`;
-  const classes = `head${kept ? "" : reading.exists(head) ? " left-out" : " none"}${marked ? " marked" : ""}`;
-  return { head, canvas, button: element("button", { type: "button", class: classes, "aria-label": label, "aria-pressed": "false", "aria-disabled": kept ? null : "true" }, canvas) };
+  const state = kept ? "" : canvas !== null ? " small" : reading.exists(head) ? " left-out" : " none";
+  return {
+    head,
+    canvas,
+    button: element("button", { type: "button", class: `head${state}${marked ? " marked" : ""}`, "aria-label": label, "aria-pressed": "false", "aria-disabled": kept ? null : "true" }, canvas),
+  };
 }
 
 /** A pattern in the canvas's pixels, queries downwards: of the weights that share a pixel, the strongest. */
 function draw(canvas: HTMLCanvasElement, reading: Reading, head: Head, palette: Palette): void {
-  const side = canvas.width;
-  const strongest = new Float32Array(side * side);
-  for (let query = 0; query < reading.size; query++) {
-    for (let key = 0; key < reading.size; key++) {
-      const at = Math.floor((query * side) / reading.size) * side + Math.floor((key * side) / reading.size);
-      strongest[at] = Math.max(strongest[at], reading.weight(head, query, key));
-    }
-  }
+  const map = reading.map(head, SIDE);
   const pen = canvas.getContext("2d");
-  if (pen === null) throw new Error("this browser draws no pictures");
+  if (map === null || pen === null) throw new Error("this browser draws no pictures");
+  const { side, shares } = map;
+  [canvas.width, canvas.height] = [side, side];
   const scale = attentionScale(palette);
-  // A square root, so that what is weak can be told from nothing; a table of 65 colours is as good as all of them.
-  const colours = Array.from({ length: 65 }, (_, step) => channels(colourAt(scale, Math.sqrt(step / 64))));
+  // A table of 65 colours is as good as all of them.
+  const colours = Array.from({ length: 65 }, (_, step) => channels(colourAt(scale, step / 64)));
   const image = pen.createImageData(side, side);
-  strongest.forEach((weight, at) => {
-    image.data.set(colours[Math.round(64 * Math.min(1, Math.max(0, weight)))], 4 * at);
-  });
+  for (let at = 0; at < shares.length; at++) image.data.set(colours[Math.round(64 * Math.min(1, shares[at]))], 4 * at);
   pen.putImageData(image, 0, 0);
 }
 
@@ -111,7 +110,7 @@ function channels(colour: string): [number, number, number, number] {
 export function habit(reading: Reading, head: Head): string {
   const name = `Layer ${head[0]}, head ${head[1]}`;
   if (!reading.exists(head)) return `${name}: the model has no such head, or its layer was not captured.`;
-  if (!reading.has(head)) return `${name}: left out of this page.`;
+  if (!reading.has(head)) return `${name}: left out of this page${reading.drawn(head) ? ", but for its small map" : ""}.`;
   if (reading.size < 3) return `${name}.`;
   const sums = [0, 0, 0];
   for (let query = 2; query < reading.size; query++) {

@@ -53,7 +53,7 @@ export class Panel {
   private rankedFor = "";
 
   constructor(into: HTMLElement, readonly reading: Reading, marked: ReadonlySet<string>, study: string | null, titled: boolean, asked: Asked) {
-    this.arcs = { tokens: reading.tokens, edges: [], at: null };
+    this.arcs = { tokens: reading.tokens, edges: [] };
     this.maps = headMaps(reading, marked, study, { onChoose: asked.onHead, onPoint: (head) => asked.onPointHead(this, head) });
     this.text = tokenText(reading.tokens, reading.name, {
       onPoint: (at, how) => asked.onPoint(this, at, how),
@@ -81,6 +81,8 @@ export class Panel {
       this.onArcs = true;
       if (typeof item.data?.token === "number") asked.onPoint(this, item.data.token, "pointer");
     });
+    // The chart forgets what stood out when the pointer leaves one of its tokens.
+    this.chart.echarts.on("mouseout", () => asked.onPoint(this, null, "pointer"));
     this.chart.echarts.on("globalout", () => {
       this.onArcs = false;
       asked.onPoint(this, null, "pointer");
@@ -105,8 +107,7 @@ export class Panel {
     this.missing.textContent = there ? "" : `${this.reading.name || "This model"} has no attention of layer ${shown.head[0]}, head ${shown.head[1]} in this page.`;
     this.missing.hidden = there;
     refill(this.key, ...this.legend(shown, most, palette, there && shown.scores && scores === null));
-    this.arcs.at = at;
-    this.chart.update();
+    this.stress(at);
     if (at !== null && !this.onArcs) this.chart.reveal(placeOf(at, this.reading.size, this.chart.echarts.getWidth()));
     this.sentence = this.sentenceOf(shown, at);
     this.tell(null);
@@ -122,7 +123,14 @@ export class Panel {
     this.maps.choose(shown.head);
     this.maps.paint(palette);
     this.arcs.edges = this.reading.has(shown.head) ? this.edgesOf(shown.head, shown.withFirst).slice(0, shown.edges) : [];
+    this.chart.update();
     this.fillTable();
+  }
+
+  /** Let a token's edges stand out: far quicker than drawing them anew. */
+  private stress(at: number | null): void {
+    this.chart.echarts.dispatchAction({ type: "downplay", seriesIndex: 0 });
+    if (at !== null && this.arcs.edges.length > 0) this.chart.echarts.dispatchAction({ type: "highlight", seriesIndex: 0, dataIndex: at });
   }
 
   /** What is pointed at, in words. */
@@ -164,7 +172,7 @@ export class Panel {
 
   private legend(shown: Shown, most: number, palette: Palette, unscored: boolean): HTMLElement[] {
     const what = shown.way === "to" ? "share of the outlined token's attention" : "attention that the outlined token gets from each";
-    const lines = [element("li", {}, [element("span", {}, "0"), swatch(gradient(attentionScale(palette))), element("span", {}, number(most)), what])];
+    const lines = [element("li", {}, [element("span", {}, "0"), swatch(gradient(attentionScale(palette))), element("span", { class: "nowrap" }, number(most)), what])];
     if (shown.way === "to" && !shown.withFirst) lines.push(element("li", {}, "first token: no colour, no edges"));
     if (shown.scores) {
       const [low, high] = [0.4, 1].map((share) => colourAt(scoreScale(palette), share));

@@ -115,7 +115,7 @@ def habits(captured: Captured) -> str | None:
         before += int((late[:, at - 2, at - 1].mean(-1) > 0.5).sum())
         itself += int((late[:, at - 2, at].mean(-1) > 0.5).sum())
         heads += len(late)
-    on = f"On {captured.name}" if captured.name else "On the prompt"
+    on = f'On "{captured.name}"' if captured.name else "On the prompt"
     return (
         f"{on} ({n} tokens), {first} of {heads} heads put more than half of their attention on the first token, "
         f"{before} on the token before, {itself} on the token that looks (means over the tokens from the third on)."

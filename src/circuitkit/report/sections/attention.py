@@ -10,7 +10,8 @@ from circuitkit.report.contents import Contents, File
 from circuitkit.report.packing import STEPS
 from circuitkit.report.section import Section, Still
 from circuitkit.report.sections.attending import Captured, Head, captured_in, habits
-from circuitkit.report.sections.attention_choice import Chosen, Packed, chosen
+from circuitkit.report.sections.attention_choice import Chosen, chosen
+from circuitkit.report.sections.attention_weights import Packed
 from circuitkit.results import Result
 
 
@@ -84,7 +85,7 @@ def _section(
         data=dict(data) if readings else None,
         stills=tuple(_stills(every, choice)),
         notes=(*choice.notes, *((_steps(choice),) if readings else ())),
-        says=tuple(sentence for each in every[:2] if (sentence := habits(each))),
+        says=tuple(sentence for each in _at_first(every, choice) if (sentence := habits(each))),
     )
 
 
@@ -111,12 +112,18 @@ def _steps(choice: Chosen) -> str:
 def _stills(every: Sequence[Captured], choice: Chosen) -> Iterator[Still]:
     """The first head's pattern on each prompt that is seen at first, as the patterns draw themselves."""
     layer, head = choice.start
-    shown = [choice.readings[at].captured for at in (0, choice.beside) if at is not None] if choice.readings else every
-    for each in list(shown)[:2]:
+    for each in _at_first(every, choice):
         if each.has((layer, head)):
             on = f" on {each.name}" if each.name else ""
             alt = f"Attention of layer {layer}, head {head}{on}: queries downwards, keys to the right"
             yield stills.of_result(each.attention, alt, layer=layer, head=head, row=each.row)
+
+
+def _at_first(every: Sequence[Captured], choice: Chosen) -> list[Captured]:
+    """The prompts that are seen before anything is chosen."""
+    if not choice.readings:
+        return list(every[:1])
+    return [choice.readings[at].captured for at in (0, choice.beside) if at is not None]
 
 
 def _found(contents: Contents, every: Sequence[Captured]) -> tuple[Head | None, list[Head], str | None]:

@@ -2,82 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from math import ceil, floor
-from typing import TypedDict
 
-import numpy as np
-import torch
-from jaxtyping import Float
-
-from circuitkit.attention import token_scores
-from circuitkit.report.packing import packed
 from circuitkit.report.sections.attending import Captured, Head, elsewhere
+from circuitkit.report.sections.attention_weights import Shown
 
 MOST_WEIGHTS = 350_000
 """How many weights, of all prompts and heads, a page holds: some 930 KB."""
 
+MOST_SMALL = 250_000
+"""How many bytes the small maps of heads that are left out have."""
+
+SIDES = (32, 16)
+"""Pixels of a small map's side, as many as there is room for."""
+
 _ROUNDING = 1e-6
 """By how much a weight may be over 1, or under 0, from rounding alone."""
-
-
-class Packed(TypedDict):
-    """A prompt's weights and scores, one kept head behind the other, and how they are to be read."""
-
-    causal: bool
-    low: float
-    high: float
-    weights: str
-    scores: str
-    unscored: list[int]
-
-
-@dataclass(frozen=True, eq=False)
-class Shown:
-    """A prompt, and the heads whose attention on it is in the page.
-
-    Attributes:
-        captured: the prompt.
-        kept: the heads, layer by layer.
-        causal: whether no token attends to a later one, so that half of each pattern is enough.
-        low, high: whole numbers that all weights lie between: 0 and 1, unless something changed the patterns.
-    """
-
-    captured: Captured
-    kept: tuple[Head, ...]
-    causal: bool
-    low: float
-    high: float
-
-    def packed(self) -> Packed:
-        """The weights and scores of all kept heads, one head behind the other, and how they are to be read."""
-        n = len(self.captured.words)
-        places = np.tril_indices(n) if self.causal else tuple(np.indices((n, n)).reshape(2, -1))
-        weights, scores, unscored = [], [], []
-        for place, pattern in enumerate(self._patterns()):
-            weights.append(pattern[places].clip(self.low, self.high))
-            try:
-                scores.append(token_scores(torch.from_numpy(pattern)).numpy())
-            except ValueError:
-                # All tokens have one score, so that there is no scale.
-                scores.append(np.zeros(n))
-                unscored.append(place)
-        return {
-            "causal": self.causal,
-            "low": self.low,
-            "high": self.high,
-            "weights": packed(np.concatenate(weights), self.low, self.high),
-            "scores": packed(np.concatenate(scores).clip(0.0, 1.0), 0.0, 1.0),
-            "unscored": unscored,
-        }
-
-    def _patterns(self) -> Iterable[Float[np.ndarray, "query key"]]:
-        for layer, heads in groupby(self.kept, key=lambda head: head[0]):
-            patterns = self.captured.patterns(layer).numpy()
-            for _, head in heads:
-                yield patterns[head]
 
 
 @dataclass(frozen=True)
@@ -140,9 +83,14 @@ def chosen(every: Sequence[Captured], start: Head | None, most: int = MOST_WEIGH
     if not ranked:
         return Chosen((), start or every[0].heads[0], None, tuple(notes))
     heads = _fitting(measured, ranked, most)
-    notes += _left_out(measured, ranked, heads)
-    readings = [_shown(each, heads) for each in measured]
+    side = _side(measured, heads)
+    notes += _left_out(measured, ranked, heads, side)
+    readings = [_shown(each, heads, side) for each in measured]
     room = most - sum(len(each.kept) * one.cost for each, one in zip(readings, measured, strict=True))
+    notes += [
+        f"{_of(each.captured)} is left out: there is room for none of its heads." for each in readings if not each.kept
+    ]
+    readings = [each for each in readings if each.kept]
     more = _more(every, wanted, heads, room) if len(heads) == len(ranked) else []
     if left_out := len(every) - len(wanted) - len(more):
         notes.append(f"{left_out} of {len(every)} prompts are left out, to keep the page small.")
@@ -201,20 +149,28 @@ def _fitting(measured: Sequence[_Measured], ranked: Sequence[Head], most: int) -
     return heads
 
 
-def _left_out(measured: Sequence[_Measured], ranked: Sequence[Head], heads: set[Head]) -> list[str]:
+def _side(measured: Sequence[_Measured], heads: set[Head]) -> int | None:
+    """The largest side of small maps for which there is room."""
+    left_out = sum(len(each.strengths.keys() - heads) for each in measured)
+    return next((side for side in SIDES if left_out * side * side <= MOST_SMALL), None)
+
+
+def _left_out(measured: Sequence[_Measured], ranked: Sequence[Head], heads: set[Head], side: int | None) -> list[str]:
     if len(heads) == len(ranked):
         return []
     lengths = ", ".join(f"{len(each.captured.words):,}" for each in measured)
+    what = "Left out are" if side is None else "Only small maps are there of"
     return [
         f"With prompts of {lengths} tokens, {len(heads)} of {len(ranked)} heads are in the page: those that attend "
-        "most to tokens other than the first one and the one that looks. Left out are "
-        f"{_listed(sorted(set(ranked) - heads))}."
+        "most to tokens other than the first one and the one that looks. "
+        f"{what} {_listed(sorted(set(ranked) - heads))}."
     ]
 
 
-def _shown(measured: _Measured, heads: set[Head]) -> Shown:
-    kept = tuple(head for head in measured.captured.heads if head in heads and head in measured.strengths)
-    return Shown(measured.captured, kept, measured.causal, measured.low, measured.high)
+def _shown(measured: _Measured, heads: set[Head], side: int | None) -> Shown:
+    there = [head for head in measured.captured.heads if head in measured.strengths]
+    kept, left_out = (tuple(head for head in there if (head in heads) is which) for which in (True, False))
+    return Shown(measured.captured, kept, left_out, side, measured.causal, measured.low, measured.high)
 
 
 def _more(every: Sequence[Captured], wanted: Sequence[Captured], heads: set[Head], room: int) -> list[Shown]:
@@ -224,7 +180,7 @@ def _more(every: Sequence[Captured], wanted: Sequence[Captured], heads: set[Head
         if captured in wanted:
             continue
         measured = _measured(captured)
-        shown = _shown(measured, heads)
+        shown = _shown(measured, heads, None)
         room -= len(shown.kept) * measured.cost
         if room < 0:
             break
