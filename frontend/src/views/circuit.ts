@@ -1,15 +1,16 @@
 // A circuit as a layered graph with a slider for its size, beside what it keeps of the behaviour; or two overlaid.
 
 import { makeChart, type Chart } from "../chart";
-import { element, refill, select, slider, toggle } from "../dom";
+import { element, refill, select, toggle } from "../dom";
 import { cursor, liveLine } from "../keyboard";
-import { makeTable, type Value } from "../table";
 import { counted } from "../text";
 import { theme, type Palette } from "../theme";
 import { curvePanel, type Beside } from "./circuit/curve";
-import { Layered, stops, type By, type CircuitData } from "./circuit/data";
+import { Layered, type By, type CircuitData } from "./circuit/data";
 import { itemsOf, layersHeight, layersOption, leastLayersWidth, type Item } from "./circuit/layers";
 import { MOST_DRAWN, Shown, type Choice } from "./circuit/shown";
+import { placeOf, sizeControl, type Size } from "./circuit/size";
+import { edgeTable } from "./circuit/table";
 
 /** What is cut out of a graph that was not cut at first. */
 const USUAL_SHARE = 0.05;
@@ -85,60 +86,6 @@ function firstChoice({ data }: Layered): Choice {
   return { which: data.graphs.length > 1 ? "both" : 0, by, n, pinned: null };
 }
 
-/** As how many edges the curve and the slider show a choice. */
-function placeOf({ data }: Layered, { which, by, n }: Choice): number {
-  if (n !== "own") return n;
-  const { own } = data.graphs[which === "both" ? 0 : which];
-  return own?.n[by] ?? own?.size ?? 0;
-}
-
-interface Size {
-  readonly place: HTMLElement;
-  /** Move the slider to so many edges, or to the nearest place that it has. */
-  set(n: number): void;
-  /** Say anew what is there, after the order or the graph has changed. */
-  say(): void;
-}
-
-function sizeControl(layered: Layered, choice: Choice, changed: (n: number | "own") => void): Size {
-  const { graphs } = layered.data;
-  const most = Math.max(...graphs.map((_, graph) => layered.ranking(graph, choice.by).length));
-  const wanted = [
-    ...graphs.flatMap(({ own }) => (own === null ? [] : Object.values(own.n))),
-    ...layered.data.curves.flatMap(({ requested }) => [...requested]),
-  ];
-  const sizes = stops(most, wanted);
-  const nearest = (n: number): number => sizes.reduce((best, size, i) => (Math.abs(size - n) < Math.abs(sizes[best] - n) ? i : best), 0);
-  const tell = (i: number): string => {
-    const which = choice.which === "both" ? graphs.map((_, graph) => graph) : [choice.which];
-    const left = which.map((graph) => (choice.n === "own" ? layered.own(graph) : layered.strongest(graph, choice.by, sizes[i])).size);
-    const many = left.length > 1 ? ` (${which.map((graph, at) => `${left[at].toLocaleString("en")} of ${graphs[graph].name}`).join(", ")})` : "";
-    if (choice.n === "own") return `the file's own: ${left.length > 1 ? many.slice(2, -1) : counted(left[0], "edge")}`;
-    return `${sizes[i].toLocaleString("en")} strongest: ${left.length > 1 ? `on a way${many}` : `${left[0].toLocaleString("en")} on a way from input to logits`}`;
-  };
-  const place = slider("Edges", { min: 0, max: sizes.length - 1, value: nearest(placeOf(layered, choice)) }, tell, (i) => changed(sizes[i]));
-  const input = place.querySelector("input")!, said = place.querySelector("output")!;
-  // The file's own circuit is marked on the slider.
-  const marks = element("datalist", { id: `marks-${Math.random().toString(36).slice(2)}` }, [...new Set(graphs.flatMap(({ own }) => (own === null ? [] : Object.values(own.n))))].map((n) =>
-    element("option", { value: nearest(n) }),
-  ));
-  input.setAttribute("list", marks.id);
-  place.append(marks);
-  const say = (): void => {
-    if (choice.n === "own") input.value = String(nearest(placeOf(layered, choice)));
-    said.textContent = tell(Number(input.value));
-    input.setAttribute("aria-valuetext", said.textContent);
-  };
-  return {
-    place,
-    say,
-    set(n) {
-      input.value = String(nearest(n));
-      changed(sizes[Number(input.value)]);
-    },
-  };
-}
-
 function addControls(place: HTMLElement, layered: Layered, choice: Choice, size: Size, changed: () => void): void {
   const { graphs } = layered.data;
   if (graphs.length > 1) {
@@ -196,44 +143,6 @@ function addStability(place: HTMLElement, { graphs }: CircuitData): void {
       `${graphs.length > 1 ? ` (${name})` : ""}${told.replace(/^stability [a-z]+/, "")}.`,
     ]));
   }
-}
-
-interface EdgeTable {
-  place: HTMLElement;
-  changed(): void;
-}
-
-/** The edges that are shown, as a table that is made when it is opened. */
-function edgeTable(shown: () => Shown): EdgeTable {
-  const summary = element("summary"), body = element("div");
-  const place = element("details", { class: "edges" }, [summary, body]);
-  const fill = (): void => {
-    if (!place.open) return;
-    const now = shown();
-    const { nodes, inputs, source, destination, graphs, unit } = now.layered.data;
-    const edges = now.choice.pinned === null ? now.edges : now.edgesOf(now.choice.pinned);
-    const score = (graph: number): string => `score${now.overlaid ? ` in ${graphs[graph].name}` : ""}${unit === "" ? "" : ` [${unit}]`}`;
-    const columns = ["source", "destination", ...now.graphs.map(score), ...(now.overlaid ? ["in"] : []), ...now.graphs.flatMap((graph) => (graphs[graph].stability === null ? [] : ["in resamples"]))];
-    const rows = edges.map((edge): Value[] => [
-      nodes.names[source[edge]],
-      inputs.names[destination[edge]],
-      ...now.graphs.map((graph) => graphs[graph].scores[edge]),
-      ...(now.overlaid ? [now.look(edge, theme.palette).told.replace(/^in /, "")] : []),
-      ...now.graphs.flatMap((graph) => (graphs[graph].stability === null ? [] : [graphs[graph].stability!.edges[edge]])),
-    ]);
-    const table = makeTable(columns.map((name) => ({ name })), rows, "Edges of the circuit shown");
-    table.querySelector(".scroll")?.classList.add("tall");
-    refill(body, table);
-  };
-  place.addEventListener("toggle", fill);
-  return {
-    place,
-    changed() {
-      const now = shown();
-      summary.textContent = `The ${counted(now.choice.pinned === null ? now.edges.length : now.edgesOf(now.choice.pinned).length, "edge")} shown, as a table`;
-      fill();
-    },
-  };
 }
 
 function nodeSentence(shown: Shown, node: number, pinned = false): string {

@@ -10,7 +10,8 @@ import type { Drawn, Shown } from "./shown";
 const NARROWEST = 26;
 const [LOWEST, HIGHEST] = [30, 74];
 const LEFT = 44;
-const STEPS = 16;
+/** Straight pieces that an edge's way is drawn by. */
+const STEPS = 28;
 
 export type Item = { kind: "edge"; drawn: Drawn } | { kind: "node"; node: number };
 

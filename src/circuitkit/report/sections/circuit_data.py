@@ -11,13 +11,13 @@ import torch
 from jaxtyping import Bool, Int
 
 from circuitkit.circuits.errors import CircuitError
-from circuitkit.circuits.evaluating.curve_outcome import AVERAGINGS
 from circuitkit.circuits.graphs.convention import By
 from circuitkit.circuits.graphs.selection import strongest
 from circuitkit.plots.layered import Places
+from circuitkit.report.sections.circuit_curves import CurveData, PointData
 
 if TYPE_CHECKING:
-    from circuitkit.circuits import Curve, Faithfulness, Graph, Stability
+    from circuitkit.circuits import Graph, Stability
 
 MOST_RANKED = 5_000
 """How many of a graph's edges are in a page, the strongest: as many as the circuits of "Thinking Sparks" have."""
@@ -78,30 +78,6 @@ class GraphData(TypedDict):
     sign: Sign | None
     importance: Any
     stability: dict[str, Any] | None
-
-
-class CurveData(TypedDict):
-    """How faithful circuits of growing size are, under both averagings."""
-
-    by: str
-    rule: str
-    n_edges: int
-    fractions: list[float]
-    requested: list[int]
-    sizes: list[int]
-    found: dict[str, dict[str, Any]]
-    random: dict[str, dict[str, Any]] | None
-    draws: int
-    undefined: str | None
-
-
-class PointData(TypedDict):
-    """How faithful one circuit is, under both averagings."""
-
-    size: int
-    n_edges: int
-    values: dict[str, list[float]]
-    undefined: str | None
 
 
 class CircuitData(TypedDict):
@@ -296,48 +272,3 @@ def _sign(graph: Graph) -> Sign | None:
 
 def _places(names: Sequence[str], points: Any) -> Nodes:
     return {"names": list(names), "x": points[:, 0].tolist(), "y": points[:, 1].tolist()}
-
-
-# Curves
-
-
-def curve_data(curve: Curve) -> CurveData:
-    """What is drawn of a curve."""
-    settings, parts = curve.settings, dict(iter(curve.frame.groupby("circuit", sort=False)))
-    columns = (("faithfulness", "low", "high"), ("mean_of_ratios", "mean_of_ratios_low", "mean_of_ratios_high"))
-
-    def told(part: str) -> dict[str, dict[str, Any]]:
-        return {
-            how: {
-                name: parts[part][column].to_numpy()
-                for name, column in zip(("value", "low", "high"), named, strict=True)
-            }
-            for how, named in zip(AVERAGINGS, columns, strict=True)
-        }
-
-    grown = ", grown from the logits" if settings["select"] == "greedy" else ""
-    pruned = ", pruned" if settings["prune"] else ""
-    outside = {"patch": "patched to the corrupt run", "mean": "at its mean", "zero": "at zero"}[settings["ablation"]]
-    return {
-        "by": str(settings["by"]),
-        "rule": f"edges by {'sign' if settings['by'] == 'signed' else 'magnitude'}{grown}{pruned}; all else {outside}",
-        "n_edges": int(settings["n_edges"]),
-        "fractions": list(curve.fractions),
-        "requested": list(curve.requested),
-        "sizes": list(curve.sizes),
-        "found": told("found"),
-        "random": told("random") if "random" in parts else None,
-        "draws": len(curve.random),
-        "undefined": curve.undefined,
-    }
-
-
-def point_data(point: Faithfulness) -> PointData:
-    """What is drawn of one circuit's faithfulness."""
-    values = (point.value, point.mean_of_ratios)
-    return {
-        "size": point.size,
-        "n_edges": point.n_edges,
-        "values": {how: [value, *point.interval(how)] for how, value in zip(AVERAGINGS, values, strict=True)},
-        "undefined": point.undefined,
-    }

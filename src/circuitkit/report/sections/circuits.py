@@ -10,7 +10,8 @@ from circuitkit.report import sentences, stills
 from circuitkit.report.contents import Contents, File
 from circuitkit.report.section import Section, Still
 from circuitkit.report.sections import heads
-from circuitkit.report.sections.circuit_data import Named, circuit_data, curve_data, data_of_curves, point_data
+from circuitkit.report.sections.circuit_curves import curve_data, point_data
+from circuitkit.report.sections.circuit_data import Named, circuit_data, data_of_curves
 from circuitkit.report.sections.tables import thinned
 
 if TYPE_CHECKING:
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
 MOST_GRAPHS = 6
 """How many graphs of one folder can be touched; of further ones it is said what they are."""
+
+MOST_STILL = 100
+"""How many edges of a graph its still picture has, the strongest: each takes a kilobyte."""
 
 _HOW = (
     "Layers are rows, heads stand side by side, a layer's MLP at their right. The slider sets how many of the "
@@ -122,7 +126,9 @@ def _graph(contents: Contents, file: File, stable: File | None, *, alone: bool) 
         [curve_data(each.value) for each in curves],
         [point_data(each.value) for each in points],
     )
-    if stable is None:
+    if graph.size == graph.layout.n_edges:
+        notes.append("This graph was not cut to a circuit: the slider begins at 5 % of its edges.")
+    elif stable is None:
         notes.append("How stable this circuit is was not saved here, so do not take it for a finding yet.")
     if not curves:
         notes.append(
@@ -154,7 +160,7 @@ def _graph(contents: Contents, file: File, stable: File | None, *, alone: bool) 
 
 
 def _stills(graph: Graph, curves: Sequence[Curve]) -> tuple[Still, ...]:
-    drawn = [stills.of_result(graph, "The circuit as a layered graph")] if graph.size else []
+    drawn = [stills.of_result(graph, "The circuit as a layered graph", most=MOST_STILL)] if graph.size else []
     return (*drawn, *(stills.of_result(curve, "Faithfulness against size") for curve in curves))
 
 
