@@ -28,6 +28,7 @@ VERBS = {
     "circuit": "Find the edges between heads and MLPs that carry a behaviour, and run them alone.",
     "sfn": "Find which modules do the reasoning, from two checkpoints: compare, merge, freeze and destroy them.",
     "sweep": "Run a grid of cells that survives being killed, on one machine or many.",
+    "report": "Turn a folder of results into one page that opens without a network.",
 }
 """Every verb with its line of help; `circuitkit.commands.VERB` has the function, or the app of its verbs."""
 
