@@ -6,6 +6,7 @@ Without it a formula's `*` or `|` would be markup, and a name in backticks a tit
 import re
 from typing import Any
 
+from docutils import nodes
 from sphinx.application import Sphinx
 
 LITERAL = re.compile(r"(``.+?``|`[^`]+`)")
@@ -43,8 +44,16 @@ def put_colons_back(app: Sphinx, what: str, name: str, obj: Any, options: Any, l
     lines[:] = [line.replace(COLON, ":") for line in lines]
 
 
+def name_attributes(app: Sphinx, tree: nodes.document, page: str) -> None:
+    """Call attributes what the docstrings call them, where Sphinx says variables."""
+    for name in tree.findall(nodes.field_name):
+        if name.astext() == "Variables":
+            name.replace_self(nodes.field_name("", "Attributes"))
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register with Sphinx."""
     app.connect("autodoc-process-docstring", process, priority=400)
     app.connect("autodoc-process-docstring", put_colons_back, priority=600)
+    app.connect("doctree-resolved", name_attributes)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
