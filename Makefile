@@ -10,7 +10,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup demo test slow lint format types docs benchmarks constraints frontend frontend-same node browser clean
+.PHONY: help setup demo notebooks test slow lint format types docs benchmarks constraints frontend frontend-same node browser clean
 
 help:
 	@echo "make demo        set up, then run the main job on an embedded model; results in $(OUT)/"
@@ -21,6 +21,7 @@ help:
 	@echo "make benchmarks  every benchmark, at a size that takes seconds"
 	@echo "make frontend    build the script and the stylesheet of reports (needs node and npm; what it makes is committed)"
 	@echo "make browser     a Chromium for the tests that open reports in one"
+	@echo "make notebooks   run docs/notebooks anew, and keep what they give"
 	@echo "make clean       remove what the above made, .venv included"
 
 setup: $(STAMP)
@@ -72,6 +73,10 @@ docs: setup
 
 benchmarks: setup
 	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script --quick; done
+
+# Runs the notebooks anew, and keeps what they give.
+notebooks: setup
+	$(BIN)/python tests/notebooks.py
 
 constraints: setup
 	{ head -1 constraints.txt; $(BIN)/pip freeze --all --exclude pip --exclude-editable | sed 's/+cpu$$//'; } > constraints.tmp

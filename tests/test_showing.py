@@ -1,5 +1,6 @@
 """Results show themselves in notebooks: small, all of it text, the same each time; elsewhere in a line."""
 
+import ast
 import re
 import string
 from collections.abc import Callable
@@ -233,6 +234,25 @@ PLOTTED = [
     if name.split()[0] in {"Result", "TokenScores", "GoldScores", "TopEdges", "Graph", "NodeScores", "HeadChanges"}
     or name in {"Agreement", "Evaluation", "Delta", "Levels", "Threshold", "Attention"}
 ]
+
+
+def test_whatever_can_be_plotted_or_saved_shows_itself_and_gives_axes() -> None:
+    """Of all classes by their source, so that none is forgotten; mypy holds what they give against what they say."""
+    shows, lacking, others = set(), [], []
+    for path in sorted(Path(ck.__file__).parent.rglob("*.py")):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if not isinstance(node, ast.ClassDef) or node.name.startswith("_"):
+                continue
+            methods = {each.name: each for each in node.body if isinstance(each, ast.FunctionDef)}
+            if {ast.unparse(base) for base in node.bases} & {"Shown", "InOneFile"}:
+                shows.add(node.name)
+            elif methods.keys() & {"plot", "save"} and node.name != "InOneFile":
+                lacking.append(node.name)
+            if "plot" in methods and ast.unparse(methods["plot"].returns or ast.Constant("")) != "Axes":
+                others.append(node.name)
+
+    assert {"Result", "Cache", "Graph", "Attention", "Curve", "Delta", "Sweep", "Trained"} <= shows
+    assert lacking == ["Planted"] and not others  # a model that is written, no result
 
 
 @pytest.mark.parametrize("name", PLOTTED)
