@@ -252,6 +252,47 @@ def test_tokens_are_never_code(page_of, open_page) -> None:
     assert page.locator("img[src=x]").count() == 0
 
 
+def test_heads_that_are_left_out_are_seen_and_not_chosen(page_of, open_page) -> None:
+    page = open_page(page_of(attention=attention([words("w", 200)], layers=5, heads=4)))
+    shown = card(page)
+    before = shown.locator(".chosen-head").inner_text()
+    left_out = shown.locator(".head[aria-disabled=true]")
+    assert 0 < left_out.count() < 20 and shown.locator(".head canvas").count() == 20
+    label = left_out.first.get_attribute("aria-label")
+    assert label.endswith(", only this small map is in the page")
+    left_out.first.click(force=True)
+    assert (
+        shown.locator(".live").inner_text().lower()
+        == f"{label.split(', only')[0]}: left out of this page, but for its small map."
+    )
+    assert shown.locator(".chosen-head").inner_text() == before
+    layer, head = re.match(r"layer (\d+), head (\d+)", label).groups()
+    assert re.search(rf"layer {layer} heads? [^;]*\b({head}|\d-\d)", shown.locator(".note").first.inner_text())
+    # Its picture is no plain square.
+    colours = left_out.locator("canvas").first.evaluate(
+        "one => new Set(one.getContext('2d').getImageData(0, 0, one.width, one.height).data).size"
+    )
+    assert colours > 10
+
+
+def test_up_and_down_go_to_the_lines_above_and_below(page_of, open_page) -> None:
+    page = open_page(page_of(attention=attention([words("w", 60)])), width=400)
+    shown = card(page)
+    shown.locator(".token").last.focus()
+
+    def at() -> tuple[float, float]:
+        box = page.evaluate("(({x, y, width}) => [x + width / 2, y])(document.activeElement.getBoundingClientRect())")
+        return box[0], box[1] + page.evaluate("window.scrollY")
+
+    across, down = at()
+    page.keyboard.press("ArrowUp")
+    assert at()[1] < down and abs(at()[0] - across) < 40
+    page.keyboard.press("ArrowDown")
+    assert at()[1] == down
+    page.keyboard.press("ArrowDown")
+    assert at()[1] == down
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_nothing_moves_under_the_pointer_nor_scrolls_the_page_at_400_pixels(page_of, open_page, scheme) -> None:
     kept = attention([words("a", 60), words("b", 60)], layers=3, heads=16, names=("clean", "corrupt"))

@@ -91,13 +91,14 @@ export class Reading {
       return { side, shares: Array.from(this.smallMaps.subarray(place * side * side, (place + 1) * side * side), (value) => value / 255) };
     }
     if (!this.has(head)) return null;
+    const start = this.startOf(head);
     const side = Math.min(most, this.size);
     const shares = new Float32Array(side * side);
     for (let query = 0; query < this.size; query++) {
       for (let key = 0; key < this.size; key++) {
         const at = Math.floor((query * side) / this.size) * side + Math.floor((key * side) / this.size);
         // A square root, so that what is weak can be told from nothing.
-        shares[at] = Math.max(shares[at], Math.sqrt(Math.max(0, this.weight(head, query, key))));
+        shares[at] = Math.max(shares[at], Math.sqrt(Math.max(0, this.read(start, query, key))));
       }
     }
     return { side, shares };
@@ -105,15 +106,13 @@ export class Reading {
 
   /** The share of its attention that a query puts on a key. */
   weight(head: Head, query: number, key: number): number {
-    if (this.data.causal && key > query) return 0;
-    const start = this.place(head) * this.cost;
-    const within = this.data.causal ? (query * (query + 1)) / 2 + key : query * this.size + key;
-    return this.data.low + (this.packed[start + within] / STEPS) * (this.data.high - this.data.low);
+    return this.read(this.startOf(head), query, key);
   }
 
   /** What one token attends to, or what attends to it. */
   seen(head: Head, at: number, way: Way): number[] {
-    return this.tokens.map((_, other) => (way === "to" ? this.weight(head, at, other) : this.weight(head, other, at)));
+    const start = this.startOf(head);
+    return this.tokens.map((_, other) => (way === "to" ? this.read(start, at, other) : this.read(start, other, at)));
   }
 
   /** Each token's score after Kang & Shin, from 0 to 1; null where there is no scale. */
@@ -126,13 +125,25 @@ export class Reading {
   /** A head's edges that carry anything, strongest first. */
   edges(head: Head, withFirst: boolean): Edge[] {
     const found: Edge[] = [];
+    const start = this.startOf(head);
     for (let query = 0; query < this.size; query++) {
       for (let key = withFirst ? 0 : 1; key < (this.data.causal ? query + 1 : this.size); key++) {
-        const weight = this.weight(head, query, key);
+        const weight = this.read(start, query, key);
         if (weight > 0) found.push({ query, key, weight });
       }
     }
     return found.sort((one, other) => other.weight - one.weight || one.query - other.query || one.key - other.key);
+  }
+
+  /** A weight of the head whose weights begin at `start`: looked up once, since a map reads thousands. */
+  private read(start: number, query: number, key: number): number {
+    if (this.data.causal && key > query) return 0;
+    const within = this.data.causal ? (query * (query + 1)) / 2 + key : query * this.size + key;
+    return this.data.low + (this.packed[start + within] / STEPS) * (this.data.high - this.data.low);
+  }
+
+  private startOf(head: Head): number {
+    return this.place(head) * this.cost;
   }
 
   private place(head: Head): number {

@@ -69,7 +69,10 @@ export function headMaps(reading: Reading, marked: ReadonlySet<string>, study: s
     paint(palette) {
       if (palette === painted) return;
       painted = palette;
-      for (const { head, canvas } of maps) if (canvas !== null) draw(canvas, reading, head, palette);
+      const scale = attentionScale(palette);
+      // A table of 65 colours is as good as all of them.
+      const colours = Array.from({ length: 65 }, (_, step) => channels(colourAt(scale, step / 64)));
+      for (const { head, canvas } of maps) if (canvas !== null) draw(canvas, reading, head, colours);
     },
   };
 }
@@ -88,21 +91,20 @@ function makeMap(reading: Reading, head: Head, marked: boolean): { head: Head; b
 }
 
 /** A pattern in the canvas's pixels, queries downwards: of the weights that share a pixel, the strongest. */
-function draw(canvas: HTMLCanvasElement, reading: Reading, head: Head, palette: Palette): void {
+function draw(canvas: HTMLCanvasElement, reading: Reading, head: Head, colours: readonly Channels[]): void {
   const map = reading.map(head, SIDE);
   const pen = canvas.getContext("2d");
   if (map === null || pen === null) throw new Error("this browser draws no pictures");
   const { side, shares } = map;
   [canvas.width, canvas.height] = [side, side];
-  const scale = attentionScale(palette);
-  // A table of 65 colours is as good as all of them.
-  const colours = Array.from({ length: 65 }, (_, step) => channels(colourAt(scale, step / 64)));
   const image = pen.createImageData(side, side);
   for (let at = 0; at < shares.length; at++) image.data.set(colours[Math.round(64 * Math.min(1, shares[at]))], 4 * at);
   pen.putImageData(image, 0, 0);
 }
 
-function channels(colour: string): [number, number, number, number] {
+type Channels = [red: number, green: number, blue: number, opacity: number];
+
+function channels(colour: string): Channels {
   return [parseInt(colour.slice(1, 3), 16), parseInt(colour.slice(3, 5), 16), parseInt(colour.slice(5, 7), 16), 255];
 }
 

@@ -55,6 +55,7 @@ export function tokenText(tokens: readonly string[], name: string, told: Told): 
     onLeave: () => told.onPoint(null, "focus"),
     onChoose: (at) => told.onPin(at),
   });
+  place.addEventListener("keydown", (event) => moveByLine(buttons, event));
   if (buttons.length > 0) {
     buttons[0].tabIndex = -1;
     buttons[buttons.length - 1].tabIndex = 0;
@@ -79,6 +80,19 @@ export function tokenText(tokens: readonly string[], name: string, told: Told): 
       place.classList.toggle("scored", scores !== null);
     },
   };
+}
+
+/** Up and down go to the nearest token of the line above or below, which only the page's layout knows. */
+function moveByLine(buttons: readonly HTMLButtonElement[], event: KeyboardEvent): void {
+  if (event.key !== "ArrowUp" && event.key !== "ArrowDown") return;
+  const here = (event.target as HTMLElement).getBoundingClientRect();
+  const middle = here.left + here.width / 2;
+  const boxes = buttons.map((button) => button.getBoundingClientRect());
+  const beyond = boxes.filter((box) => (event.key === "ArrowUp" ? box.bottom <= here.top + 1 : box.top >= here.bottom - 1));
+  if (beyond.length === 0) return;
+  const line = event.key === "ArrowUp" ? Math.max(...beyond.map((box) => box.top)) : Math.min(...beyond.map((box) => box.top));
+  const apart = (box: DOMRect): number => (Math.abs(box.top - line) < 2 ? Math.abs(box.left + box.width / 2 - middle) : Infinity);
+  buttons[boxes.reduce((best, box, i) => (apart(box) < apart(boxes[best]) ? i : best), 0)].focus();
 }
 
 /** A token as it stands in the text: without the space before it, everything that cannot be seen made visible. */
