@@ -84,7 +84,7 @@ export function arcsOption({ tokens, edges }: Arcs, palette: Palette, width: num
           },
         })),
         // A token that is pointed at, here or in the text, keeps its edges, and the others fade.
-        emphasis: { focus: "adjacency", scale: 1.6, itemStyle: { borderColor: palette.accent, borderWidth: 2 }, lineStyle: { opacity: 0.9 } },
+        emphasis: { focus: "adjacency", scale: 1.6, label: { show: false }, edgeLabel: { show: false }, itemStyle: { borderColor: palette.accent, borderWidth: 2 }, lineStyle: { opacity: 0.9 } },
         blur: { itemStyle: { opacity: 0.4 }, lineStyle: { opacity: 0.15 } },
         tooltip: {},
       },
