@@ -134,6 +134,11 @@ class Pairs(Shown):
         groups = parts.pop("group", None)
         return cls(**parts, groups=groups)
 
+    def _says(self) -> list[str]:
+        n = len(self)
+        groups = "" if self.groups is None else f" in {len(set(self.groups))} groups"
+        return [f"{n} pair{'s' * (n != 1)} of a clean and a corrupt prompt{groups}."]
+
     def _strongest(self) -> pd.DataFrame:
         import pandas as pd
 
