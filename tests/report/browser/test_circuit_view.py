@@ -186,6 +186,8 @@ def test_a_click_on_the_curve_moves_the_slider_and_both_averagings_are_shown(fol
         expect(live).to_contain_text(f"keeps {100 * row[name]:.0f}%")
         expect(live).to_contain_text("95% interval")
     expect(shown.locator(".beside .legend")).to_contain_text("mean of 2 random circuits")
+    shown.get_by_label("Strongest by").select_option(label="helpfulness")
+    expect(shown.locator(".beside .caption")).to_contain_text("No curve of edges by helpfulness was saved")
 
 
 def test_a_poor_circuit_is_said_to_be_poor(folder, open_page) -> None:

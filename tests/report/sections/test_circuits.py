@@ -93,6 +93,10 @@ def test_a_found_circuit_has_its_curve_its_value_and_its_stability_beside_it(tmp
     assert first.table is not None and len(first.table) == circuit.size and first.table["frequency"].notna().all()
     assert any("keeps 70 %" in sentence for sentence in first.says)
     assert any(sentence.startswith("Stability") for sentence in first.says)
+    assert (
+        "Random circuits of at least as many edges keep 5 % on average (as much or more by chance: p 0.048)."
+        in first.says
+    )
     assert heads.data is not None
     assert heads.data["marks"][0]["heads"] == [list(head) for head in circuit.heads]
 

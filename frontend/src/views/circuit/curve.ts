@@ -21,14 +21,15 @@ interface State {
   curve: CurveData | null;
   points: readonly PointData[];
   averaging: Averaging;
-  /** The slider's place, in edges; null where there is no slider. */
+  /** The slider's place, in edges, and the order that it takes them in; null where there is no slider. */
   n: number | null;
+  by: By | null;
 }
 
 /** Draw curves, one at a time, and single circuits' values with them. */
 export function curvePanel(place: HTMLElement, data: CircuitData, choose: ((n: number) => void) | null): Beside {
   const { curves, points } = data;
-  const state: State = { curve: curves[0] ?? null, points, averaging: AVERAGINGS[0], n: null };
+  const state: State = { curve: curves[0] ?? null, points, averaging: AVERAGINGS[0], n: null, by: null };
   const rule = element("p", { class: "caption" });
   const key = element("div");
   const picture = element("div");
@@ -53,13 +54,14 @@ export function curvePanel(place: HTMLElement, data: CircuitData, choose: ((n: n
   function draw(): void {
     chart.update();
     refill(key, legend(state, theme.palette));
-    rule.textContent = state.curve === null ? "" : `${state.curve.rule}.${state.curve.undefined === null ? "" : ` Mind: ${state.curve.undefined}.`}`;
+    rule.textContent = state.curve === null ? "" : ruleWords(state.curve, state.by);
   }
   theme.subscribe((palette) => refill(key, legend(state, palette)));
   draw();
   return {
     at(n, by) {
       state.n = n;
+      state.by = by;
       state.curve = curves.find((curve) => curve.by === by) ?? curves[0] ?? null;
       draw();
       if (state.curve !== null) say(sentence(state.curve, nearest(state.curve, n), state.averaging));
@@ -67,8 +69,14 @@ export function curvePanel(place: HTMLElement, data: CircuitData, choose: ((n: n
   };
 }
 
+/** By which rule the curve's circuits were cut, and what makes it another than the slider's. */
+function ruleWords({ rule, by, undefined: why }: CurveData, slider: By | null): string {
+  const other = slider === null || slider === by ? "" : ` No curve of edges by ${byWords(slider)} was saved, which the slider takes now.`;
+  return `Curve: ${rule}.${other}${why === null ? "" : ` Mind: ${why}.`}`;
+}
+
 function byWords(by: By): string {
-  return by === "signed" ? "sign" : "magnitude";
+  return by === "signed" ? "helpfulness" : "magnitude";
 }
 
 /** The measured size that is nearest to so many edges, on the axis's scale. */

@@ -53,7 +53,7 @@ def curve_data(curve: Curve) -> CurveData:
     outside = {"patch": "patched to the corrupt run", "mean": "at its mean", "zero": "at zero"}[settings["ablation"]]
     return {
         "by": str(settings["by"]),
-        "rule": f"edges by {'sign' if settings['by'] == 'signed' else 'magnitude'}{grown}{pruned}; all else {outside}",
+        "rule": f"edges by {'helpfulness' if settings['by'] == 'signed' else 'magnitude'}{grown}{pruned}; all else {outside}",
         "n_edges": int(settings["n_edges"]),
         "fractions": list(curve.fractions),
         "requested": list(curve.requested),

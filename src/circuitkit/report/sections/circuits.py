@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pandas as pd
+
 from circuitkit.report import sentences, stills
 from circuitkit.report.contents import Contents, File
 from circuitkit.report.section import Section, Still
@@ -151,12 +153,27 @@ def _graph(contents: Contents, file: File, stable: File | None, *, alone: bool) 
         stills=_stills(graph, [each.value for each in curves]),
         table=table,
         notes=(*notes, *cut),
-        says=tuple(each for value in (graph, *(one.value for one in beside)) for each in sentences.of(value)),
+        says=(
+            *(each for value in (graph, *(one.value for one in beside)) for each in sentences.of(value)),
+            *(_beside_random(contents, graph) if alone else ()),
+        ),
     )
     contents.used(file.path, *(each.path for each in beside))
     if alone:
-        contents.used("circuit.csv", "circuit.png", "summary.csv", "curves.csv")
+        contents.used("circuit.csv", "circuit.png", "curves.csv", *(("summary.csv",) if points else ()))
     return section
+
+
+def _beside_random(contents: Contents, graph: Graph) -> Iterator[str]:
+    """What random circuits of as many edges keep, which `circuitkit circuit find` writes into its summary alone."""
+    for file in contents.of_kind("table"):
+        if file.path.name == "summary.csv":
+            row = pd.read_csv(file.path).iloc[0]
+            if row.get("edges") == graph.size and not pd.isna(row.get("random_mean")):
+                yield (
+                    f"Random circuits of at least as many edges keep {100 * row['random_mean']:.0f} % on average (as "
+                    f"much or more by chance: p {row['random_p']:.3f})."
+                )
 
 
 def _stills(graph: Graph, curves: Sequence[Curve]) -> tuple[Still, ...]:
