@@ -15,6 +15,7 @@ from circuitkit.json_files import JsonFile
 from circuitkit.sfn.response_levels.criterion import LEVELS, Level
 from circuitkit.sfn.response_levels.errors import LevelError
 from circuitkit.sfn.response_levels.outcome import Graded, Levels, checked, graded_from_json
+from circuitkit.showing import Shown
 
 _FILE = JsonFile("level_table.json", "a table of levels", LevelError)
 
@@ -64,8 +65,8 @@ class Condition:
         return cls(told["told"], counts, tuple(graded_from_json(each) for each in told["kept"]))
 
 
-@dataclass(frozen=True, eq=False)
-class LevelTable:
+@dataclass(frozen=True, eq=False, repr=False)
+class LevelTable(Shown):
     """How many responses of each level there are under each of several conditions, with some of each.
 
     Of merges and destructions there are many conditions, and all their responses would be too many to keep.
@@ -129,9 +130,13 @@ class LevelTable:
         Raises:
             LevelError: there is no such file, it is cut short, or it holds something else.
         """
-        return _FILE.read(
-            path,
-            lambda told: cls(
-                told["title"], tuple(Condition.from_json(each) for each in told["conditions"]), told["provenance"]
-            ),
-        )
+        return _FILE.read(path, cls._from_json)
+
+    @classmethod
+    def _from_json(cls, told: Mapping[str, Any]) -> LevelTable:
+        try:
+            conditions = tuple(Condition.from_json(each) for each in told["conditions"])
+            return cls(told["title"], conditions, told["provenance"])
+        except LevelError as error:
+            # Its reader names the file.
+            raise ValueError(str(error)) from error
