@@ -194,6 +194,30 @@ def test_the_slider_draws_so_many_of_the_strongest_edges(page_of, open_page) -> 
     assert shown.locator(".reading table tbody tr").count() == 5
 
 
+def test_a_token_and_an_arc_of_the_picture_of_edges_are_pointed_at_too(page_of, open_page) -> None:
+    kept = attention([words()])
+    page = open_page(page_of(attention=kept))
+    shown = card(page)
+    layer, head = map(int, re.match(r"Layer (\d+), head (\d+)", shown.locator(".chosen-head").inner_text()).groups())
+    chart = shown.locator(".chart")
+    chart.scroll_into_view_if_needed()
+    box = chart.bounding_box()
+    margin, highest, top = 14, 150, 12  # of arcs.ts
+    apart = (box["width"] - 2 * margin) / N
+    page.mouse.move(box["x"] + margin + 3.5 * apart, box["y"] + top + highest)
+    expect(shown.locator(".live")).to_contain_text('"w3" (3) looks')
+    expect(page.locator("body")).to_contain_text('"w3" (3)')
+    # The arc from token 6 to token 1 rises to its share of the height, in the middle between them.
+    rise = highest * ((6 - 1) / (N - 1)) ** 0.6
+    page.mouse.move(box["x"] + margin + 4 * apart, box["y"] + top + highest - rise)
+    weight = float(kept.pattern(layer, head)[6, 1])
+    tip = page.get_by_text('"w6" (6) looks at "w1" (1): ')
+    expect(tip).to_be_visible()
+    assert float(tip.inner_text().rpartition(" ")[2]) == pytest.approx(weight, rel=6e-3)
+    page.mouse.move(0, 0)
+    expect(shown.locator(".live")).to_contain_text('"w6" (6) looks')
+
+
 def test_two_prompts_stand_side_by_side_and_are_pointed_at_together(page_of, open_page) -> None:
     kept = attention([words("a"), words("b")], names=("clean", "corrupt"))
     page = open_page(page_of(attention=kept))

@@ -218,7 +218,7 @@ def test_a_model_none_of_whose_heads_has_room_is_told(tmp_path):
 def test_what_the_command_writes_is_shown_with_its_figures_once(tmp_path, capsys):
     from circuitkit.commands.attention.capturing import capturing
 
-    capturing("deductor-5k", "Every wumpus is a dumpus.", all_layers=True, out=tmp_path)
+    capturing("deductor-5k", "Every wumpus is a dumpus.", head=0, all_layers=True, out=tmp_path)
     page = ck.report.read(tmp_path, progress=False)
     views = {section.name: section.view for section in page.sections}
     assert views == {"s-attention": "attention", "s-token-scores": None}

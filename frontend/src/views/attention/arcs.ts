@@ -14,7 +14,7 @@ const MARGIN = 14;
 const HIGHEST = 150;
 const TEXTS = 90;
 
-export const arcsHeight = HIGHEST + TEXTS + 16;
+export const arcsHeight = HIGHEST + TEXTS + 12;
 
 export function leastArcsWidth(size: number): number {
   return 2 * MARGIN + 12 * size;
@@ -61,7 +61,7 @@ export function arcsOption({ tokens, edges }: Arcs, palette: Palette, width: num
             value: [i, 0],
             own: weight,
             token: i,
-            symbolSize: weight === undefined ? 4 : 5 + 7 * (weight / most),
+            symbolSize: weight === undefined ? 6 : 6 + 7 * (weight / most),
             itemStyle: {
               color: weight === undefined ? palette.muted : shade(weight),
               borderColor: palette.surface,
