@@ -228,7 +228,7 @@ def _tests(contents: Contents) -> Iterator[Section]:
             file.stem,
             file.title,
             about,
-            stills=(stills.of_result(value, file.title),),
+            stills=(stills.of_result(value, f"{file.title}. {about}"),),
             table=table,
             notes=cut,
             says=sentences.of(value),
