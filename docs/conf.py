@@ -22,6 +22,8 @@ myst_heading_anchors = 3
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
+# Told by name, where what they stand for would take five lines.
+autodoc_type_aliases = {"ArrayLike": "ArrayLike", "Prompts": "Prompts"}
 autodoc_member_order = "bysource"
 autodoc_class_signature = "mixed"
 python_maximum_signature_line_length = 88

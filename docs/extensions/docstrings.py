@@ -44,6 +44,21 @@ def put_colons_back(app: Sphinx, what: str, name: str, obj: Any, options: Any, l
     lines[:] = [line.replace(COLON, ":") for line in lines]
 
 
+ALIAS = re.compile(r"(?:~?[\w.]*)TypeAliasForwardRef\('(\w+)'\)")
+ARRAY = re.compile(r"~?[\w.]*\bndarray\[tuple\[~?[\w.]*Any, \.\.\.\], ~?[\w.]*dtype\[(~?[\w.]+)\]\]")
+
+
+def readable(
+    app: Sphinx, what: str, name: str, obj: Any, options: Any, signature: str | None, returned: str | None
+) -> tuple[str | None, str | None]:
+    """Write aliases of types by their names."""
+
+    def shortened(text: str | None) -> str | None:
+        return None if text is None else ARRAY.sub(r"NDArray[\1]", ALIAS.sub(r"\1", text))
+
+    return shortened(signature), shortened(returned)
+
+
 def name_attributes(app: Sphinx, tree: nodes.document, page: str) -> None:
     """Call attributes what the docstrings call them, where Sphinx says variables."""
     for name in tree.findall(nodes.field_name):
@@ -55,5 +70,6 @@ def setup(app: Sphinx) -> dict[str, bool]:
     """Register with Sphinx."""
     app.connect("autodoc-process-docstring", process, priority=400)
     app.connect("autodoc-process-docstring", put_colons_back, priority=600)
+    app.connect("autodoc-process-signature", readable)
     app.connect("doctree-resolved", name_attributes)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

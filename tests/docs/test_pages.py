@@ -38,6 +38,7 @@ def test_the_code_runs_and_prints_what_stands_below_it(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_the_first_hour_goes_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}
