@@ -26,8 +26,10 @@ import cyclopts
 import pandas as pd
 from causality.cells import Questions, forcing, masking, proving
 from causality.figures import forcing_figure, masking_figure
+from causality.sentences import said
 from causality.tables import forcing_table, masking_table, models_table
 from cyclopts import Parameter
+from reports import listed
 from sweeps import ended_well
 
 import circuitkit as ck
@@ -64,7 +66,8 @@ def main(
     Parameters
     ----------
     out
-        Folder for tables (CSV), figures (PNG) and provenance (JSON). A run that was cut short goes on there.
+        Folder for tables (CSV), figures (PNG), sentences, some answers to read, and provenance (JSON). A run that was
+        cut short goes on there.
     models
         Embedded models, hub ids or folders. The embedded family, where none is named.
     rule
@@ -131,12 +134,15 @@ def main(
         plots.save(figure, out / f"{name}.png")
     settings = {"k": k, "draws": draws, "forced_n": forced_n, "weights": weights, "succeeds": succeeds}
     told = provenance(model_name=", ".join(models), seed=seed, data=asdict(asked), questions=asdict(asked), **settings)
+    told_of = listed(said(judged, tables.get("masking"), tables.get("forcing")))
+    with whole_file(out / "sentences.md") as beside:
+        beside.write_text(told_of, encoding="utf-8")
     with whole_file(out / "provenance.json") as beside:
         beside.write_text(json.dumps(told, indent=2) + "\n")
     for name in ("masking", "forcing"):
         if name in tables:
             print(f"{name}\n{tables[name].to_string(index=False, float_format=lambda value: f'{value:.3f}')}\n")
-    print(f"Tables, figures and provenance are in {out}")
+    print(told_of, f"Tables, figures, sentences and provenance are in {out}", sep="\n")
 
 
 def loaded(names: tuple[str, ...] | list[str]) -> list[Pretrained]:

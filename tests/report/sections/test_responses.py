@@ -8,6 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import circuitkit as ck
+from circuitkit.attention import gold_scores
 from circuitkit.evaluation import Evaluation
 from circuitkit.report import read
 from circuitkit.report.contents import Contents
@@ -122,3 +124,11 @@ def test_what_is_shown_once_is_not_shown_again(tmp_path, place):
     contents = Contents.of(tmp_path)
     assert len(list(responses.sections(contents))) == 1
     assert not any(part.of_kind("evaluation", "table", "figure") for part in contents.walk())
+
+
+def test_scores_beside_answers_of_several_models_get_a_note_and_no_card_each(tmp_path):
+    scores = gold_scores(ck.load("deductor-5k"), ["Max is a cat."], [" Max"], layers=0, progress=False)
+    saved(tmp_path, one=choices("m", "ab"), two=choices("n", "aa"))
+    scores.save(tmp_path / "one" / "gold_scores.safetensors")
+    (found,) = sections(tmp_path)
+    assert found.notes[-1].startswith("Attention scores of gold tokens lie beside 1 of these evaluations")

@@ -68,3 +68,10 @@ def test_what_is_found_is_said_with_what_explains_it(tmp_path, twins):
     (one,) = read(tmp_path, progress=False).sections
     counts = twins.frame["verdict"].value_counts()
     assert f"{counts.index[0]} in {counts.iloc[0]}" in one.says[1]
+
+
+def test_comparisons_of_a_study_stand_with_it_and_its_pictures_of_them_are_not_shown_again(tmp_path, twins):
+    twins.save(tmp_path / "deltas" / "a pair.safetensors")
+    twins.plot().figure.savefig(tmp_path / "delta a pair, norms.png")
+    (one,) = read(tmp_path, progress=False).sections
+    assert one.title == "How far each module moved: a pair"

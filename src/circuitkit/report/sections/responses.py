@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TypedDict
 
@@ -93,9 +93,17 @@ def sections(contents: Contents) -> Iterator[Section]:
     """A section for each task, with all evaluations of it that a folder and those in it hold, side by side."""
     groups = _of_one_task(contents)
     for each in groups:
-        yield _section(each, min(MOST_OF_A_TASK, MOST_BYTES // len(groups)))
-        for one in each:
-            one.part.used(one.file.path)
+        section = _section(each, min(MOST_OF_A_TASK, MOST_BYTES // len(groups)))
+        # Of many models, a card each would hide what they are asked together.
+        scores = [(one.part, file) for one in each for file in one.part.of_kind("gold_scores") if len(each) > 1]
+        if scores:
+            told = (
+                f"Attention scores of gold tokens lie beside {len(scores)} of these evaluations: make a report of one."
+            )
+            section = replace(section, notes=(*section.notes, told))
+        yield section
+        for part, file in [*((one.part, one.file) for one in each), *scores]:
+            part.used(file.path)
 
 
 def _of_one_task(contents: Contents) -> list[list[Evaluated]]:

@@ -84,13 +84,17 @@ class DeltaData(TypedDict):
 
 
 def sections(contents: Contents) -> Iterator[Section]:
-    """A section for each comparison of checkpoints."""
-    for file in contents.of_kind("delta"):
-        yield _section(file.value, file)
-        contents.used(file.path)
-        # The command's own tables and pictures are this result's.
-        if file.stem == "delta":
-            contents.used("heatmap.png", "histograms.png", "heads.png", "heads.csv", "trajectory.png", "modules.csv")
+    """A section for each comparison of checkpoints, of a folder and those in it."""
+    for part in contents.walk():
+        for file in part.of_kind("delta"):
+            yield _section(file.value, file)
+            part.used(file.path)
+            # The command's own tables and pictures are this result's.
+            if file.stem == "delta":
+                part.used("heatmap.png", "histograms.png", "heads.png", "heads.csv", "trajectory.png", "modules.csv")
+            # A study of several draws each under its name.
+            drawn = contents.of_kind("figure")
+            contents.used(*(each.path for each in drawn if each.stem.startswith(f"delta {file.stem}, ")))
 
 
 def _section(delta: Delta, file: File) -> Section:
@@ -99,7 +103,7 @@ def _section(delta: Delta, file: File) -> Section:
     shapes = ", and click a cell for the histogram of its weights' changes beside its null" if data["shapes"] else ""
     return Section(
         file.stem,
-        file.title if file.stem != "delta" else "How far each module moved",
+        "How far each module moved" + ("" if file.stem == "delta" else f": {file.path.stem}"),
         f"{_checkpoints(delta)} against {delta.a}, layer by layer and module by module. Choose the measure above the "
         f"map; point at a cell for its number{shapes}. There is one pair of checkpoints, so that the numbers have no "
         "interval.",
