@@ -36,6 +36,8 @@ export function enhance(table: HTMLTableElement, box: Element = table.closest(".
     const button = element("button", { type: "button", class: "sort", onclick: () => sort(table, heads, column) });
     button.append(...head.childNodes);
     head.append(button);
+    const numbers = [...(table.tBodies[0]?.rows ?? [])].some((row) => row.cells[column]?.classList.contains("number"));
+    if (numbers) head.classList.add("number");
   });
   box.prepend(element("div", { class: "tools" }, copyButton(() => asText(table), "Copy table")));
 }

@@ -107,10 +107,14 @@ class PageTheme implements Theme {
 
 export const theme = new PageTheme();
 
-/** Black or white, whichever can be read on a colour that is written as #rrggbb. */
+/** Black or white, whichever stands out more from a colour that is written as #rrggbb: always by 4.5 to 1 (WCAG 2.2). */
 export function readableOn(colour: string): string {
-  const [red, green, blue] = [1, 3, 5].map((at) => parseInt(colour.slice(at, at + 2), 16) / 255);
-  return 0.299 * red + 0.587 * green + 0.114 * blue > 0.55 ? "#000000" : "#ffffff";
+  const [red, green, blue] = [1, 3, 5].map((at) => {
+    const part = parseInt(colour.slice(at, at + 2), 16) / 255;
+    return part <= 0.04045 ? part / 12.92 : Math.pow((part + 0.055) / 1.055, 2.4);
+  });
+  // Of a luminance L, black stands out by (L + 0.05) / 0.05, and white by 1.05 / (L + 0.05).
+  return 0.2126 * red + 0.7152 * green + 0.0722 * blue + 0.05 > Math.sqrt(0.05 * 1.05) ? "#000000" : "#ffffff";
 }
 
 /** The colour at a share, from 0 to 1, of a scale. */

@@ -82,3 +82,30 @@ def test_a_sweep_shows_its_cells_their_results_and_how_others_failed(tmp_path):
     assert report.sentences[0] == "1 of 2 cells are done, 1 failed."
     assert "two &lt;b&gt;cannot&lt;/b&gt; be halved" in report.html
     assert report.html == read(tmp_path, progress=False).html
+
+
+def multiplied(n, m):
+    return result(title=f"{n} times {m}")
+
+
+def test_a_sweeps_results_are_called_by_what_tells_them_apart(tmp_path):
+    ck.sweep([(multiplied, {"n": n, "m": 5}) for n in (1, 3)], out=tmp_path / "two", progress=False)
+    ck.sweep([(multiplied, {"m": 5, "n": 1})], out=tmp_path / "one", progress=False)
+    found = {name: [each.title for each in read(tmp_path / name, progress=False).sections] for name in ("one", "two")}
+    assert found == {"two": ["Cells of the sweep", "n=1", "n=3"], "one": ["Cells of the sweep", "n=1"]}
+
+
+def test_settings_that_nest_are_told_one_by_one_and_times_to_the_minute(tmp_path):
+    told = {"b": [{"name": "post", "revision": None}], "a": [{"name": "x"}, {"name": "y"}]}
+    table(tmp_path, **told, time="2026-01-01T23:59:58+01:00")
+    contents = Contents.of(tmp_path)
+    assert {("b.name", "post"), ("a.0.name", "x"), ("a.1.name", "y")} <= set(origin.settings(contents))
+    assert origin.times([contents]) == ["2026-01-01 22:59"]
+
+
+def test_a_sentence_that_a_result_says_ends_and_leaves_a_models_name_as_it_is():
+    class Curve:
+        def __str__(self):
+            return "deductor-5k: 3 edges\nkept by few\nall kept."
+
+    assert sentences.of(Curve()) == ("deductor-5k: 3 edges.", "Kept by few.", "All kept.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -232,10 +232,11 @@ def _is_model(entries: list[Path]) -> bool:
 
 
 def _cells(file: File) -> tuple[list[File], list[str]]:
-    """The results that a sweep's cells returned, each a file."""
+    """The results that a sweep's cells returned, each a file, called by what tells its cell from others."""
     found = []
+    alike = _alike([record.parameters for record in file.value.records])
     for record in file.value.records:
-        told = ", ".join(f"{name}={value}" for name, value in record.parameters.items())
+        told = ", ".join(f"{name}={value}" for name, value in record.parameters.items() if name not in alike)
         for name, stored in record.stored.items():
             path = file.path.parent / "done" / stored.file
             if stored.kind == "result":
@@ -245,3 +246,13 @@ def _cells(file: File) -> tuple[list[File], list[str]]:
         return found, []
     note = f"Of {len(found)} results of cells the first {_MOST_CELLS} are shown; the table has all cells."
     return found[:_MOST_CELLS], [note]
+
+
+def _alike(cells: Sequence[Mapping[str, Any]]) -> set[str]:
+    """The parameters that all cells have in common; where these are all, all but the last, lest a cell have no name."""
+    common = (
+        [name for name in cells[0] if all(name in each and repr(each[name]) == repr(cells[0][name]) for each in cells)]
+        if cells
+        else []
+    )
+    return set(common[:-1] if cells and len(common) == max(map(len, cells)) else common)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -135,6 +136,10 @@ def _flat(told: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, str]
         if isinstance(value, Mapping):
             yield from _flat(value, f"{before}{name}.")
             continue
+        if isinstance(value, list) and value and all(isinstance(each, Mapping) for each in value):
+            for number, each in enumerate(value):
+                yield from _flat(each, f"{before}{name}." if len(value) == 1 else f"{before}{name}.{number}.")
+            continue
         text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
         if text:
             yield f"{before}{name}", text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
@@ -162,10 +167,19 @@ def commands(contents: Contents) -> list[str]:
 
 
 def times(every: Sequence[Contents]) -> list[str]:
-    """When the results were made: the first and the last time (UTC)."""
+    """When the results were made: the first and the last minute (UTC)."""
     parts = [part for contents in every for part in contents.walk()]
-    told = sorted({str(each["time"]) for part in parts for each in origins(part) if each.get("time")})
+    told = sorted({_minute(str(each["time"])) for part in parts for each in origins(part) if each.get("time")})
     return told[:1] + told[-1:] if len(told) > 1 else told
+
+
+def _minute(told: str) -> str:
+    """`2026-01-01 00:00` of a time as provenance has it, and what is no time as it is."""
+    try:
+        found = datetime.fromisoformat(told)
+        return (found.astimezone(UTC) if found.tzinfo else found).strftime("%Y-%m-%d %H:%M")
+    except ValueError:
+        return told
 
 
 def hashes(contents: Contents) -> Iterator[tuple[str, int, str]]:

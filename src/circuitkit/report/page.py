@@ -109,7 +109,7 @@ class Report(Shown):
         settings = [(part.name, origin.settings(part)) for contents in every for part in contents.walk()]
         files = [(f"{contents.name}/{name}", *rest) for contents in every for name, *rest in origin.hashes(contents)]
         commands = list(dict.fromkeys(each for contents in every for each in origin.commands(contents)))
-        told = {
+        told: dict[str, list[Any]] = {
             "settings": [each for each in settings if each[1]],
             "hashes": files,
             "commands": commands,

@@ -226,7 +226,10 @@ def _own(value: Any) -> Iterator[str]:
 
 def _as_text(value: Any) -> Iterator[str]:
     for line in str(value).splitlines():
-        yield line[:1].upper() + line[1:]
+        # A word with a hyphen or a digit is a model's name, which stays as it is.
+        first = line.partition(" ")[0].rstrip(":,.")
+        whole = line[:1].upper() + line[1:] if first.isalpha() else line
+        yield whole if whole.endswith((".", ":", "!", "?")) or not whole else f"{whole}."
 
 
 _SAYING: Mapping[str, Callable[[Any], Iterator[str]]] = {

@@ -37,12 +37,12 @@ def drawn(figure: Figure | Axes, alt: str) -> Still:
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "circuitkit"}), warnings.catch_warnings():
         # The text stays text, and whoever looks at it has other fonts.
         warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
-        whole.savefig(written, format="svg", metadata={"Date": None, "Creator": None})
+        whole.savefig(written, format="svg", metadata={"Date": None, "Creator": None}, bbox_inches="tight")
     image = _NOT_XML.sub("\ufffd", written.getvalue().decode("utf-8", "replace")).encode()
     if len(image) <= _LARGEST_SVG:
         return Still(alt, image, "image/svg+xml")
     pixels = io.BytesIO()
-    whole.savefig(pixels, format="png", dpi=100, metadata={"Software": None})
+    whole.savefig(pixels, format="png", dpi=100, metadata={"Software": None}, bbox_inches="tight")
     smaller = pixels.getvalue()
     return Still(alt, smaller, "image/png") if len(smaller) < len(image) else Still(alt, image, "image/svg+xml")
 

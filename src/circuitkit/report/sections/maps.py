@@ -104,7 +104,15 @@ def sections(contents: Contents) -> Iterator[Section]:
 def of_result(result: Result, file: File, folder: Path, most: int = MOST_VALUES) -> Section:
     """The section of one result of a folder, with up to so many of its examples' values."""
     table, cut = thinned(result.frame, f"{file.path.name} (.frame)")
-    still = (stills.of_result(result, f"{_what(result)}: {file.title}"),) if _any(result) else ()
+    still = (
+        (
+            stills.of_result(
+                result, f"{_what(result)}: {file.title}. {title_of(result)}, by {' and '.join(result.axes)}"
+            ),
+        )
+        if _any(result)
+        else ()
+    )
     cells = result.values.numel()
     if not _any(result):
         view, notes = None, ["No cell of this study exists in this model, so there is nothing to draw."]
