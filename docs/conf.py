@@ -55,7 +55,6 @@ suppress_warnings = ["ref.python"]
 
 html_theme = "furo"
 html_title = "circuitkit"
-html_static_path = ["_static"]
 html_copy_source = False
 html_show_sphinx = False
 # No fonts, scripts or pictures of other hosts: pages read the same without a network.
