@@ -490,7 +490,7 @@ def test_too_few_seeds_are_refused(tmp_path):
 @pytest.mark.parametrize(("each_layer", "places"), [(True, {"", "all", "0", "1"}), (False, {"", "all", "0 to 0"})])
 def test_large_models_are_destroyed_in_the_papers_stretch_of_layers(each_layer, places, tmp_path):
     plan = plans.Plan((plans.twins("20k", destroyed=2),), Deductions(), each_layer=each_layer)
-    planned = list(Study(plan, Running(tmp_path))._destructions(plan.pairs[0]))
+    planned = list(Study(plan, Running(tmp_path)).ruins(plan.pairs[0]))
     assert {labels.get("layers", "") for labels, _ in planned} == places
     alone = [cell.parameters["change"].which.layers for labels, cell in planned if labels["how"] == "remove"]
     assert alone == ([(0,), (1,)] if each_layer else [(0,)])
