@@ -36,8 +36,8 @@ class Shown:
         """What stands above: the class in words, and of which study, task or model the result is."""
         # Fields alone: a property may load a model.
         held = {**getattr(self, "provenance", {}), **vars(self)}
-        told = dict.fromkeys(held[name] for name in ("title", "name", "task", "model") if isinstance(held.get(name), str))
-        texts = [each for each in told if each]
+        named = (held.get(name) for name in ("title", "name", "task", "model"))
+        texts = list(dict.fromkeys(each for each in named if isinstance(each, str) and each))
         of = ", ".join(each for each in texts if not any(each in other for other in texts if other is not each))
         return in_words(type(self).__name__) + (f": {of}" if of else "")
 

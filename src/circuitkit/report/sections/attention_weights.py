@@ -100,4 +100,5 @@ def _pooled(pattern: Float[np.ndarray, "query key"], side: int) -> UInt8[np.ndar
     n = len(pattern)
     starts = [ceil(at * n / min(side, n)) for at in range(min(side, n))]
     strongest = np.maximum.reduceat(np.maximum.reduceat(pattern, starts, axis=0), starts, axis=1)
-    return np.rint(255 * np.sqrt(strongest.clip(0.0, 1.0))).astype(np.uint8)
+    pixels: UInt8[np.ndarray, "row column"] = np.rint(255 * np.sqrt(strongest.clip(0.0, 1.0))).astype(np.uint8)
+    return pixels

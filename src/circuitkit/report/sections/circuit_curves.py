@@ -51,9 +51,10 @@ def curve_data(curve: Curve) -> CurveData:
     grown = ", grown from the logits" if settings["select"] == "greedy" else ""
     pruned = ", pruned" if settings["prune"] else ""
     outside = {"patch": "patched to the corrupt run", "mean": "at its mean", "zero": "at zero"}[settings["ablation"]]
+    order = "helpfulness" if settings["by"] == "signed" else "magnitude"
     return {
         "by": str(settings["by"]),
-        "rule": f"edges by {'helpfulness' if settings['by'] == 'signed' else 'magnitude'}{grown}{pruned}; all else {outside}",
+        "rule": f"edges by {order}{grown}{pruned}; all else {outside}",
         "n_edges": int(settings["n_edges"]),
         "fractions": list(curve.fractions),
         "requested": list(curve.requested),

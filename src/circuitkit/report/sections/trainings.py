@@ -53,7 +53,7 @@ _CAPTION = "A row a training: what it trained on, and the step that was chosen, 
 def _row(name: str, trained: Trained) -> dict[str, Any]:
     chosen = trained.curve[trained.curve["step"] == trained.chosen]
     measured = {
-        column: chosen[column].iloc[-1]
+        str(column): chosen[column].iloc[-1]
         for column in chosen
         if len(chosen) and column not in ("step", "epoch", "loss", "learning_rate")
     }
