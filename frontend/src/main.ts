@@ -18,7 +18,9 @@ function mount(place: HTMLElement): void {
     if (view === undefined) throw new Error(`this page asks for a view "${name}", which its script does not have`);
     view(place, dataOf(place), theme);
     place.dataset.state = "mounted";
-    if (still !== null) still.open = false;
+    // What stood in for the view while there was none.
+    const instead = still ?? place.parentElement?.querySelector<HTMLDetailsElement>(":scope > details.rows") ?? null;
+    if (instead !== null) instead.open = false;
   } catch (error) {
     place.dataset.state = "failed";
     const message = error instanceof Error ? error.message : String(error);
