@@ -3,6 +3,7 @@
 import torch
 
 import circuitkit as ck
+from circuitkit import attention
 from circuitkit.report import origin, read, sentences
 from circuitkit.report.contents import Contents
 from circuitkit.results import Baseline, Result
@@ -109,3 +110,16 @@ def test_a_sentence_that_a_result_says_ends_and_leaves_a_models_name_as_it_is():
             return "deductor-5k: 3 edges\nkept by few\nall kept."
 
     assert sentences.of(Curve()) == ("deductor-5k: 3 edges.", "Kept by few.", "All kept.")
+
+
+def test_scores_of_attention_are_told_in_words():
+    model = ck.load("deductor-5k")
+    prompt = "Every wumpus is a dumpus. Fae is a wumpus."
+    scores = attention.scores(model, prompt, progress=False)
+    (told,) = sentences.of(scores)
+    rows = scores.frame[scores.frame["layer"] == scores.layers[-1]].groupby(["position", "token"])["score"].mean()
+    position, token = rows.idxmax()
+    assert f"have {token.strip()!r} ({position}) {rows.max():.2f}," in told
+    gold = attention.gold_scores(model, [prompt] * 2, [" Fae is a dumpus."] * 2, progress=False)
+    (told,) = sentences.of(gold)
+    assert f"score of {gold.mean:.2f} (95 % interval" in told and "2 proofs" in told

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -220,7 +221,7 @@ def _looked_through(folder: Path, name: str, depth: int) -> Contents | None:
 
 
 def _title(path: Path) -> str:
-    plain = path.stem.replace("_", " ")
+    plain = re.sub(r"-(prompt|layer|head)(\d+)", r", \1 \2", path.stem).replace("_", " ")
     return plain[:1].upper() + plain[1:]
 
 

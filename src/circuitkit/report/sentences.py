@@ -12,6 +12,8 @@ from circuitkit.report.contents import Contents
 from circuitkit.report.embedding import short
 
 if TYPE_CHECKING:
+    from circuitkit.attention.gold import GoldScores
+    from circuitkit.attention.streamed import TokenScores
     from circuitkit.circuits.comparing.generation_outcome import GenerationEffects
     from circuitkit.circuits.graphs.graph import Graph
     from circuitkit.evaluation.outcome import Evaluation
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
 
 _STRONGEST = 5
 """How many cells that survive correction are told one by one."""
+
+_MOST_PROMPTS = 3
+"""Prompts whose tokens with the highest scores are told."""
 
 
 class Line(NamedTuple):
@@ -220,6 +225,31 @@ def _of_generation(found: GenerationEffects) -> Iterator[str]:
     yield from _as_text(found)
 
 
+def _of_gold_scores(found: GoldScores) -> Iterator[str]:
+    """Of the last layer, as the papers do."""
+    layer, n = found.layers[-1], len(found.by_token)
+    rows = found.table[found.table["layer"] == layer].set_index("head")
+    over, heads = rows.loc["mean"], rows.drop("mean")["score"]
+    interval = "no interval" if pd.isna(over["low"]) else f"95 % interval {over['low']:.2f} to {over['high']:.2f}"
+    yield (
+        f"{found.provenance.get('model', 'The model')}, layer {layer}: of the places where the next token of a gold "
+        f"proof stood before, the best has a score of {over['score']:.2f} ({interval}; mean over {len(heads)} heads "
+        f"and {n} proof{'s' if n > 1 else ''}; 0 where it stood nowhere). Single heads have {heads.min():.2f} to "
+        f"{heads.max():.2f}, the most head {heads.astype(float).idxmax()}."
+    )
+
+
+def _of_token_scores(found: TokenScores) -> Iterator[str]:
+    layer = found.layers[-1]
+    of_layer = found.frame[found.frame["layer"] == layer]
+    for prompt, rows in list(of_layer.groupby("prompt"))[:_MOST_PROMPTS]:
+        means = rows.groupby(["position", "token"])["score"].mean().nlargest(3).reset_index()
+        each = zip(means["token"], means["position"], means["score"], strict=True)
+        told = ", ".join(f"{str(token).strip()!r} ({at}) {score:.2f}" for token, at, score in each)
+        heads = rows.dropna()["head"].nunique()
+        yield f"Prompt {prompt}, layer {layer}, mean over {heads} heads: the highest scores have {told}."
+
+
 def _own(value: Any) -> Iterator[str]:
     yield from value.sentences()
 
@@ -242,6 +272,8 @@ _SAYING: Mapping[str, Callable[[Any], Iterator[str]]] = {
     "Manifest": _of_manifest,
     "Trained": _of_training,
     "Sweep": _of_sweep,
+    "GoldScores": _of_gold_scores,
+    "TokenScores": _of_token_scores,
     "GenerationEffects": _of_generation,
     "Threshold": _own,
     **dict.fromkeys(

@@ -38,7 +38,10 @@ def _of_result(file: File) -> Section:
     if picture is None and table is None and not says:
         why = f"{file.path.name} holds a {file.kind.replace('_', ' ')}, of which nothing is shown here."
     notes = (*notes, why) if why else notes
-    return Section(file.stem, file.title, stills=(picture,) if picture else (), table=table, notes=notes, says=says)
+    title = file.title
+    if file.kind == "gold_scores":
+        title = f"Gold scores, {file.stem.removeprefix('gold-').replace('_', ' ')}"
+    return Section(file.stem, title, stills=(picture,) if picture else (), table=table, notes=notes, says=says)
 
 
 def _picture(file: File, value: Any) -> tuple[Still | None, str]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from os.path import commonpath
 from typing import TypedDict
 
 import pandas as pd
@@ -92,8 +93,11 @@ class Evaluated:
 def sections(contents: Contents) -> Iterator[Section]:
     """A section for each task, with all evaluations of it that a folder and those in it hold, side by side."""
     groups = _of_one_task(contents)
+    tasks = Counter(each[0].found.task for each in groups)
     for each in groups:
         section = _section(each, min(MOST_OF_A_TASK, MOST_BYTES // len(groups)))
+        if tasks[each[0].found.task] > 1:
+            section = replace(section, title=f"{section.title}, {_where(each, contents)}")
         # Of many models, a card each would hide what they are asked together.
         scores = [(one.part, file) for one in each for file in one.part.of_kind("gold_scores") if len(each) > 1]
         if scores:
@@ -123,6 +127,12 @@ def _of_one_task(contents: Contents) -> list[list[Evaluated]]:
     groups = [group for group in beside.values() if len(group) > 1] + list(alone.values())
     found_groups = [part for group in groups for part in _of_shared_items(group)]
     return [sorted(_with_names(group), key=lambda each: _by_size(each.name)) for group in found_groups]
+
+
+def _where(group: Sequence[Evaluated], contents: Contents) -> str:
+    """The folder that some evaluations lie in, from that of the page on."""
+    shared = commonpath([each.part.name for each in group])
+    return shared.removeprefix(contents.name).strip("/") or shared
 
 
 def _by_size(name: str) -> list[tuple[float, str]]:
