@@ -230,7 +230,7 @@ def _of_gold_scores(found: GoldScores) -> Iterator[str]:
     layer, n = found.layers[-1], len(found.by_token)
     rows = found.table[found.table["layer"] == layer].set_index("head")
     over, heads = rows.loc["mean"], rows.drop("mean")["score"]
-    interval = "no interval" if pd.isna(over["low"]) else f"95 % interval {over['low']:.2f} to {over['high']:.2f}"
+    interval: str = "no interval" if pd.isna(over["low"]) else f"95 % interval {over['low']:.2f} to {over['high']:.2f}"
     yield (
         f"{found.provenance.get('model', 'The model')}, layer {layer}: of the places where the next token of a gold "
         f"proof stood before, the best has a score of {over['score']:.2f} ({interval}; mean over {len(heads)} heads "

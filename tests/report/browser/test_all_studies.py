@@ -1,0 +1,135 @@
+"""The report of every kind of study, as its command leaves it, in a browser: whole, quiet, readable, by keys alone."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from circuitkit import report
+from circuitkit.report.embedding import MOST_BYTES
+from circuitkit.writing import write_prompts
+from report.browser.looking import accessible, by_keys, mounted, sticking_out, too_faint, unfolded
+from report.circuit_folders import found, graph
+from report.evaluations import choices
+from report.studies import HOSTILE, ORIGIN, study
+from report.verb_folders import VERBS, make
+
+pytestmark = pytest.mark.slow
+
+WIDE, NARROW = 1200, 400
+
+DEDUCTORS = ["deductor-5k", "deductor-20k", "deductor-60k", "deductor-130k", "deductor-60k-base=base"]
+HOPS = ["prontoqa/implication_elimination/1"]
+EXPERIMENTS: Mapping[str, Mapping[str, Any]] = {
+    "thresholds": {"models": DEDUCTORS, "n": 4, "draws": 19, "tasks": HOPS, "equal_shots": True},
+    "emergent_heads": {"published": True},
+    "finetuning": {"published": True},
+    "who_reasons": {"published": True},
+}
+"""Scripts of `experiments`, and what makes each a study of seconds."""
+PageOf = Callable[[str], Path]
+Open = Callable[..., Page]
+
+every_study = pytest.mark.parametrize("study", [*VERBS, *EXPERIMENTS])
+
+
+@pytest.fixture(scope="session")
+def page_of(tmp_path_factory: pytest.TempPathFactory) -> PageOf:
+    """The report of a study, which is run at the first call."""
+    within = tmp_path_factory.mktemp("studies")
+    made: dict[str, Path] = {}
+
+    def written(study: str) -> Path:
+        if study not in made:
+            if study in VERBS:
+                folder = make(study, within)
+            else:
+                importlib.import_module(study).main(out=(folder := within / study), **EXPERIMENTS[study])
+            made[study] = report.write(folder, progress=False)
+        return made[study]
+
+    return written
+
+
+@every_study
+def test_every_view_is_made_and_read_at_both_widths_in_both_themes(study: str, page_of: PageOf, open_page: Open):
+    file = page_of(study)
+    assert file.stat().st_size < MOST_BYTES
+    page = open_page(file, width=WIDE)
+    mounted(page)
+    unfolded(page)
+    wrong: dict[str, list[str]] = {}
+    for width in (WIDE, NARROW):
+        page.set_viewport_size({"width": width, "height": page.viewport_size["height"]})
+        unfolded(page)
+        wrong[f"{width} pixels"] = sticking_out(page)
+        for scheme in ("light", "dark"):
+            page.emulate_media(color_scheme=scheme)
+            page.wait_for_timeout(60)
+            wrong[f"{width} pixels, {scheme}"] = too_faint(page)
+    assert {where: found for where, found in wrong.items() if found} == {}
+
+
+@every_study
+def test_keys_reach_everything_and_show_where_they_are(study: str, page_of: PageOf, open_page: Open):
+    page = open_page(page_of(study))
+    mounted(page)
+    page.evaluate("scrollTo(0, 0)")
+    assert by_keys(page) == {"missed": [], "unseen": [], "bare": []}
+
+
+@every_study
+def test_it_reads_without_its_script(study: str, page_of: PageOf, browser: Browser):
+    context = browser.new_context(viewport={"width": NARROW, "height": 900}, java_script_enabled=False, offline=True)
+    page = context.new_page()
+    page.goto(page_of(study).as_uri())
+    expect(page.locator("#found")).to_be_visible()
+    assert len(page.locator("#found").inner_text().split()) > 8
+    for card in page.locator("section.card").all():
+        shown = card.locator("details.still[open] img, details.rows[open] table")
+        assert shown.count() > 0, card.get_attribute("id")
+        for image in card.locator("details.still img").all():
+            assert image.evaluate("one => one.complete && one.naturalWidth > 0 && one.alt.length > 12")
+    assert sticking_out(page) == []
+    context.close()
+
+
+@every_study
+def test_no_reader_is_shut_out(study: str, page_of: PageOf, open_page: Open):
+    page = open_page(page_of(study))
+    mounted(page)
+    assert accessible(page) == []
+
+
+def test_what_was_asked_and_answered_is_never_more_than_text(tmp_path: Path, open_page: Open):
+    said = [*HOSTILE, "a"]
+    folder = tmp_path / "<img src=x onerror=alert(3)>"
+    labels = {"layer": HOSTILE}
+    origin = ORIGIN | {"model": HOSTILE[0], "note": HOSTILE[2]}
+    study(folder, cells=len(HOSTILE), labels=labels, title=HOSTILE[1], provenance=origin)
+    write_prompts(folder, ["af3"], [f"{text} asked" for text in said])
+    found(folder / "circuit", graph(model=HOSTILE[1]))
+    for name, answers in (("one", said), (HOSTILE[1], ["a"] * len(said))):
+        choices(name, answers).save(folder / f"answers {len(name)}")
+    pd.DataFrame({HOSTILE[1]: HOSTILE}).to_csv(folder / "rows.csv", index=False)
+    page = open_page(report.write(folder, progress=False))
+    mounted(page)
+    for view in page.locator(".view[data-view=map], .view[data-view=responses]").all():
+        view.locator(".chart[tabindex], button:not(.sort, .copy)").last.focus()
+        for key in ("ArrowRight", "Enter"):
+            page.keyboard.press(key)
+    unfolded(page)
+    seen = page.locator("body").inner_text()
+    for text in (*HOSTILE[:2], HOSTILE[5], HOSTILE[6], "-->", folder.name, f"{HOSTILE[0]} asked"):
+        assert text in seen
+    assert "\u202e" not in "".join(page.locator("h1, h3, dd, li").all_inner_texts())
+    sources = page.locator("img").evaluate_all("all => all.map(one => one.getAttribute('src').slice(0, 11))")
+    assert set(sources) == {"data:image/"}
+    assert page.locator("script:not(.data)").count() == 1
+    assert page.locator("[onerror], [onload], iframe, object, embed, base, form").count() == 0
