@@ -23,7 +23,9 @@ def sections(contents: Contents) -> Iterator[Section]:
         yield _of_result(file)
         contents.used(file.path)
     for file in contents.of_kind("figure"):
-        yield Section(file.stem, file.title, stills=(stills.of_file(file.path, f"Figure: {file.title} ({file.path.name})"),))
+        yield Section(
+            file.stem, file.title, stills=(stills.of_file(file.path, f"Figure: {file.title} ({file.path.name})"),)
+        )
         contents.used(file.path)
 
 

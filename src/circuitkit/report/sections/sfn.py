@@ -230,7 +230,10 @@ def _stills(delta: Delta, file: File) -> tuple[Still, ...]:
         kinds.append(("heads", {}))
     if len(delta.checkpoints) > 1:
         kinds.append(("trajectory", {}))
-    return tuple(stills.of_result(delta, f"How far weights moved ({kind}): {file.title}", kind=kind, **more) for kind, more in kinds)
+    return tuple(
+        stills.of_result(delta, f"How far weights moved ({kind}): {file.title}", kind=kind, **more)
+        for kind, more in kinds
+    )
 
 
 def _verdicts(delta: Delta) -> Iterator[str]:
