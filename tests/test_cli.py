@@ -32,8 +32,8 @@ def test_every_verb_has_help(verb: str, capsys: pytest.CaptureFixture[str]) -> N
     assert status(verb, "--help") == 0
     shown = " ".join(capsys.readouterr().out.split())
     assert f"Usage: circuitkit {verb}" in shown
-    # Verbs that are all verbs of their own name those; each has its options in its own help.
-    assert {"sfn": "destroy", "circuit": "evaluate"}.get(verb, "--dtype") in shown
+    # Verbs that are all verbs of their own name those; each has its options in its own help. A report loads no model.
+    assert {"sfn": "destroy", "circuit": "evaluate", "report": "--beside"}.get(verb, "--dtype") in shown
 
 
 def test_doctor_on_a_sound_model(folder: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -75,3 +75,15 @@ def test_a_context_used_from_another_thread_alone_says_that_nothing_took_place()
         model.intervene([ck.zero("z[layer=1]")]),
     ):
         in_a_thread(lambda: model.hf(prompts.input_ids))
+
+
+def test_a_forward_that_meets_a_hook_which_is_coming_or_going_goes_on_untouched():
+    """torch notes that a hook takes keyword arguments after it has put it in place, so another thread may be between."""
+    layer, seen = torch.nn.Linear(2, 2), []
+    handle = before_forward(layer, lambda module, args, kwargs: seen.append(sorted(kwargs)))
+    layer._forward_pre_hooks_with_kwargs.clear()
+    assert torch.equal(layer(torch.ones(1, 2)), torch.nn.functional.linear(torch.ones(1, 2), layer.weight, layer.bias))
+    assert not seen
+    layer._forward_pre_hooks_with_kwargs[handle.id] = True
+    layer(input=torch.ones(1, 2))
+    assert seen == [["input"]]

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from circuitkit.model.anatomy import Anatomy, Block
 from circuitkit.model.attention import AttentionTap, tapped
+from circuitkit.model.hooks import before_forward
 from circuitkit.model.points import Columns, Heads, Point, Whole, first_tensor
 from circuitkit.model.sharding import Held, Shard, division, every_process, heads_divided
 from circuitkit.model.short_run import keepers, removed, short_run
@@ -107,7 +108,7 @@ def _watch(block: Block, record: _Seen, stack: ExitStack) -> None:
         if module is None:
             continue
         before, after = keepers(part, keep)
-        stack.enter_context(removed(module.register_forward_pre_hook(before, with_kwargs=True)))
+        stack.enter_context(removed(before_forward(module, before)))
         stack.enter_context(removed(module.register_forward_hook(after)))
     if block.attn is not None:
 

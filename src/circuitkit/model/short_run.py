@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from circuitkit.model.anatomy import Anatomy
 from circuitkit.model.devices import execution_device
+from circuitkit.model.hooks import before_forward
 from circuitkit.model.points import Point, first_tensor
 from circuitkit.model.sharding import Held, division, every_process
 from circuitkit.model.site import Site, SiteError
@@ -89,7 +90,7 @@ def module_point(anatomy: Anatomy, site: Site, module: nn.Module, group: Any) ->
 
     before, after = keepers("", keep)
     with (
-        removed(module.register_forward_pre_hook(before, with_kwargs=True)),
+        removed(before_forward(module, before)),
         removed(module.register_forward_hook(after)),
     ):
         short_run(anatomy, group)

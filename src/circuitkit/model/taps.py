@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from circuitkit.model.attention import AttentionTap, Edit, tapped
+from circuitkit.model.hooks import before_forward
 from circuitkit.model.points import Point, first_tensor, with_first_tensor
 from circuitkit.model.tokens import Pass
 
@@ -78,7 +79,7 @@ def _hold(point: Point, act: Callable[[Tensor], Tensor | None], stack: ExitStack
             new = act_on(kwargs[name])
             return None if new is None else (args, {**kwargs, name: new})
 
-        handle = point.module.register_forward_pre_hook(before, with_kwargs=True)
+        handle = before_forward(point.module, before)
     else:
 
         def after(module: nn.Module, args: Any, output: Any) -> Any:

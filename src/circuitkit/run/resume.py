@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from circuitkit.model.forwards import forward_replaced
+from circuitkit.model.hooks import before_forward
 from circuitkit.model.points import first_tensor, with_first_tensor
 from circuitkit.model.site import Site
 from circuitkit.model.tokens import Prompts, Tokens
@@ -97,7 +98,7 @@ def resumed(model: Model, layer: int, stream: Float[Tensor, "batch position d_mo
             stack.enter_context(forward_replaced(model.anatomy.blocks[below].block, _handing_on(rebuild[below])))
         # Behind the hooks that were there, whose work the stream has in it, and before those that are held from now on.
         block = model.anatomy.blocks[site.layer].block
-        stack.callback(block.register_forward_pre_hook(inject, with_kwargs=True).remove)
+        stack.callback(before_forward(block, inject).remove)
         yield
     if not entered:
         raise InterventionError(f"nothing was resumed at layer {site.layer}: the model did not run in this context")

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor, nn
 
+from circuitkit.model.hooks import before_forward
 from circuitkit.model.site import ATTENTION_KINDS, Site
 from circuitkit.model.tokens import Pass, Tokens
 from circuitkit.run.cache import Cache
@@ -184,7 +185,7 @@ class Session:
                 within.pop()
 
         for backbone in self.model.anatomy.backbones:
-            stack.callback(backbone.register_forward_pre_hook(before, with_kwargs=True).remove)
+            stack.callback(before_forward(backbone, before).remove)
             # Whatever ended the forward, the next one is another pass.
             stack.callback(backbone.register_forward_hook(after, always_call=True).remove)
 

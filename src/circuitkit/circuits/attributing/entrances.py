@@ -16,6 +16,7 @@ from circuitkit.circuits.attributing.linear_maps import by_heads, check_whole, m
 from circuitkit.circuits.attributing.norms import Norm
 from circuitkit.circuits.errors import CircuitError
 from circuitkit.circuits.graphs.layout import Layout
+from circuitkit.model.hooks import before_forward
 from circuitkit.model.points import Point, first_tensor
 from circuitkit.model.short_run import removed, short_run
 from circuitkit.model.site import Site
@@ -143,10 +144,10 @@ def _watch(block: nn.Module, record: _Seen, stack: ExitStack) -> None:
         if tensors and isinstance(output, Tensor):
             record.made.append((module, tensors[0], output))
 
-    stack.enter_context(removed(block.register_forward_pre_hook(enter, with_kwargs=True)))
+    stack.enter_context(removed(before_forward(block, enter)))
     for module in block.modules():
         if module is not block:
-            stack.enter_context(removed(module.register_forward_pre_hook(hand, with_kwargs=True)))
+            stack.enter_context(removed(before_forward(module, hand)))
             stack.enter_context(removed(module.register_forward_hook(make)))
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from circuitkit.model.hooks import before_forward
 from circuitkit.model.points import first_tensor, with_first_tensor
 
 Act = Callable[[Tensor], Tensor | None]
@@ -29,7 +30,7 @@ def before(module: nn.Module, act: Act, stack: ExitStack) -> None:
         new = act(kwargs[name])
         return None if new is None else (args, {**kwargs, name: new})
 
-    stack.callback(module.register_forward_pre_hook(hook, with_kwargs=True).remove)
+    stack.callback(before_forward(module, hook).remove)
 
 
 def after(module: nn.Module, act: Act, stack: ExitStack) -> None:

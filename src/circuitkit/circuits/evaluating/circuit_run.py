@@ -20,6 +20,7 @@ from circuitkit.circuits.evaluating.replaced import Replacement
 from circuitkit.circuits.evaluating.streams import Streams
 from circuitkit.circuits.graphs.layout import Layout
 from circuitkit.model import taps
+from circuitkit.model.hooks import before_forward
 from circuitkit.model.points import Point, first_tensor
 from circuitkit.model.tokens import Pass, Tokens
 from circuitkit.pairs import Reading
@@ -83,7 +84,7 @@ class CircuitRun:
         with ExitStack() as stack:
             for layer, (point, normed) in enumerate(layers.mlp_inputs):
                 block = model.anatomy.blocks[layer].block
-                enter = block.register_forward_pre_hook(partial(self._enter, layer), with_kwargs=True)
+                enter = before_forward(block, partial(self._enter, layer))
                 stack.callback(enter.remove)
                 held: list[tuple[Point, taps.Action]] = [
                     *((layers.point(kind, layer), partial(self._project, layer, kind)) for kind in PROJECTED),

@@ -17,6 +17,7 @@ from circuitkit.circuits.attributing.entrances import PROJECTED, Projected
 from circuitkit.circuits.attributing.linear_maps import by_heads, head_rows, is_plain, matrix_of
 from circuitkit.circuits.errors import CircuitError
 from circuitkit.model.devices import weight_of
+from circuitkit.model.hooks import before_forward
 from circuitkit.model.points import Point, first_tensor
 from circuitkit.model.site import Site
 
@@ -69,7 +70,7 @@ class AttentionInput:
         with ExitStack() as stack:
             for module in {id(point.module): point.module for point in self.points.values()}.values():
                 # Before all others: whoever holds something at the projection is not asked.
-                handle = module.register_forward_pre_hook(end, prepend=True, with_kwargs=True)
+                handle = before_forward(module, end, prepend=True)
                 stack.callback(handle.remove)
             try:
                 yield read

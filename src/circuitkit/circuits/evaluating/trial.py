@@ -16,6 +16,7 @@ from circuitkit.circuits.errors import CircuitError
 from circuitkit.circuits.evaluating.layers import Layers
 from circuitkit.circuits.evaluating.reading_anew import BlockCall
 from circuitkit.model import taps
+from circuitkit.model.hooks import before_forward
 from circuitkit.model.points import Point
 from circuitkit.model.site import Kind
 from circuitkit.model.tokens import Pass, Tokens
@@ -82,7 +83,7 @@ def _check(layers: Layers, layer: int, what: str, computed: Tensor, own: Tensor)
 def _noting(layers: Layers, note: Any) -> Iterator[None]:
     with ExitStack() as stack:
         for layer, block in enumerate(layers.model.anatomy.blocks):
-            hook = block.block.register_forward_pre_hook(partial(note, layer), with_kwargs=True)
+            hook = before_forward(block.block, partial(note, layer))
             stack.callback(hook.remove)
         yield
 

@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from circuitkit.model import roles
+from circuitkit.model.hooks import before_forward
 from circuitkit.model.points import first_tensor
 from circuitkit.sfn.destructions.zeros import Followed
 from circuitkit.sfn.errors import SfnError
@@ -129,7 +130,7 @@ def _not_passing(
                 known.zeros(bare.get_parameter(each))
             before, after = _ends(known, layer, names, reasons)
             block = bare.get_submodule(blocks[layer])
-            stack.callback(block.register_forward_pre_hook(before, with_kwargs=True).remove)
+            stack.callback(before_forward(block, before).remove)
             stack.callback(block.register_forward_hook(after).remove)
         stack.enter_context(torch.no_grad())
         stack.enter_context(known)
