@@ -8,6 +8,7 @@ import torch
 import architectures
 import circuitkit as ck
 from circuitkit import Model
+from circuitkit.model.hooks import before_forward
 from circuitkit.run import InterventionError
 from circuitkit.run import session as session_module
 
@@ -78,7 +79,7 @@ def test_a_context_used_from_another_thread_alone_says_that_nothing_took_place()
 
 
 def test_a_forward_that_meets_a_hook_which_is_coming_or_going_goes_on_untouched():
-    """torch notes that a hook takes keyword arguments after it has put it in place, so another thread may be between."""
+    """torch notes that a hook takes keyword arguments after putting it in place: another thread may be between."""
     layer, seen = torch.nn.Linear(2, 2), []
     handle = before_forward(layer, lambda module, args, kwargs: seen.append(sorted(kwargs)))
     layer._forward_pre_hooks_with_kwargs.clear()
