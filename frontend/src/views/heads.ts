@@ -34,6 +34,8 @@ export interface HeadData {
 /** Pixels of a cell at least and at most, and what is left of them and under them. */
 const [NARROWEST, TALLEST] = [18, 34];
 const LEFT = 48, BELOW = 44;
+/** Pixels over which the cells of few heads are not stretched. */
+const WIDEST = 120;
 
 export function headsView(place: HTMLElement, data: HeadData): void {
   const layers = data.measures[0]?.values.length ?? 0;
@@ -54,6 +56,7 @@ export function headsView(place: HTMLElement, data: HeadData): void {
     label: `${data.title}. Arrow keys go from head to head, Escape leaves.`,
     height: 12 + BELOW + layers * Math.min(TALLEST, Math.max(NARROWEST, 460 / layers)),
     least: LEFT + 8 + NARROWEST * heads,
+    most: LEFT + 8 + WIDEST * heads,
     shapes: layers * heads * 2,
   });
   chart.place.setAttribute("role", "application");

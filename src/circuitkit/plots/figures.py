@@ -95,7 +95,8 @@ def save(figure: Figure | Axes, path: str | Path, *, dpi: int = 150) -> Path:
     if whole is None:
         raise ValueError("these axes belong to no figure any more")
     with whole_file(path) as beside:
-        whole.savefig(beside, format="png", dpi=dpi)
+        # Legends may be wider than their axes.
+        whole.savefig(beside, format="png", dpi=dpi, bbox_inches="tight")
     return path
 
 

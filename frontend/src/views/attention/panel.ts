@@ -130,7 +130,10 @@ export class Panel {
   /** Let a token's edges stand out: far quicker than drawing them anew. */
   private stress(at: number | null): void {
     this.chart.echarts.dispatchAction({ type: "downplay", seriesIndex: 0 });
-    if (at !== null && this.arcs.edges.length > 0) this.chart.echarts.dispatchAction({ type: "highlight", seriesIndex: 0, dataIndex: at });
+    // One without an edge would leave nothing but faded ones.
+    if (at !== null && this.arcs.edges.some(({ query, key }) => query === at || key === at)) {
+      this.chart.echarts.dispatchAction({ type: "highlight", seriesIndex: 0, dataIndex: at });
+    }
   }
 
   /** What is pointed at, in words. */
