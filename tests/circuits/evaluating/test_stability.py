@@ -52,6 +52,17 @@ def test_chance_is_the_mean_over_all_circuits_of_that_size(size: int, n: int) ->
     assert chance_jaccard(size, n) == pytest.approx(np.mean([jaccard(every[0], other) for other in every]))
 
 
+def test_chance_counts_signs_of_random_circuits() -> None:
+    stable = found(graph_of(noise(12)), n=36, prune=False, resamples=10)
+    assert stable.size == 36 and LAYOUT.n_edges == 46
+    rng = np.random.default_rng(0)
+    drawn = [(1 + rng.permutation(46)[:36]) * rng.choice([-1, 1], 36) for _ in range(600)]
+    expected = np.mean([jaccard(set(a.tolist()), set(b.tolist())) for a, b in itertools.pairwise(drawn)])
+    told = stable.summary.set_index("what")["chance"]
+    assert told["edges"] == pytest.approx(chance_jaccard(36, 46))
+    assert told["signed"] == pytest.approx(expected, abs=0.01)
+
+
 def test_scores_without_a_doubt_give_the_same_circuit_each_time(tmp_path: Path) -> None:
     sure = noise(1).expand(12, -1, -1) + 1e-3 * noise(12, seed=1)
     stable = found(graph_of(sure), resamples=20)

@@ -137,7 +137,8 @@ class Stability(Shown):
             rows.append({"what": what, "jaccard": mean, "error": error, "low": low, "high": high})
         table = pd.DataFrame(rows)
         table["noise"] = [*self._noise, np.nan, np.nan]
-        table["chance"] = [self.chance, self.chance / (2 - self.chance), np.nan, np.nan]
+        # Of the edges that two random circuits share, random signs agree in half.
+        table["chance"] = [self.chance, self.chance / (2 + self.chance), np.nan, np.nan]
         return table
 
     @property
