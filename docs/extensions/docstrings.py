@@ -3,7 +3,9 @@
 Without it a formula's `*` or `|` would be markup, and a name in backticks a title of something else.
 """
 
+import inspect
 import re
+import typing
 from typing import Any
 
 from docutils import nodes
@@ -24,8 +26,16 @@ def plain(line: str) -> str:
     return re.sub(r"(?<!\w)\\ (?=``)|(?<=``)\\ (?!\w)", "", "".join(parts))
 
 
+def borrowed(obj: Any, lines: list[str]) -> bool:
+    """Whether lines are what Python says of a value's class, such as of any tuple, and not what is said of the value."""
+    classes = (type(obj), typing.get_origin(obj))
+    return "\n".join(lines).strip() in [(inspect.getdoc(each) or "").strip() for each in classes if each is not None]
+
+
 def process(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
     """Rewrite all lines of a docstring but its examples; before napoleon reads its sections."""
+    if what == "data" and borrowed(obj, lines):
+        lines.clear()
     # A name in backticks may be broken over two lines.
     text = re.sub(r"`[^`]+`", lambda found: re.sub(r"\n *", " ", found[0]), "\n".join(lines))
     example = False

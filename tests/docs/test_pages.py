@@ -1,7 +1,9 @@
 """Every page's code is run here or by a test of its own, or says why it is not; every command names what there is."""
 
+import importlib.util
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -95,3 +97,15 @@ def test_code_that_is_not_run_is_held_against_the_package() -> None:
 def test_commands_of_what_there_is_not_are_found(line: str) -> None:
     with pytest.raises(Exception):  # noqa: B017  # a parser's error or an assertion, whichever looks first
         check_command(shlex.split(line), run=True)
+
+
+def test_a_public_name_that_no_page_tells_of_is_found() -> None:
+    where = importlib.util.spec_from_file_location("public_names", DOCS / "extensions" / "public_names.py")
+    assert where is not None and where.loader is not None
+    extension: Any = importlib.util.module_from_spec(where)
+    where.loader.exec_module(extension)
+    every = extension.undocumented({})
+    assert {"circuitkit.load", "circuitkit.metrics.kl", "circuitkit.tasks.prontoqa.RULES"} <= set(every)
+    left = dict.fromkeys(name for name in every if name not in ("circuitkit.metrics.kl", "circuitkit.load"))
+    # `ck.model.load` is the same thing, and is told of.
+    assert extension.undocumented(left) == ["circuitkit.metrics.kl"]
