@@ -27,7 +27,7 @@ def plain(line: str) -> str:
 
 
 def borrowed(obj: Any, lines: list[str]) -> bool:
-    """Whether lines are what Python says of a value's class, such as of any tuple, and not what is said of the value."""
+    """Whether lines are what Python says of a value's class, such as of any tuple, and nothing of the value."""
     classes = (type(obj), typing.get_origin(obj))
     return "\n".join(lines).strip() in [(inspect.getdoc(each) or "").strip() for each in classes if each is not None]
 

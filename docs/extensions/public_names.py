@@ -9,14 +9,14 @@ from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
-import circuitkit
-
 from docutils.nodes import Element, TextElement
 from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from sphinx.errors import SphinxError
 from sphinx.util.nodes import make_refnode
+
+import circuitkit
 
 BESIDE = ("model", "run", "pairs", "spans", "doctor")
 """Public modules that are imported by their path; all others are attributes of the package."""
@@ -72,7 +72,8 @@ def undocumented(documented: dict[str, Any]) -> list[str]:
     }
     told = {id(value) for name, value in names.items() if name in documented}
     homes = {
-        name: f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', '')}" for name, value in names.items()
+        name: f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', '')}"
+        for name, value in names.items()
     }
     return [name for name in names if {name, homes[name]}.isdisjoint(documented) and id(names[name]) not in told]
 
