@@ -6,8 +6,8 @@
 
 The first trains toys of equal size (Llama, GPT-2, Gemma 2, and one with OpenELM's heads and widths that grow from layer
 to layer) on three amounts of deductions with three seeds, so that architecture and data come apart. The others compare
-families of one size, in which they don't. Every way writes tables (CSV), figures (PNG), an answer in plain sentences
-(`answer.md`) and where it all comes from (`provenance.json`). Run again, it goes on where it stopped.
+families of one size, in which they don't. Every way writes tables (CSV), figures (PNG, SVG), an answer in plain
+sentences (`answer.md`) and where it all comes from (`provenance.json`). Run again, it goes on where it stopped.
 """
 
 from __future__ import annotations

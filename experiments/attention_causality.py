@@ -66,8 +66,8 @@ def main(
     Parameters
     ----------
     out
-        Folder for tables (CSV), figures (PNG), sentences, some answers to read, and provenance (JSON). A run that was
-        cut short goes on there.
+        Folder for tables (CSV), figures (PNG, SVG), sentences, some answers to read, and provenance (JSON). A run that
+        was cut short goes on there.
     models
         Embedded models, hub ids or folders. The embedded family, where none is named.
     rule

@@ -19,7 +19,7 @@ it in the same folder at once.
 `--published` needs no model: it puts the paper's Table 1 through `ck.statistics.recovered`, and draws its four figures.
 It writes `table_1.csv`; `recovered.csv` (a row a size, benchmark and training: the gain over the base, the share of the
 way to the skyline, each with its intervals, or why that share is undefined); `lora_against_full.csv` (how much of full
-fine-tuning's gain rank-1 LoRA has); `figure_1.png` to `figure_4.png`; `sentences.md`; `provenance.json`.
+fine-tuning's gain rank-1 LoRA has); `figure_1` to `figure_4` as PNG and SVG; `sentences.md`; `provenance.json`.
 
 Else it writes `elicited.csv` (the same for every training, with validation losses and what failed); `sufficiency.csv`
 and `fewest.csv` (what the answer goes by); `learning_rates.csv` and `trainings.csv`; `comparisons.csv`,
@@ -65,7 +65,7 @@ def main(
     Parameters
     ----------
     out
-        Folder for tables (CSV), figures (PNG), sentences and provenance (JSON), and for what is gone on with.
+        Folder for tables (CSV), figures (PNG, SVG), sentences and provenance (JSON), and for what is gone on with.
     published
         The published table alone, without any model.
     preset

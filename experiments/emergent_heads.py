@@ -18,8 +18,8 @@ error bars and no control. Here the same is done on the embedded twins and the c
 - these heads zeroed, set to their mean, halved and raised by 1.3 while the model writes, beside random heads of the
   same layers, and how its answers then fail, by difficulty.
 
-It writes `report.md`, the page that says what was found; tables as CSV; figures as PNG; graphs and results that load
-again (`graphs`, `changes`, `effects`); `provenance.json`. Run again with the same `--out`, it goes on where it was
+It writes `report.md`, the page that says what was found; tables as CSV; figures as PNG and SVG; graphs and results that
+load again (`graphs`, `changes`, `effects`); `provenance.json`. Run again with the same `--out`, it goes on where it was
 stopped. `--published` needs no model: it draws the paper's tables with the intervals that they lack.
 """
 

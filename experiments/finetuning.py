@@ -16,9 +16,10 @@ further:
   that training never showed (`memorising.csv`);
 - training in stages, and GRPO, on what stays hard, against fine-tuning of as many steps (`stages.csv`).
 
-Tables are CSV, figures PNG; `sentences.md` says what they show, `provenance.json` where they come from. Run again with
-the same `--out`, the study goes on where it was stopped. `--published` needs no model: it draws the paper's table, with
-strict shares where they are known, and counts words in the released answers where CIRCUITKIT_DATA names them.
+Tables are CSV, figures PNG and SVG; `sentences.md` says what they show, `provenance.json` where they come from. Run
+again with the same `--out`, the study goes on where it was stopped. `--published` needs no model: it draws the paper's
+table, with strict shares where they are known, and counts words in the released answers where CIRCUITKIT_DATA names
+them.
 
 The paper's models, as `--models` takes them: openai-community/gpt2 openai-community/gpt2-medium
 HuggingFaceTB/SmolLM2-135M HuggingFaceTB/SmolLM2-135M-Instruct apple/OpenELM-270M apple/OpenELM-270M-Instruct

@@ -43,7 +43,7 @@ def write_report(
     *,
     name: str = "sentences.md",
 ) -> None:
-    """Write tables (CSV) and figures (PNG) by their names, what they say, and at last `provenance.json`."""
+    """Write tables (CSV) and figures (PNG, SVG) by their names, what they say, and at last `provenance.json`."""
     for table_name, table in tables.items():
         write_table(out / f"{table_name}.csv", table)
     for figure_name, figure in figures.items():

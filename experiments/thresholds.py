@@ -24,7 +24,7 @@ The paper's 23 models, as `--models` takes them:
 
 What is written: `accuracy.csv` (a row a model, task and decoding), `thresholds.csv` (a row a task, over all models and
 in each family of four sizes or more: verdict, breakpoint, interval), `attention.csv`, `right_against_wrong.csv`,
-`sentences.md`, every fit as JSON, figures as PNG, `provenance.json`, and each response under `evaluations/`.
+`sentences.md`, every fit as JSON, figures as PNG and SVG, `provenance.json`, and each response under `evaluations/`.
 """
 
 from __future__ import annotations

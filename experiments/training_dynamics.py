@@ -11,7 +11,7 @@ model and by GRPO, with several seeds each. Every few steps: how often it is rig
 
 It writes `report.md`, the page that says what was found; tables as CSV (`checkpoints`, `heads`, `methods`,
 `complexity`, `correlations`: whether heads go with accuracy, tested by permuting blocks of checkpoints); figures as
-PNG; `provenance.json`. Run again with the same `--out`, it goes on where it was stopped.
+PNG and SVG; `provenance.json`. Run again with the same `--out`, it goes on where it was stopped.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ of responses, and fluency, the likelihood of held-out text that needs no reasoni
 It writes `report.md`, the page that says for each pair whether o_proj carries the reasoning and how strong the evidence
 is; tables as CSV (`merges`, `merge_controls`, `ends`, `trainings`, `destructions`, `delta`); how many responses are of
 each level under each merge and destruction, with some to read (`levels_of_merges.json`, `levels_of_destructions.json`:
-`circuitkit report FOLDER` shows them); figures as PNG;
+`circuitkit report FOLDER` shows them); figures as PNG and SVG;
 `provenance.json`. Run again with the same `--out`, it goes on where it was stopped. `--published` needs no model: it
 draws the paper's three tables with the intervals that they lack, and says what their differences can bear.
 """

@@ -28,7 +28,7 @@ def demo(
     model
         An embedded model, a planted one (planted-induction-llama), a folder, or a hub id.
     out
-        Folder for figures (PNG), tables (CSV), results (safetensors) and provenance (JSON).
+        Folder for figures (PNG, SVG), tables (CSV), results (safetensors) and provenance (JSON).
     random_weights
         Draw the model's weights anew first: what the demo says where there is nothing to find.
     n

@@ -144,8 +144,8 @@ def answering(
     batch_size
         Responses written at a time; as many as the memory holds if not given, and 8 with --harness.
     out
-        Folder for the responses (JSON lines, or with --harness JSON), the table (CSV), the figure (PNG) and provenance
-        (JSON).
+        Folder for the responses (JSON lines, or with --harness JSON), the table (CSV), the figure (PNG, SVG) and
+        provenance (JSON).
     """
     import circuitkit as ck
     from circuitkit import plots

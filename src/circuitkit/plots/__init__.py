@@ -1,7 +1,8 @@
 """Figures: heat maps, edge maps, panels, bars and curves beside their controls, attention patterns, coloured tokens.
 
 Every function draws on a fresh `Figure`, or, but for panels, on the axes it is given, and returns its `Axes` (of panels
-the first one's); nothing is shown, and pyplot's global state is left alone. `save` writes the whole figure as PNG.
+the first one's); nothing is shown, and pyplot's global state is left alone. `save` writes the whole figure, as PNG and
+as SVG.
 """
 
 from circuitkit.plots.arcs import attention_arcs
@@ -10,7 +11,8 @@ from circuitkit.plots.cohorts import activation_map, head_cohorts, head_survival
 from circuitkit.plots.edges import edge_map
 from circuitkit.plots.effects import bars
 from circuitkit.plots.evaluation import accuracies
-from circuitkit.plots.figures import new_axes, save
+from circuitkit.plots.figures import new_axes
+from circuitkit.plots.files import save
 from circuitkit.plots.grid import heatmap
 from circuitkit.plots.growth import growth_curve
 from circuitkit.plots.harness import harness_means

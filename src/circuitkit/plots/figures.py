@@ -1,11 +1,10 @@
-"""What all figures share: a canvas of its own, token labels that can be read, colours, and files."""
+"""What all figures share: a canvas of its own, token labels that can be read, and colours."""
 
 from __future__ import annotations
 
 import io
 import warnings
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
@@ -17,9 +16,8 @@ from matplotlib.colors import CenteredNorm, Colormap, Normalize
 from matplotlib.container import Container
 from matplotlib.figure import Figure
 from matplotlib.text import Text
+from matplotlib.ticker import FixedFormatter, FixedLocator, FuncFormatter
 from numpy.typing import NDArray
-
-from circuitkit.records import whole_file
 
 DIVERGING = "PuOr_r"
 """Purple below the centre, orange above, white at it: told apart under every common colour blindness."""
@@ -62,8 +60,13 @@ class NewFigure(Figure):
 def as_written(figure: Figure) -> None:
     """Show texts as they are: a title may hold a model's name or a token, and a "$" in it begins no formula.
 
-    Ticks are left alone, since matplotlib itself writes powers of ten on them as formulas.
+    Ticks that matplotlib writes are left alone, since it writes powers of ten as formulas.
     """
+    for axis in figure.findobj(Axis):
+        named = isinstance(axis.get_major_formatter(), FixedFormatter | FuncFormatter)
+        if named and isinstance(axis.get_major_locator(), FixedLocator):
+            for label in axis.get_majorticklabels():
+                label.set_parse_math(False)
     of_ticks = {id(text) for tick in figure.findobj(Tick) for text in tick.findobj(Text)}
     for text in figure.findobj(Text):
         if id(text) not in of_ticks:
@@ -77,27 +80,6 @@ def new_axes(width: float, height: float) -> Axes:
     [4.0, 3.0]
     """
     return NewFigure(width, height).subplots()
-
-
-def save(figure: Figure | Axes, path: str | Path, *, dpi: int = 150) -> Path:
-    """Write a figure as PNG, whole or not at all, and give its path.
-
-    Raises ValueError for another suffix.
-
-    >>> import tempfile
-    >>> save(new_axes(1, 1), Path(tempfile.mkdtemp()) / "empty.png").name
-    'empty.png'
-    """
-    path = Path(path)
-    if path.suffix != ".png":
-        raise ValueError(f"{path}: figures are saved as .png")
-    whole = figure.get_figure(root=True) if isinstance(figure, Axes) else figure
-    if whole is None:
-        raise ValueError("these axes belong to no figure any more")
-    with whole_file(path) as beside:
-        # Legends may be wider than their axes.
-        whole.savefig(beside, format="png", dpi=dpi, bbox_inches="tight")
-    return path
 
 
 def shown(token: str) -> str:

@@ -39,8 +39,8 @@ def effects(
     prompt
         A prompt to read instead of pairs, whose answer is then the model's own likeliest next token; may be repeated.
     out
-        Folder for both results (total.safetensors, direct.safetensors), their table (CSV), figure (PNG) and provenance
-        (JSON).
+        Folder for both results (total.safetensors, direct.safetensors), their table (CSV), figure (PNG, SVG) and
+        provenance (JSON).
     """
     from dataclasses import replace
 

@@ -34,7 +34,7 @@ def heads(
     prompt
         A prompt to read instead of pairs, whose answer is then the model's own likeliest next token; may be repeated.
     out
-        Folder for the result (safetensors), its table (CSV), figure (PNG) and provenance (JSON).
+        Folder for the result (safetensors), its table (CSV), figure (PNG, SVG) and provenance (JSON).
     """
     from circuitkit import ablation
     from circuitkit.commands.telling import tell

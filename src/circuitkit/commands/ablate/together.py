@@ -48,7 +48,7 @@ def sets(
     prompt
         A prompt to read instead of pairs, whose answer is then the model's own likeliest next token; may be repeated.
     out
-        Folder for the result (safetensors), its table (CSV), figure (PNG) and provenance (JSON).
+        Folder for the result (safetensors), its table (CSV), figure (PNG, SVG) and provenance (JSON).
     """
     from circuitkit import ablation, plots
     from circuitkit.commands.telling import tell_study
@@ -101,7 +101,7 @@ def grow(
     prompt
         A prompt to read instead of pairs, whose answer is then the model's own likeliest next token; may be repeated.
     out
-        Folder for the result (safetensors), its table (CSV), figure (PNG) and provenance (JSON).
+        Folder for the result (safetensors), its table (CSV), figure (PNG, SVG) and provenance (JSON).
     """
     from circuitkit import ablation, plots
     from circuitkit.commands.telling import tell_study

@@ -39,7 +39,7 @@ def capturing(
     first_column
         Whether the first token's attention counts: the published scores leave it out (zeroed).
     out
-        Folder for the patterns (safetensors), a figure a head (PNG), the scores (CSV) and provenance (JSON);
+        Folder for the patterns (safetensors), a figure a head (PNG, SVG), the scores (CSV) and provenance (JSON);
         `circuitkit report` makes a page of it to point at.
     """
     import pandas as pd

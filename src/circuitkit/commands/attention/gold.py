@@ -60,8 +60,8 @@ def gold(
     match
         Whether tokens are the same by their id, or by the text that the tokenizer writes for them, as in the paper.
     out
-        Folder for the table and every proof's score (CSV), scores by rule (safetensors), maps over heads (PNG), and
-        provenance (JSON).
+        Folder for the table and every proof's score (CSV), scores by rule (safetensors), maps over heads (PNG, SVG),
+        and provenance (JSON).
     """
     import pandas as pd
 

@@ -39,7 +39,7 @@ def profile(
         Who gives words their parts of speech: prontoqa (that language's own lexicon), or the name of a spaCy model that
         is installed, such as en_core_web_sm.
     out
-        Folder for the tables by head and by part of speech (CSV), a map of them (PNG), and provenance (JSON).
+        Folder for the tables by head and by part of speech (CSV), a map of them (PNG, SVG), and provenance (JSON).
     """
     from circuitkit import plots
     from circuitkit.attention import Lexicon, Spacy

@@ -44,7 +44,7 @@ def scores(
     edges
         How many of the strongest edges from token to token are drawn, of the first head looked at.
     out
-        Folder for the scores (safetensors and CSV), coloured tokens and strongest edges (PNG), provenance (JSON).
+        Folder for the scores (safetensors and CSV), coloured tokens and strongest edges (PNG, SVG), provenance (JSON).
     """
     from circuitkit import plots
     from circuitkit.attention import scores as score

@@ -76,7 +76,7 @@ def compare(
     resamples
         How many times problems are drawn anew, to see how sure each head is; 0 for none.
     out
-        Folder for graphs and changes (safetensors), tables (CSV), figures (PNG) and provenance (JSON).
+        Folder for graphs and changes (safetensors), tables (CSV), figures (PNG, SVG) and provenance (JSON).
     """
     from circuitkit.commands.circuit.comparing import Compared, graphs_of
     from circuitkit.commands.circuit.graph_files import check_signs

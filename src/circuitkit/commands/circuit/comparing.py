@@ -29,7 +29,7 @@ _SOMETIMES = (
     "complexity.csv",
     "head_cohorts.safetensors",
     *(f"cohorts_{name}.csv" for name in _TABLES),
-    *(f"{name}.png" for name in ("cohorts", "activation", "survival")),
+    *(f"{name}.{suffix}" for name in ("cohorts", "activation", "survival") for suffix in ("png", "svg")),
 )
 """Files that not every comparison makes."""
 

@@ -72,7 +72,7 @@ def evaluate(
     most_parts
         For minimality, how many of them at the most, drawn at random from all; 0 for none.
     out
-        Folder for the circuit, the curves and what was measured (safetensors), tables (CSV), figures (PNG) and
+        Folder for the circuit, the curves and what was measured (safetensors), tables (CSV), figures (PNG, SVG) and
         provenance (JSON).
     """
     from circuitkit.commands.circuit.evaluating import Evaluating, Settings

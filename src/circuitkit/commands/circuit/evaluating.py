@@ -111,7 +111,7 @@ class Evaluating:
         replace(self.circuit, per_example=None, groups=None).save(out / "evaluated.safetensors")
         self.faithful.save(out / "faithfulness.safetensors")
         for stale in (*(f"curve-{by}" for by in _BY), "completeness", "minimality"):
-            for suffix in ("safetensors", "png", "csv"):
+            for suffix in ("safetensors", "png", "svg", "csv"):
                 (out / f"{stale}.{suffix}").unlink(missing_ok=True)
         for by, curve in self.curves.items():
             curve.save(out / f"curve-{by}.safetensors")

@@ -66,7 +66,7 @@ def find(
         Pairs to measure the circuit on, as JSON lines. If not given, fresh ones are drawn where pairs are drawn; those
         of --pairs are used again, which flatters the circuit.
     out
-        Folder for the graph (safetensors), tables (CSV), figures (PNG) and provenance (JSON).
+        Folder for the graph (safetensors), tables (CSV), figures (PNG, SVG) and provenance (JSON).
     """
     from circuitkit import circuits
     from circuitkit.commands.circuit.finding import Finding, check_found, test_of
@@ -107,7 +107,7 @@ def find(
 def _clear(out: Path) -> None:
     """Remove what an earlier call wrote into a folder, which would be of another graph than the new one."""
     names = [f"{name}.csv" for name in ("circuit", "heads", "faithfulness", "summary")]
-    names += [f"{name}.png" for name in ("circuit", "heads", "stability", "curve")]
+    names += [f"{name}.{end}" for name in ("circuit", "heads", "stability", "curve") for end in ("png", "svg")]
     names += [f"{name}.safetensors" for name in ("stability", "faithfulness", "curve")]
     for name in (*names, "provenance.json"):
         (out / name).unlink(missing_ok=True)

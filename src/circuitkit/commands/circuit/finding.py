@@ -139,7 +139,7 @@ class Finding:
         plots.save(self.circuit.head_map(), out / "heads.png")
         self.faithful.save(out / "faithfulness.safetensors")
         for name in ("stability", "curve"):
-            for suffix in ("safetensors", "png"):
+            for suffix in ("safetensors", "png", "svg"):
                 (out / f"{name}.{suffix}").unlink(missing_ok=True)
         if self.curve is not None:
             self.curve.save(out / "curve.safetensors")

@@ -40,7 +40,7 @@ def show(
     heads
         How many of the most important heads to print.
     out
-        Folder for the layered graph and the map of heads (PNG) and for edges and heads as tables (CSV); nothing is
+        Folder for the layered graph and the map of heads (PNG, SVG) and for edges and heads as tables (CSV); nothing is
         written if not given.
     """
     from circuitkit.commands.circuit.graph_files import check_how_many, check_signs, cut, graph_at

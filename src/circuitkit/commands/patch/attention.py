@@ -75,7 +75,7 @@ def edges(
     metric
         What is measured; the logit difference of pairs with a distractor if not given, the KL from the clean run else.
     out
-        Folder for the result (safetensors), its table (CSV), figure (PNG) and provenance (JSON).
+        Folder for the result (safetensors), its table (CSV), figure (PNG, SVG) and provenance (JSON).
     """
     from circuitkit import attention
     from circuitkit.commands.telling import tell
@@ -146,7 +146,7 @@ def transplant(
     metric
         What is measured; probability_difference is that of greater-than.
     out
-        Folder for the result (safetensors), its table (CSV), figure (PNG) and provenance (JSON).
+        Folder for the result (safetensors), its table (CSV), figure (PNG, SVG) and provenance (JSON).
     """
     from circuitkit import attention
     from circuitkit.commands.telling import tell
@@ -209,7 +209,7 @@ def freeze(
     metric
         What is measured; probability_difference is that of greater-than.
     out
-        Folder for the result (safetensors), its table (CSV), figure (PNG) and provenance (JSON).
+        Folder for the result (safetensors), its table (CSV), figure (PNG, SVG) and provenance (JSON).
     """
     from dataclasses import replace
 

@@ -57,7 +57,7 @@ def paths(
     controls
         How many random sets, with as many heads in each layer, to set beside each sender that is made of heads.
     out
-        Folder for the result (safetensors), its table (CSV), figure (PNG) and provenance (JSON).
+        Folder for the result (safetensors), its table (CSV), figure (PNG, SVG) and provenance (JSON).
     """
     from circuitkit import patching
     from circuitkit.commands.telling import tell
@@ -100,7 +100,7 @@ def direct(
     controls
         How many random sets, with as many heads in each layer, to set beside each sender that is made of heads.
     out
-        Folder for the result (safetensors), its table (CSV), figure (PNG) and provenance (JSON).
+        Folder for the result (safetensors), its table (CSV), figure (PNG, SVG) and provenance (JSON).
     """
     from circuitkit import patching
     from circuitkit.commands.telling import tell

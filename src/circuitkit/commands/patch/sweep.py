@@ -72,7 +72,7 @@ def sweep(
     from_cache
         Patch values from this file instead, a cache that was saved (safetensors).
     out
-        Folder for the result (safetensors), its table (CSV), figure (PNG) and provenance (JSON).
+        Folder for the result (safetensors), its table (CSV), figure (PNG, SVG) and provenance (JSON).
     """
     from circuitkit import patching
     from circuitkit.commands.telling import tell

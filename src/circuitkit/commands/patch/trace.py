@@ -65,7 +65,7 @@ def trace(
     metric
         What is measured; probability_difference is that of greater-than.
     out
-        Folder for the result (safetensors), its table (CSV), figure (PNG) and provenance (JSON).
+        Folder for the result (safetensors), its table (CSV), figure (PNG, SVG) and provenance (JSON).
     """
     from circuitkit import patching
     from circuitkit.commands.telling import tell

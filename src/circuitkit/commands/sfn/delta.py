@@ -62,8 +62,8 @@ def delta(
     seed
         Of samples and controls.
     out
-        Folder for the result (safetensors), its tables (CSV), figures (PNG) and provenance (JSON); those of an earlier
-        comparison in it are replaced.
+        Folder for the result (safetensors), its tables (CSV), figures (PNG, SVG) and provenance (JSON); those of an
+        earlier comparison in it are replaced.
     revision_b
         Branch, tag or commit of B on the hub, of each B if there are several.
     """

@@ -86,7 +86,8 @@ def write_delta(found: Delta, out: Path) -> None:
     every = {"modules": found.frame, "heads": found.heads, "trajectory": found.trajectory}
     tables = {name: table for name, table in every.items() if len(table) and (several or name != "trajectory")}
     figures = _figures(found)
-    for stale in (*(f"{name}.csv" for name in every), *(f"{name}.png" for name in figures)):
+    drawn = (f"{name}.{suffix}" for name in figures for suffix in ("png", "svg"))
+    for stale in (*(f"{name}.csv" for name in every), *drawn):
         (out / stale).unlink(missing_ok=True)
     found.save(out)
     for name, table in tables.items():

@@ -54,7 +54,8 @@ def training(
         Settings of a paper: thresholds, thresholds-revision, elicitation, elicitation-lora, freeze, thinking-sparks-sft
         or thinking-sparks-grpo; options that are given are over them.
     out
-        Folder for checkpoints, the chosen model, the curve (CSV) and its figure (PNG), settings and provenance (JSON).
+        Folder for checkpoints, the chosen model, the curve (CSV) and its figure (PNG, SVG), settings and provenance
+        (JSON).
     """
     import circuitkit as ck
     from circuitkit.training import preset as preset_of
