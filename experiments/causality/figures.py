@@ -33,14 +33,20 @@ def masking_figure(table: pd.DataFrame, models: pd.DataFrame, asked: Questions) 
             rows = here[here["masked"] == kind].sort_values("k")
             at = [ks.index(k) + 0.08 * (shift - 1) for k in rows["k"]]
             whole = rows["accuracy"] + rows["loss"]
-            low, high = whole - rows["loss_high"], whole - rows["loss_low"]
+            # Intervals are of losses, and a loss's may reach beyond all that there is to lose.
+            low, high = ((whole - rows[f"loss_{end}"]).clip(0, 1) for end in ("high", "low"))
             _line(axes, at, 100 * rows["accuracy"], 100 * low, 100 * high, kind)
         axes.set_xticks(range(len(ks)), [str(k) for k in ks])
         axes.set_title(f"{name}: {SETS[tokens]}, n = {int(here['n'].iloc[0])}", fontsize=9)
         axes.set(xlabel="prompt tokens masked", ylim=(-3, 103))
     for first in panels:
         first[0].set_ylabel("correct proofs (%)")
-    _finish(figure, panels[0][0], f"Masking tokens while proofs are written ({_asked(asked)}), in all layers and heads")
+    _finish(
+        figure,
+        panels[0][0],
+        f"Masking tokens while proofs are written ({_asked(asked)}), in all layers and heads",
+        "of the loss",
+    )
     return figure
 
 
@@ -64,7 +70,7 @@ def forcing_figure(table: pd.DataFrame, asked: Questions) -> Figure:
         axes.set_xlabel("layer whose heads are forced")
     for first in panels:
         first[0].set_ylabel("gain of next-token accuracy (points)")
-    _finish(figure, panels[0][0], f"Forcing attention on gold proofs ({_asked(asked)})")
+    _finish(figure, panels[0][0], f"Forcing attention on gold proofs ({_asked(asked)})", "of the gain")
     return figure
 
 
@@ -89,10 +95,10 @@ def _line(
     )
 
 
-def _finish(figure: Figure, first: Axes, title: str) -> None:
+def _finish(figure: Figure, first: Axes, title: str, of: str) -> None:
     handles, labels = first.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), fontsize=8, frameon=False)
-    figure.suptitle(f"{title}; 95 % intervals", fontsize=10)
+    figure.suptitle(f"{title}; 95 % intervals {of}", fontsize=10)
     for axes in figure.axes:
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(axis="y", color="0.9", linewidth=0.6)

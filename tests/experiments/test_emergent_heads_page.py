@@ -75,3 +75,16 @@ def test_which_circuits_share_more_than_chance_and_whose_heads_are_more_connecte
     complexity = measured("complexity")
     step = complexity[(complexity["recipe"] == "step") & complexity["measure"].str.contains("degree")]
     assert len(complexity) == 12 and step["p"].round(4).eq(0.0099).all() and step["p_corrected"].round(2).eq(0.12).all()
+
+
+def test_when_heads_and_accuracy_come_is_measured():
+    accuracy = measured("accuracies").set_index("model")["accuracy"]
+    assert [f"{100 * accuracy[step]:.0f}" for step in ("600", "1500", "4000")] == ["21", "35", "53"]
+    cohorts = measured("cohorts").set_index(["recipe", "layer", "head"]).sort_index()
+    assert cohorts.loc[("step", 2, 3), "first"] == 1500 and cohorts.loc[("step", 2, 1), "first"] == 4000
+    assert (cohorts.loc[("step", 1, 3), ["first", "last"]] == 600).all()
+    assert pd.isna(cohorts.loc[("step", 1, 2), "last"]) and cohorts.loc[("step", 0, 1), "last"] == 200
+    new = cohorts[~cohorts["in_base"]]
+    openings = new.loc["openings"]
+    assert (openings["first"] == 200).sum() == 2 and not openings["at_end"].any()
+    assert new.loc["published", "first"].min() == 4000
