@@ -29,6 +29,8 @@ autodoc_class_signature = "mixed"
 python_maximum_signature_line_length = 88
 napoleon_use_ivar = True
 napoleon_use_rtype = False
+# Parameters that are told of together stay together.
+napoleon_use_param = False
 napoleon_attr_annotations = False
 add_module_names = False
 toc_object_entries_show_parents = "hide"

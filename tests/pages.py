@@ -1,7 +1,8 @@
 """Pages of documentation: their code is run, and their commands are understood.
 
 What cannot be run here stands behind `<!-- not run: REASON -->`; then the names in it, the keywords of calls and the
-options of commands are held against the package. Slow blocks stand behind `<!-- slow: REASON -->`.
+options of commands are held against the package. Slow blocks stand behind `<!-- slow: REASON -->`. Blocks behind
+`<!-- hub: ID, ID -->` are run with small models in folders of these names.
 """
 
 import contextlib
@@ -21,7 +22,7 @@ from page_names import check_names
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
-FENCED = re.compile(r"(?:<!-- (not run|slow): ([^>]+) -->\n)?^```(\S*)\n(.*?)^```", flags=re.DOTALL | re.MULTILINE)
+FENCED = re.compile(r"(?:<!-- (not run|slow|hub): ([^>]+) -->\n)?^```(\S*)\n(.*?)^```", flags=re.DOTALL | re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,8 @@ class Block:
     """A fenced block of a page.
 
     Attributes:
-        mark: "not run", "slow", or nothing.
-        reason: of the mark.
+        mark: "not run", "slow", "hub", or nothing.
+        reason: of the mark; of "hub" the models, by their ids.
         kind: the language.
         text: what stands in it.
     """
@@ -53,8 +54,8 @@ class Page:
     """A page's fenced blocks."""
 
     def __init__(self, name: str) -> None:
-        text = (DOCS / name).read_text(encoding="utf-8")
-        self.all = [Block(*found) for found in FENCED.findall(text)]
+        self.text = (DOCS / name).read_text(encoding="utf-8")
+        self.all = [Block(*found) for found in FENCED.findall(self.text)]
         self.blocks = [(block.kind, block.text) for block in self.all]
 
     @property
@@ -65,7 +66,16 @@ class Page:
     @property
     def slow(self) -> bool:
         """Whether a block of it takes long."""
-        return any(block.mark == "slow" for block in self.all)
+        return any(block.mark in ("slow", "hub") for block in self.all)
+
+    def stand_in(self, block: Block) -> None:
+        """Put a small model where a block names one of the hub, if none is there."""
+        # transformers takes seconds to import, and most pages need no model of the hub.
+        from stand_ins import stand_in
+
+        for name in block.reason.split(", ") if block.mark == "hub" else ():
+            if not Path(name).exists():
+                stand_in(name, self.text)
 
     def check_examples(self) -> int:
         """Run its Python, one block after the other, and hold what is printed against the text block below.
@@ -80,6 +90,7 @@ class Page:
             if block.mark == "not run":
                 check_names(block.text, names)
                 continue
+            self.stand_in(block)
             out = io.StringIO()
             with contextlib.redirect_stdout(out):
                 exec(block.text, names)

@@ -1,15 +1,16 @@
 """Every page's code is run here or by a test of its own, or says why it is not; every command names what there is."""
 
 import importlib.util
+import re
 import shlex
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from circuitkit import cli
 from page_names import check_names
 from pages import DOCS, ROOT, Page, check_command
+from shell import status
 
 PAGES = sorted(str(path.relative_to(DOCS)) for path in DOCS.rglob("*.md"))
 OWN = {
@@ -23,6 +24,17 @@ OWN = {
     "training.md": "training/test_page.py",
 }
 """Pages whose code is run by a test of their own, which looks at more than what is printed."""
+
+RUN_AS_THEY_STAND = (
+    "attention_scores.md",
+    "circuits.md",
+    "evaluation.md",
+    "lm_eval.md",
+    "own_architecture.md",
+    "sfn.md",
+    "sweeps.md",
+)
+"""Pages whose commands ask an embedded model, or what a command before them wrote; scripts have tests of their own."""
 
 WITH_CODE = [name for name in PAGES if any(block.kind == "python" for block in Page(name).all)]
 WITH_COMMANDS = [name for name in PAGES if any(block.commands for block in Page(name).all)]
@@ -44,17 +56,34 @@ def test_the_code_runs_and_prints_what_stands_below_it(
 def test_the_first_hour_goes_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}
-    for block in Page("first_hour.md").all:
+    page = Page("first_hour.md")
+    for block in page.all:
         if block.mark == "not run":
             continue
+        page.stand_in(block)
         if block.kind == "python":
             exec(block.text, names)
         for words in block.commands:
-            with pytest.raises(SystemExit) as ended:
-                cli.main(words[1:])
-            assert ended.value.code == 0, words
-    for written in ("demo/report.html", "patched/report.html", "patched/ablated"):
+            assert status(*words[1:]) == 0, words
+    for written in ("demo/report.html", "patched/report.html", "patched/ablated", "patched-gpt2/report.html"):
         assert (tmp_path / written).exists()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("name", RUN_AS_THEY_STAND)
+def test_the_commands_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    page = Page(name)
+    for block in page.all:
+        if block.kind == "toml":
+            called = re.search(rf"`([\w.]+)`:\n\n```toml\n{re.escape(block.text)}", page.text)
+            assert called is not None
+            Path(called[1]).write_text(block.text, encoding="utf-8")
+        page.stand_in(block)
+        for words in block.commands if block.mark != "not run" else ():
+            if words[0] == "circuitkit" and any("deductor" in word or Path(word).exists() for word in words[3:]):
+                assert status(*words[1:]) == 0, words
 
 
 @pytest.mark.parametrize("name", OWN)
@@ -109,3 +138,42 @@ def test_a_public_name_that_no_page_tells_of_is_found() -> None:
     left = dict.fromkeys(name for name in every if name not in ("circuitkit.metrics.kl", "circuitkit.load"))
     # `ck.model.load` is the same thing, and is told of.
     assert extension.undocumented(left) == ["circuitkit.metrics.kl"]
+
+
+@pytest.mark.parametrize("sweep", ["heads", "stream"])
+@pytest.mark.parametrize("model", ["GPT-2 small", "Qwen2.5-0.5B", "deductor-1m"])
+def test_the_times_of_other_tools_are_those_of_the_benchmarks(model: str, sweep: str) -> None:
+    def figures(path: Path, row: str) -> list[str]:
+        (cells,) = re.findall(rf"^\| {row} \|(.*)\|$", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+        return [re.sub(r" \(.*\)", "", cell.strip()) for cell in cells.split("|")]
+
+    seen = figures(ROOT / "benchmarks" / "README.md", rf"{re.escape(model)} \| {sweep} \| 8")
+    told = figures(DOCS / "peers.md", rf"{re.escape(model)}(?:'s shape)?, (?:sweep over )?(?:the )?{sweep}")
+    assert told[:2] == seen[-2:]
+
+
+@pytest.mark.parametrize(
+    ("told", "seen"),
+    [
+        (
+            "(2.9 where it is told to compute the last logits alone) | 3.8 |",
+            "`nnsight, last logits` took 2.9 times and pyvene 3.8",
+        ),
+        ("reaches 0.85 to 1.14 of the speed of the floor", "| GPT-2 small | stream | 16 | 8.8 | 0.85 |"),
+        (
+            "0.64 of the time and 0.068 of the memory for all layers",
+            "of all layers, 0.64 of the time and 0.068 of the memory",
+        ),
+        ("0.31 and 0.064 for the", "take 0.31 of the time and 0.064 of the memory"),
+        ("0.83 of that rate", "norms and cosine at 0.83 of the rate"),
+        ("0.76 of that rate", "merge of `o_proj` at 0.76 of the rate"),
+        ("1.38 of their time", "| EAP-IG, 5 steps, 32,491 edges | 11.0 | 6.9 | 1.38 |"),
+        ("78 forward and backward passes, to 3.0", "| TransformerLens's EAP | 15.6 a pair | 78 |"),
+    ],
+)
+def test_other_figures_of_the_comparison_are_those_of_the_benchmarks(told: str, seen: str) -> None:
+    page, measured = (
+        " ".join(path.read_text(encoding="utf-8").split())
+        for path in (DOCS / "peers.md", ROOT / "benchmarks" / "README.md")
+    )
+    assert told in page and seen in measured
