@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import threshold_answer
 from tqdm import tqdm
 
 import circuitkit as ck
@@ -66,9 +67,12 @@ def published_study(out: Path, *, draws: int, seed: int) -> None:
         plots.save(found.plot(), out / "figures" / f"fit_{stem}.png")
         low, high = found.interval
         row = {"task": name, "verdict": found.verdict, "curve": found.best["curve"], "p": found.p}
+        row["p_trend"] = found.p_trend
         rows.append(row | {"breakpoint": found.breakpoint, "low": low, "high": high, "gain": found.gain[0]})
         said += [f"## {name}", *(f"- {sentence}" for sentence in found.sentences())]
-    write_table(out / "thresholds.csv", pd.DataFrame(rows))
+    fits = threshold_answer.corrected(pd.DataFrame(rows))
+    said.insert(0, f"- {threshold_answer.answer(fits)}")
+    write_table(out / "thresholds.csv", fits)
     said += attention_within_families(out)
     hops_figure(out)
     said += judged_again(out)

@@ -36,6 +36,7 @@ from pathlib import Path
 
 import cyclopts
 import pandas as pd
+import threshold_answer
 import threshold_figures as figures
 from published_thresholds import published_study
 from scipy import stats
@@ -227,9 +228,16 @@ def fit_all(accuracy: pd.DataFrame, draws: int, seed: int, out: Path) -> tuple[p
         found.save(out / "fits" / f"{stem}.json")
         plots.save(found.plot(), out / "figures" / f"fit_{stem}.png")
         row = {"task": named, "family": family, "verdict": found.verdict, "curve": found.best["curve"], "p": found.p}
-        rows.append(row | {"breakpoint": found.breakpoint, "low": low, "high": high, "gain": found.gain[0]})
+        rows.append(
+            row
+            | {"p_trend": found.p_trend}
+            | {"breakpoint": found.breakpoint, "low": low, "high": high, "gain": found.gain[0]}
+        )
         said += [f"## {named}", *(f"- {sentence}" for sentence in found.sentences())]
-    return pd.DataFrame(rows), said
+    if not rows:
+        return pd.DataFrame(rows), said
+    fits = threshold_answer.corrected(pd.DataFrame(rows))
+    return fits, [f"- {threshold_answer.answer(fits)}", *said]
 
 
 @app.default

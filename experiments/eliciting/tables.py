@@ -95,8 +95,27 @@ def _ends(judged: pd.DataFrame, benchmarks: Mapping[str, str]) -> pd.DataFrame:
             error = right.mean(1).std(ddof=1) / np.sqrt(len(right)) if len(right) > 1 else _binomial(right[0])
             told: dict[str, Any] = {name: row[name] for name in ("size", "parameters", "truncated", "unparseable")}
             told |= {"benchmark": benchmark, "training": training, "runs": len(right), "items": right.shape[1]}
-            rows.append({**told, "accuracy": 100 * right.mean(), "accuracy_se": 100 * error})
+            low, high = accuracy_interval(right)
+            told |= {"accuracy": 100 * right.mean(), "accuracy_low": low, "accuracy_high": high}
+            rows.append({**told, "accuracy_se": 100 * error})
     return pd.DataFrame(rows)
+
+
+def accuracy_interval(right: Verdicts, seed: int = 0, level: float = 0.95) -> tuple[float, float]:
+    """Ends of the interval of an accuracy in per cent, in which items and, where there are several, runs are drawn.
+
+    Wilson's of the items; of several runs as wide as the bootstrap's over both, too, if that is wider.
+    """
+    n, items = right.shape
+    ends = statistics.wilson(round(float(right.mean(0).sum())), items, level=level)
+    low, high = float(ends.low), float(ends.high)
+    if n > 1:
+        rng = np.random.default_rng(seed)
+        by_item = rng.multinomial(items, np.full(items, 1 / items), size=DRAWS) / items
+        by_run = rng.multinomial(n, np.full(n, 1 / n), size=DRAWS) / n
+        drawn = np.quantile((by_run @ right * by_item).sum(1), [(1 - level) / 2, (1 + level) / 2])
+        low, high = min(low, float(drawn[0])), max(high, float(drawn[1]))
+    return 100 * low, 100 * high
 
 
 def _binomial(right: Verdicts) -> float:
@@ -106,6 +125,7 @@ def _binomial(right: Verdicts) -> float:
 def _elicited(group: Group, seed: int) -> dict[str, Any]:
     runs, frame = group.trained.mean(1), group.frame
     n = len(runs)
+    low, high = accuracy_interval(group.trained, seed)
     return {
         "size": group.size,
         "parameters": frame["parameters"].iloc[0],
@@ -117,6 +137,8 @@ def _elicited(group: Group, seed: int) -> dict[str, Any]:
         "runs": n,
         "items": group.trained.shape[1],
         "accuracy": 100 * runs.mean(),
+        "accuracy_low": low,
+        "accuracy_high": high,
         "accuracy_se": 100 * runs.std(ddof=1) / np.sqrt(n) if n > 1 else np.nan,
         "gain": 100 * (runs.mean() - group.base.mean()),
         "p_gain": gain_p(group.base, group.trained, seed),

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import circuitkit as ck
+from circuitkit import statistics
 from circuitkit.tasks import prontoqa
 
 ITEMS = 60
@@ -87,6 +88,14 @@ def test_recovered_is_the_share_of_the_way_and_its_intervals_hold_it():
     spread = trained["high"] - trained["low"]
     assert spread["1m"] > (trained["items_high"] - trained["items_low"])["1m"]
     assert trained.loc["1m", "accuracy_se"] == pytest.approx(100 * np.std([0.5, 0.6, 0.7], ddof=1) / 3**0.5)
+    assert ((found["accuracy_low"] < found["accuracy"]) | (found["accuracy"] == 0)).all()
+    assert ((found["accuracy_high"] > found["accuracy"]) | (found["accuracy"] == 100)).all()
+    # Of one run it is Wilson's, and no runs that are all wrong leave it without a width.
+    base = found[found["training"] == "none"].set_index("size")
+    assert base.loc["1m", "accuracy_high"] == pytest.approx(100 * statistics.wilson(6, 60).high)
+    assert tables.accuracy_interval(np.zeros((2, 60))) == (0, pytest.approx(100 * statistics.wilson(0, 60).high))
+    low, high = tables.accuracy_interval(np.repeat([[0.0] * 60, [1.0] * 60], 4, axis=0))
+    assert low < 20 and high > 80
     assert trained["loss_decrease"].tolist() == pytest.approx([1.0] * 3)
     assert (found["training"].value_counts() == 3).all()
 
