@@ -8,9 +8,9 @@ from math import factorial
 
 import numpy as np
 import pandas as pd
+import scipy
 from jaxtyping import Bool, Float
 from numpy.typing import NDArray
-from scipy import stats
 from torch import Tensor
 
 from circuitkit import statistics
@@ -135,7 +135,7 @@ def _ranks(group: pd.DataFrame, score: str, accuracy: str) -> tuple[Floats, Floa
     """Ranks, centred and scaled so that their product is Spearman's correlation."""
     both = []
     for name in (score, accuracy):
-        ranks = stats.rankdata(group[name].to_numpy(dtype=np.float64))
+        ranks = scipy.stats.rankdata(group[name].to_numpy(dtype=np.float64))
         centred = ranks - ranks.mean()
         both.append(centred / float(np.linalg.norm(centred)))
     return both[0], both[1]

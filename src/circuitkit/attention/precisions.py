@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import scipy
 import torch
 from jaxtyping import Float
-from scipy import stats
 from torch import Tensor
 
 from circuitkit.attention.reductions import FirstColumn
@@ -155,7 +155,7 @@ def _compared(dtype: str, reference: TokenScores, other: TokenScores, top: int) 
 def _agreeing(exact: Float[np.ndarray, " token"], rough: Float[np.ndarray, " token"], top: int) -> dict[str, float]:
     both = set(np.argsort(-exact, kind="stable")[:top]) & set(np.argsort(-rough, kind="stable")[:top])
     return {
-        "rank_correlation": float(stats.spearmanr(exact, rough).statistic),
+        "rank_correlation": float(scipy.stats.spearmanr(exact, rough).statistic),
         "largest_difference": float(np.abs(exact - rough).max()),
         "overlap": len(both) / top,
     }

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+import scipy
 from jaxtyping import Float
 from numpy.typing import ArrayLike
-from scipy import stats
 
 from circuitkit.statistics.cells import Array, Floats, as_array
 
@@ -49,5 +49,5 @@ def benjamini_hochberg(p: Float[Array, "*cells"]) -> Floats:
     real = ~np.isnan(values)
     adjusted = np.full(values.shape, np.nan)
     if real.any():
-        adjusted[real] = stats.false_discovery_control(values[real], method="bh")
+        adjusted[real] = scipy.stats.false_discovery_control(values[real], method="bh")
     return adjusted

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+import scipy
 from jaxtyping import Float
-from scipy import special
-from statsmodels.stats.proportion import proportion_confint
 
 from circuitkit.statistics.cells import Array, Floats, Groups, blocks, by_group, checked_level, fill, real_cells
 
@@ -36,6 +35,8 @@ def wilson(successes: int, trials: int, *, level: float = 0.95) -> Interval:
     >>> round(low, 3), round(high, 3)
     (0.786, 0.957)
     """
+    from statsmodels.stats.proportion import proportion_confint
+
     if trials < 1 or not 0 <= successes <= trials:
         raise ValueError(f"{successes} successes in {trials} trials is no proportion")
     low, high = proportion_confint(successes, trials, alpha=1 - checked_level(level), method="wilson")
@@ -105,9 +106,9 @@ def bca_ends(
     tails = np.array([(1 - checked_level(level)) / 2, (1 + level) / 2])
     drawn, draws = np.sort(drawn, axis=0), len(drawn)
     below = ((drawn < estimates).mean(0) + (drawn <= estimates).mean(0)) / 2
-    bias = special.ndtri(below.clip(1 / (draws + 1), draws / (draws + 1)))
-    moved = bias + special.ndtri(tails)[:, None]
-    return _quantiles(drawn, special.ndtr(bias + moved / (1 - acceleration * moved)))
+    bias = scipy.special.ndtri(below.clip(1 / (draws + 1), draws / (draws + 1)))
+    moved = bias + scipy.special.ndtri(tails)[:, None]
+    return _quantiles(drawn, scipy.special.ndtr(bias + moved / (1 - acceleration * moved)))
 
 
 def _quantiles(drawn: Floats, at: Floats) -> Floats:

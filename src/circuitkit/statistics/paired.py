@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float
-from statsmodels.stats.contingency_tables import mcnemar as table_test
 
 from circuitkit.statistics.cells import Array, Groups, as_array
 from circuitkit.statistics.intervals import bootstrap_mean
@@ -38,6 +37,8 @@ def mcnemar(first: Bool[Array, " item"] | Sequence[bool], second: Bool[Array, " 
     >>> mcnemar([True] * 8 + [False], [False] * 8 + [True])
     McNemar(only_first=8, only_second=1, p=0.0390625)
     """
+    from statsmodels.stats.contingency_tables import mcnemar as table_test
+
     one, other = np.asarray(first, dtype=bool), np.asarray(second, dtype=bool)
     if one.shape != other.shape or one.ndim != 1 or not len(one):
         raise ValueError(f"two verdicts an item are needed; got {one.shape} and {other.shape}")

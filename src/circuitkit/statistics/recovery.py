@@ -8,8 +8,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
+import scipy
 from numpy.typing import ArrayLike
-from scipy import stats
 
 from circuitkit.showing import Shown
 from circuitkit.statistics.cells import Array, Floats, Groups, as_array, blocks, by_group, checked_level
@@ -79,7 +79,7 @@ class _Gains:
         return np.asarray(self.var_gain - 2 * share * self.covariance + share**2 * self.var_distance).clip(min=0.0)
 
     def critical(self, share: Floats, level: float) -> Floats:
-        return np.asarray(stats.t.ppf((1 + level) / 2, self.freedom(share)))
+        return np.asarray(scipy.stats.t.ppf((1 + level) / 2, self.freedom(share)))
 
 
 def recovered(

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+import scipy
 from jaxtyping import Float
-from scipy import stats
 from tqdm import tqdm
 
 from circuitkit.thresholds.curves import CURVES, SMOOTH, THRESHOLDS
@@ -61,11 +61,11 @@ def trend(models: Models, *, seed: int) -> float:
     All permutations are taken where there are fewer than ten thousand. Models count as independent: where families
     deviate together and are of neighbouring sizes, it is small more often than it says.
     """
-    size = stats.rankdata(models.at)
-    accuracy = stats.rankdata(models.correct / models.total)
+    size = scipy.stats.rankdata(models.at)
+    accuracy = scipy.stats.rankdata(models.correct / models.total)
     if len(set(accuracy)) < 2:
         return 1.0
-    test = stats.permutation_test(
+    test = scipy.stats.permutation_test(
         (accuracy,),
         lambda ranks, axis: (ranks * size).sum(axis),
         permutation_type="pairings",

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+import scipy
 
 from circuitkit.statistics import holm, wilson
 from circuitkit.thresholds.errors import ThresholdError
@@ -43,7 +43,7 @@ def judge_models(
     frame["low"] = [interval.low for interval in intervals]
     frame["high"] = [interval.high for interval in intervals]
     if chance is not None:
-        frame["p_chance"] = stats.binom.sf(frame["correct"] - 1, frame["total"], chance)
+        frame["p_chance"] = scipy.stats.binom.sf(frame["correct"] - 1, frame["total"], chance)
         frame["p_chance_corrected"] = holm(frame["p_chance"])
         frame["above_chance"] = frame["p_chance_corrected"] < 1 - level
     if "unparseable" in frame:

@@ -6,9 +6,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import scipy
 from jaxtyping import Bool, Float
-from scipy import stats
-from statsmodels.stats.proportion import confint_proportions_2indep
 
 from circuitkit.thresholds.models import Models
 
@@ -65,9 +64,11 @@ def _rise(
     models: Models, below: Bool[np.ndarray, " model"], above: Bool[np.ndarray, " model"], level: float
 ) -> tuple[float, float, float, float]:
     """The low end, the value, the high end and the p of a difference of two groups of models."""
+    from statsmodels.stats.proportion import confint_proportions_2indep
+
     (few, of_few), (more, of_more) = (
         (int(models.correct[side].sum()), int(models.total[side].sum())) for side in (below, above)
     )
     low, high = confint_proportions_2indep(more, of_more, few, of_few, method="newcomb", alpha=1 - level)
-    p = stats.fisher_exact(np.array([[more, of_more - more], [few, of_few - few]])).pvalue
+    p = scipy.stats.fisher_exact(np.array([[more, of_more - more], [few, of_few - few]])).pvalue
     return float(low), more / of_more - few / of_few, float(high), float(p)

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import scipy
 from jaxtyping import Bool, Float
-from scipy import special
-from scipy.optimize import isotonic_regression
 
 from circuitkit.thresholds.curves import CURVES, ISOTONIC, Curve
 from circuitkit.thresholds.fitting import fit_curve
@@ -29,7 +28,7 @@ def isotonic(models: Models, kept: Bool[np.ndarray, " model"] | None = None) -> 
     kept = np.ones(len(models.at), dtype=bool) if kept is None else kept
     correct, total = (models.pooled((counts * kept)[None])[0] for counts in (models.correct, models.total))
     there = total > 0
-    found = isotonic_regression(correct[there] / total[there], weights=total[there])
+    found = scipy.optimize.isotonic_regression(correct[there] / total[there], weights=total[there])
     levels = np.interp(models.log_sizes, models.log_sizes[there], np.asarray(found.x))
     least = 0.5 / (float(models.total.mean()) + 1)
     return np.clip(levels, least, 1 - least), len(found.blocks) - 1
@@ -52,11 +51,11 @@ def _scores_of(curve: Curve, models: Models, out: Bool[np.ndarray, "fold model"]
     fits = fit_curve(curve, models, models.pooled(correct), models.pooled(total))
     spread = dispersions(correct, total, fits.accuracy[:, models.at], curve.free)
     behind = (fits.by_place - fits.log_likelihood[:, None]) / np.maximum(spread, 1.0)[:, None]
-    weight = behind - special.logsumexp(behind, axis=1, keepdims=True)
+    weight = behind - scipy.special.logsumexp(behind, axis=1, keepdims=True)
     alike = correlations(spread, total)[:, None, None]
     accuracy = np.einsum("psc,dpc->dps", curve.at(models), fits.coefficients)[..., models.at]
     each = log_score(models.correct, models.total, accuracy, alike)
-    mixed = special.logsumexp(each + weight[..., None], axis=1)
+    mixed = scipy.special.logsumexp(each + weight[..., None], axis=1)
     return np.asarray((mixed * out).sum(0))
 
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from jaxtyping import Float
-from scipy import special
 
 from circuitkit.thresholds.models import Models
 
@@ -75,9 +75,9 @@ def drawn_about(
     if spread.correlation < 1e-9:
         chances = np.broadcast_to(accuracy, own.shape)
     else:
-        level = special.ndtr(np.sqrt(spread.family) * shared + np.sqrt(1 - spread.family) * own)
+        level = scipy.special.ndtr(np.sqrt(spread.family) * shared + np.sqrt(1 - spread.family) * own)
         sure = 1 / spread.correlation - 1
-        chances = np.clip(special.betaincinv(accuracy * sure, (1 - accuracy) * sure, level), 0.0, 1.0)
+        chances = np.clip(scipy.special.betaincinv(accuracy * sure, (1 - accuracy) * sure, level), 0.0, 1.0)
     return generator.binomial(models.total.astype(np.int64), chances).astype(np.float64)
 
 
@@ -95,5 +95,5 @@ def log_score(
     # At a correlation of 1e-7 a count of thousands is binomial to the sixth digit.
     sure = 1 / np.maximum(correlation, 1e-7) - 1
     a, b = accuracy * sure, (1 - accuracy) * sure
-    ways = -special.betaln(correct + 1, total - correct + 1) - np.log(total + 1)
-    return np.asarray(ways + special.betaln(correct + a, total - correct + b) - special.betaln(a, b))
+    ways = -scipy.special.betaln(correct + 1, total - correct + 1) - np.log(total + 1)
+    return np.asarray(ways + scipy.special.betaln(correct + a, total - correct + b) - scipy.special.betaln(a, b))

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
-from statsmodels.stats.proportion import confint_proportions_2indep
 
 from circuitkit import statistics
 from circuitkit.statistics.cells import Floats
@@ -43,6 +42,8 @@ def measured_beside(
 
 
 def _interval(before: Floats, after: Floats, items: Int[np.ndarray, " row"], seed: int) -> tuple[float, float]:
+    from statsmodels.stats.proportion import confint_proportions_2indep
+
     n = len(np.unique(items))
     if n < 2:
         return float("nan"), float("nan")

@@ -14,9 +14,9 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
+import scipy
 from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
-from scipy import stats
 
 from circuitkit.circuits.comparing.comparable import head_mask, there
 from circuitkit.circuits.errors import CircuitError
@@ -226,7 +226,7 @@ def _sum_of(
         least, most = max(0, one + other - size), min(one, other)
         if most == least:
             continue
-        chances = stats.hypergeom.pmf(np.arange(least, most + 1), size, one, other)
+        chances = scipy.stats.hypergeom.pmf(np.arange(least, most + 1), size, one, other)
         for _ in range(int(repeats)):
             # Directly, not by Fourier transform: rare counts, which p-values are made of, keep their precision.
             whole = np.convolve(whole, chances)

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import scipy
 from jaxtyping import Float
 from numpy.typing import NDArray
-from scipy import stats
 from torch import Tensor
 
 from circuitkit.circuits.errors import CircuitError
@@ -153,7 +153,7 @@ def _measures(counts: Sequence[int], signed: bool) -> dict[str, Measure]:
 
 def _rank_correlation(one: Scores, other: Scores) -> NDArray[np.float64]:
     """Spearman's correlation of each row; 0 where one has no ranks to tell apart."""
-    ranks = [stats.rankdata(each, axis=1) for each in (one, other)]
+    ranks = [scipy.stats.rankdata(each, axis=1) for each in (one, other)]
     centred = [each - each.mean(1, keepdims=True) for each in ranks]
     size = np.sqrt((centred[0] ** 2).sum(1) * (centred[1] ** 2).sum(1))
     together: NDArray[np.float64] = (centred[0] * centred[1]).sum(1)
@@ -211,7 +211,7 @@ def _around(drawn: NDArray[np.float64], correlation: float, level: float) -> Int
     """
     most = 1 - 1e-9
     z = np.arctanh(np.clip(drawn, -most, most))
-    half = float(stats.norm.ppf((1 + level) / 2) * z.std(ddof=1))
+    half = float(scipy.stats.norm.ppf((1 + level) / 2) * z.std(ddof=1))
     middle = float(np.arctanh(np.clip(correlation, -most, most)))
     return Interval(float(np.tanh(middle - half)), float(np.tanh(middle + half)))
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 import numpy as np
 import pandas as pd
+import scipy
 import torch
 from jaxtyping import Bool, Float, Int
-from scipy import stats
 from torch import Tensor
 
 from circuitkit import metrics, statistics
@@ -98,7 +98,7 @@ class Minimality(InOneFile):
         Exact, binomial; NaN without random parts. With n of them it cannot be under `beyond` to the power of n.
         """
         n = len(self.random)
-        found = stats.binom.sf(np.nan_to_num(self.shares) * n - 0.5, n, self.beyond)
+        found = scipy.stats.binom.sf(np.nan_to_num(self.shares) * n - 0.5, n, self.beyond)
         return np.where(np.isnan(self.shares), np.nan, found)
 
     @property

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+import scipy
 from jaxtyping import Bool, Float
 from numpy.typing import NDArray
-from scipy import stats
 
 _COLUMNS = 1_000_000
 
@@ -58,7 +58,7 @@ def chance_jaccard(size: int, n_edges: int) -> float:
         # So many are shared that their spread does not matter: the mean stands for all.
         mean = size * size / n_edges
         return float(mean / (2 * size - mean))
-    weights = stats.hypergeom.pmf(shared, n_edges, size, size)
+    weights = scipy.stats.hypergeom.pmf(shared, n_edges, size, size)
     return float((weights * shared / (2 * size - shared)).sum())
 
 

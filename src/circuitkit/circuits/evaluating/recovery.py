@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
+import scipy
 import torch
 from jaxtyping import Bool
 from numpy.typing import NDArray
-from scipy import stats
 from torch import Tensor
 
 from circuitkit.circuits.errors import CircuitError
@@ -45,7 +45,7 @@ def auroc(graph: Graph, truth: Truth, by: By = "absolute") -> float:
     1.0
     """
     true, false = _apart(graph, truth, by)
-    ranks = stats.rankdata(np.concatenate([true, false]))
+    ranks = scipy.stats.rankdata(np.concatenate([true, false]))
     above = ranks[: len(true)].sum() - len(true) * (len(true) + 1) / 2
     return float(above / (len(true) * len(false)))
 

@@ -6,8 +6,8 @@ Source: Hartigan & Hartigan 1985, Ann. Stat. 13; the modal interval is narrowed 
 from __future__ import annotations
 
 import numpy as np
+import scipy
 from jaxtyping import Float, Int
-from scipy.optimize import isotonic_regression
 
 Sample = Float[np.ndarray, " entry"]
 
@@ -50,7 +50,7 @@ def _minorant(
     """The greatest convex function under points, at their places, and the points that it touches."""
     widths = np.diff(places)
     # Its slopes are the increasing ones that are nearest to those from point to point.
-    fitted = isotonic_regression(np.diff(heights) / widths, weights=widths)
+    fitted = scipy.optimize.isotonic_regression(np.diff(heights) / widths, weights=widths)
     return heights[0] + np.concatenate([[0.0], np.cumsum(fitted.x * widths)]), fitted.blocks
 
 

@@ -7,7 +7,6 @@ from functools import cached_property
 
 import numpy as np
 import pandas as pd
-from statsmodels.stats.inter_rater import cohens_kappa
 
 from circuitkit import statistics
 from circuitkit.sfn.response_levels.criterion import LEVELS, Level
@@ -52,6 +51,8 @@ class Agreement(Shown):
     @property
     def kappa(self) -> float:
         """Cohen's kappa: 0 for chance alone, 1 for agreement on all. NaN where both give one level throughout."""
+        from statsmodels.stats.inter_rater import cohens_kappa
+
         return (
             float(cohens_kappa(self.confusion.to_numpy(), return_results=False)) if self._told_apart else float("nan")
         )
