@@ -24,8 +24,8 @@ _PANELS = {
 
 def curves(checkpoints: pd.DataFrame) -> Figure:
     """Draw accuracy, kept, new and changing heads over the steps: thin lines are seeds, thick ones their means."""
-    figure = Figure(figsize=(13, 3.8), layout="constrained")
-    panels = figure.subplots(1, len(_PANELS))
+    figure = Figure(figsize=(9.4, 6.8), layout="constrained")
+    panels = figure.subplots(-(-len(_PANELS) // 2), 2).ravel()
     for axes, (name, label) in zip(panels, _PANELS.items(), strict=True):
         factor = 100 if name in ("accuracy", "kept") else 1
         for method, own in checkpoints.groupby("method", sort=False):

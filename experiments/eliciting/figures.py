@@ -49,6 +49,8 @@ def shares(frame: pd.DataFrame) -> Figure:
     """
     benchmarks, known, numbers = list(dict.fromkeys(frame["benchmark"])), looks(frame), counts(frame)
     figure, panels = _panels(len(benchmarks), "Share of the way from base to skyline that training recovers")
+    seen: set[str] = set()
+    far = False
     for axes, benchmark in zip(panels, benchmarks, strict=True):
         part = frame[(frame["benchmark"] == benchmark) & frame["recovered"].notna()]
         limits = _sight(part["recovered"].to_numpy(dtype=np.float64))
@@ -62,13 +64,17 @@ def shares(frame: pd.DataFrame) -> Figure:
                 if at:
                     _marked(axes, np.array(at) + shift, rows, (colour, mark, line), limits)
         axes.set_xticks([*range(len(numbers)), len(numbers) + 0.4], [*map(str, numbers), "LoRA"])
+        seen |= set(part["size"])
+        far |= bool((~part["recovered"].between(*limits)).any())
         missing = [size for size in known if size not in set(part["size"])]
         told = f" ({', '.join(missing)}: undefined)" if missing else ""
         axes.set(ylim=limits, xlabel="training examples", title=f"{benchmark}{told}")
     panels[0].set_ylabel("recovered, % (0 base, 100 skyline)")
-    notes = [Line2D([], [], color=colour, marker=mark, label=size) for size, (colour, mark) in known.items()]
+    drawn = {size: look for size, look in known.items() if size in seen}
+    notes = [Line2D([], [], color=colour, marker=mark, label=size) for size, (colour, mark) in drawn.items()]
     notes.append(Line2D([], [], color="0.4", linewidth=1.2, label="95 % interval"))
-    notes.append(Line2D([], [], color="0.4", marker="v", linestyle="", label="out of sight, with its value"))
+    if far:
+        notes.append(Line2D([], [], color="0.4", marker="v", linestyle="", label="out of sight, with its value"))
     figure.legend(handles=notes, loc="outside lower center", ncols=len(notes), frameon=False, fontsize=8)
     return figure
 

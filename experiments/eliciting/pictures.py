@@ -94,11 +94,11 @@ def moved(by_role: pd.DataFrame, examples: int) -> Figure:
     """Draw by module role how far weights moved, in how many directions, and whether towards the skyline."""
     rows = by_role[by_role["examples"] == examples]
     roles = [role for role in ROLES if role in set(rows["role"])]
-    figure = Figure(figsize=(14.5, 4.4), layout="constrained")
-    panels = figure.subplots(1, 4)
+    figure = Figure(figsize=(9.6, 8.2), layout="constrained")
+    panels = figure.subplots(2, 2).ravel()
     drawn_here = (
-        ("relative", f"Moved by {examples} examples", "relative change |after − before| / |before|"),
-        ("relative_skyline", "Moved by the skyline's training", ""),
+        ("relative", f"Moved by {examples} examples", "|after − before| / |before|"),
+        ("relative_skyline", "Moved by the skyline's training", "|after − before| / |before|"),
         ("stable_rank", f"Stable rank of the change, {examples} examples", "stable rank"),
         ("cosine", f"Direction: {examples} examples against skyline", "cosine of the two changes"),
     )
@@ -127,9 +127,14 @@ def layers(by_layer: pd.DataFrame, examples: int) -> Figure:
     """Draw the three CKAs layer by layer, a panel a size."""
     rows = by_layer[by_layer["examples"] == examples]
     sizes = list(dict.fromkeys(rows["size"]))
-    figure = Figure(figsize=(2.5 * len(sizes) + 0.8, 3.6), layout="constrained")
-    panels = figure.subplots(1, len(sizes), squeeze=False, sharey=True)[0]
-    for axes, size in zip(panels, sizes, strict=True):
+    columns = min(3, len(sizes))
+    down = -(-len(sizes) // columns)
+    figure = Figure(figsize=(2.8 * columns + 0.8, 2.7 * down + 0.9), layout="constrained")
+    grid = figure.subplots(down, columns, squeeze=False, sharey=True)
+    panels = grid.ravel()
+    for axes in panels[len(sizes) :]:
+        axes.set_axis_off()
+    for axes, size in zip(panels, sizes, strict=False):
         part = rows[rows["size"] == size].sort_values("layer")
         for name, (_, colour, style, mark) in ALIKE.items():
             axes.plot(part["layer"], part[name], style, color=colour, marker=mark, markersize=5)
@@ -137,7 +142,8 @@ def layers(by_layer: pd.DataFrame, examples: int) -> Figure:
         axes.set_xlabel("layer")
         axes.set_xticks(part["layer"].tolist()[:: max(1, len(part) // 8)])
         axes.spines[["top", "right"]].set_visible(False)
-    panels[0].set_ylabel("linear CKA, debiased")
+    for row in grid:
+        row[0].set_ylabel("linear CKA, debiased")
     panels[0].set_ylim(top=1.03)
     notes = [
         Line2D([], [], color=colour, linestyle=style, marker=mark, label=label)
