@@ -2,7 +2,9 @@
 
 import importlib.util
 import re
+import runpy
 import shlex
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +76,7 @@ def test_the_first_hour_goes_through(tmp_path: Path, monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize("name", RUN_AS_THEY_STAND)
 def test_the_commands_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    page = Page(name)
+    page, ran = Page(name), 0
     for block in page.all:
         if block.kind == "toml":
             called = re.search(rf"`([\w.]+)`:\n\n```toml\n{re.escape(block.text)}", page.text)
@@ -82,8 +84,13 @@ def test_the_commands_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyP
             Path(called[1]).write_text(block.text, encoding="utf-8")
         page.stand_in(block)
         for words in block.commands if block.mark != "not run" else ():
-            if words[0] == "circuitkit" and any("deductor" in word or Path(word).exists() for word in words[3:]):
+            if words[0] == "circuitkit" and any("deductor" in word or Path(word).exists() for word in words[2:]):
                 assert status(*words[1:]) == 0, words
+                ran += 1
+            elif words[:2] == ["python", "-m"]:
+                monkeypatch.setattr(sys, "argv", words[2:])
+                runpy.run_module(words[2], run_name="__main__")
+    assert ran
 
 
 @pytest.mark.parametrize("name", OWN)
