@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+import circuitkit as ck
 from circuitkit.model.roles import GROUPS, ROLES
 from circuitkit.training import PRESETS, Recipe
 
@@ -23,6 +24,19 @@ def test_the_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsy
     assert re.fullmatch(r"\d+ of \d+ True", told[2])
     assert int(told[3]) < names["part"].trainable < names["part"].total
     assert names["trained"].curve["validation_loss"].dropna().iloc[0] > names["trained"].curve["loss"].min()
+
+
+@pytest.mark.slow
+def test_what_takes_longer_runs_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {"ck": ck}
+    longer = re.findall(r"<!-- slow: [^>]* -->\n```python\n(.*?)```", PAGE, flags=re.DOTALL)
+    assert len(longer) == 3 and "<!-- not run" not in PAGE[: PAGE.index(longer[-1])]
+    folders = []
+    for example in longer:
+        exec(example, names)
+        folders.append(names["trained"].folder)
+    assert len(set(folders)) == 3 and all((folder / "curve.csv").exists() for folder in folders)
 
 
 def test_presets_roles_and_defaults_are_as_told():
