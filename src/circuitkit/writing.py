@@ -80,9 +80,12 @@ def read_prompts(folder: Path, data_sha256: str) -> dict[str, list[str] | None] 
 
 
 def _prompts_in(folder: Path) -> dict[str, Any]:
-    """What a folder tells of prompts: nothing where its file is another's."""
+    """What a folder tells of prompts: nothing where its file is another's, or cut short."""
     path = folder / PROMPTS
-    told = json.loads(path.read_bytes()) if path.is_file() else {}
+    try:
+        told = json.loads(path.read_bytes()) if path.is_file() else {}
+    except ValueError:
+        return {}
     return told if isinstance(told, dict) and told.keys() == {"data_sha256", "clean", "corrupt"} else {}
 
 

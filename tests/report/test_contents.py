@@ -50,6 +50,24 @@ def test_models_are_no_results_but_what_was_done_to_them_is(tmp_path):
     assert (part.folder.name, kinds(part)) == ("merged", {"manifest.json": "manifest"})
 
 
+def test_results_beside_a_models_settings_are_results(tmp_path):
+    write_json(study(tmp_path) / "config.json", {})
+    assert kinds(Contents.of(tmp_path))["residual.safetensors"] == "result"
+
+
+def test_links_out_of_the_folder_are_not_followed_and_told(tmp_path):
+    (tmp_path / "secret.txt").write_text("a key")
+    table(tmp_path / "other")
+    folder = table(tmp_path / "out")
+    (folder / "notes.txt").symlink_to(tmp_path / "secret.txt")
+    (folder / "linked").symlink_to(tmp_path / "other")
+    (folder / "again.csv").symlink_to("table.csv")
+    report = read(folder, progress=False)
+    assert "a key" not in report.html.partition("<main>")[2].partition("<script>")[0]
+    assert [note.partition(" is a link")[0] for note in report.parts[0].notes] == ["notes.txt", "linked/"]
+    assert [each.title for each in report.sections] == ["Again", "Table"]
+
+
 def test_folders_are_read_so_deep_and_what_is_deeper_is_told(tmp_path):
     names = [str(level) for level in range(1, DEPTH + 1)]
     deep = tmp_path.joinpath(*names)

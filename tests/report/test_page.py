@@ -105,7 +105,8 @@ def hostile(folder):
     study_of_tokens.save(folder / "tokens.safetensors")
     write_json(folder / "provenance.json", told)
     pd.DataFrame({first: HOSTILE, second: 1.5}).to_csv(folder / "<img src=x onerror=alert(3)>.csv", index=False)
-    (folder / "said.md").write_text("".join(f"- **{text}** `{text}`\n" for text in HOSTILE), encoding="utf-8")
+    (folder / "log.txt").write_text("\n".join(HOSTILE), encoding="utf-8")
+    (folder / "report.md").write_text("".join(f"- **{text}** `{text}`\n" for text in HOSTILE), encoding="utf-8")
     table(folder / "<b>")
     write_json(folder / "generated.json", {"prompt": first, "unchanged": second, "changed": HOSTILE[4]})
     return folder
@@ -165,11 +166,41 @@ def test_the_same_folder_gives_the_same_page(tmp_path):
 def test_a_page_that_fails_leaves_the_one_before(tmp_path):
     path = ck.report.write(table(tmp_path), progress=False)
     before = path.read_bytes()
-    (tmp_path / "cut.safetensors").write_bytes(b"cut")
-    with pytest.raises(ReportError, match="cut"):
+    (tmp_path / "table.csv").rename(tmp_path / "table.png")
+    with pytest.raises(ReportError, match=r"table\.png"):
         ck.report.write(tmp_path, progress=False)
     assert path.read_bytes() == before
-    assert sorted(each.suffix for each in tmp_path.iterdir()) == [".csv", ".html", ".safetensors"]
+    assert sorted(each.suffix for each in tmp_path.iterdir()) == [".html", ".png"]
+
+
+def test_what_cannot_be_read_is_named_at_the_top_and_the_rest_is_shown(tmp_path):
+    study(tmp_path)
+    spoilt = {
+        "cut.safetensors": b"cut",
+        "deep.json": b"[" * 200_000,
+        "latin.csv": b"a,b\n\xff\xfe,\n",
+        "none.png": b"GIF89a",
+        "threshold.json": b'{"circuitkit.threshold": 1}',
+        "summary.csv": b"",
+    }
+    (tmp_path / "prompts.json").write_bytes(b"{")
+    (tmp_path / "part").mkdir()
+    for name, data in spoilt.items():
+        (tmp_path / "part" / name).write_bytes(data)
+    report = ck.report.read(tmp_path, progress=False)
+    named = {re.search(r"/(\S+) ", each)[1] for each in report.unread}
+    assert named == {"prompts.json", *(f"part/{name}" for name in spoilt if name != "summary.csv")}
+    assert report.html.count("Not in this page: ") == len(named)
+    assert "1 of 3 cells survives correction" in report.html
+    with pytest.warns(UserWarning, match="not in the report"):
+        ck.report.write(tmp_path, progress=False)
+
+
+def test_a_file_that_changes_while_the_page_is_made_is_named(tmp_path):
+    report = ck.report.read(table(tmp_path), progress=False)
+    (tmp_path / "table.csv").write_text("n,share\n2,0.25\n")
+    with pytest.raises(ReportError, match=r"table\.csv was changed or taken away while the report was made"):
+        report.save(tmp_path / "report.html")
 
 
 def test_a_page_that_cannot_be_written_is_refused(tmp_path):
@@ -186,6 +217,7 @@ def test_two_folders_stand_on_one_page(tmp_path):
     text = written(tmp_path / "base", beside=tmp_path / "post", out=tmp_path / "both.html").text
     assert "deductor-20k" in text and "post/table.csv" in text and "base/residual.safetensors" in text
     assert "circuitkit report base --beside post" in text
+    assert "circuitkit report 'the base'" in written(table(tmp_path / "the base")).text
 
 
 def test_a_page_is_kept_small_and_says_what_it_leaves_out(tmp_path, monkeypatch):
@@ -199,6 +231,15 @@ def test_a_page_is_kept_small_and_says_what_it_leaves_out(tmp_path, monkeypatch)
     assert len(report.html.encode()) <= room
     assert "is left out, to keep the page small" in report.html
     assert "data:image/png" in report.html
+
+
+def test_a_tables_words_and_counts_are_those_of_its_file(tmp_path):
+    pd.DataFrame({"token": ["NA", "None", "null", "x"], "n": [1234567, None, 2.0, 1 / 3]}).to_csv(
+        tmp_path / "a.csv", index=False
+    )
+    raw = ck.report.write(tmp_path, progress=False).read_text(encoding="utf-8")
+    assert all(f"<td>{token}</td>" in raw for token in ("NA", "None", "null"))
+    assert '<td class="number">1234567</td>' in raw and '<td class="number"></td>' in raw
 
 
 def test_long_tables_and_texts_are_cut_and_say_so(tmp_path):

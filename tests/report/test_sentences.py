@@ -22,6 +22,15 @@ def test_a_text_is_read_line_by_line_and_markdown_item_by_item(tmp_path):
     assert "<li>A <strong>bold</strong> item.</li>" in report.html and "<li><code>b</code></li>" in report.html
 
 
+def test_somebody_elses_text_is_shown_and_is_no_finding(tmp_path):
+    table(tmp_path)
+    (tmp_path / "log.txt").write_text("step 1\n" * 300)
+    report = read(tmp_path, progress=False)
+    assert report.sentences == ()
+    assert report.sections[-1].title == "log.txt"
+    assert len(report.sections[-1].table) == 200 and "first 200 lines" in report.sections[-1].notes[0]
+
+
 def test_without_a_text_the_sentences_of_the_provenance_are_told(tmp_path):
     table(tmp_path, sentences=["All was found."])
     assert read(tmp_path, progress=False).sentences[0] == "All was found."
@@ -56,10 +65,33 @@ def test_what_has_no_sentences_of_its_own_says_nothing():
 def test_commands_name_the_program_and_not_where_it_was_installed(tmp_path):
     table(tmp_path, seed=0)
     table(tmp_path / "script", command="experiments/who_reasons.py --out x")
-    assert origin.commands(Contents.of(tmp_path)) == [
+    assert origin.commands([Contents.of(tmp_path)]) == [
         "circuitkit patch deductor-5k --out 'my study'",
         "python experiments/who_reasons.py --out x",
     ]
+
+
+def test_commands_stand_in_the_order_in_which_they_were_run_without_those_that_run_nothing_again(tmp_path):
+    made = {
+        "a": ("circuitkit b", 3),
+        "b": ("circuitkit a", 1),
+        "c": ("-c", 0),
+        "d": ("/x/ipykernel_launcher.py -f y", 2),
+    }
+    for name, (command, minute) in made.items():
+        table(tmp_path / name, command=command, time=f"2026-01-01T00:00:0{minute}+00:00")
+    assert origin.commands([Contents.of(tmp_path)]) == ["circuitkit a", "circuitkit b"]
+
+
+def test_a_folder_of_several_studies_is_called_by_what_they_did_to_which_models(tmp_path):
+    for name, model in (("x", "deductor-5k"), ("y", "deductor-20k"), ("z", "deductor-5k")):
+        table(tmp_path / "same" / name, model=model)
+    table(tmp_path / "verbs" / "a", command="circuitkit ablate grow m")
+    table(tmp_path / "verbs" / "b", command="circuitkit ablate effects m")
+    table(tmp_path / "all", command="circuitkit eval m")
+    titles = [origin.title(Contents.of(tmp_path / name)) for name in ("same", "verbs", "all", "")]
+    assert titles[:3] == ["Patching: deductor-5k, deductor-20k", "Ablation: deductor-5k", "Evaluation: deductor-5k"]
+    assert titles[3] == f"{tmp_path.name}: deductor-5k, deductor-20k"
 
 
 def test_several_provenances_in_one_file_are_all_told(tmp_path):

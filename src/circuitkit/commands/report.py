@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -33,9 +34,12 @@ def report(
     progress
         Show a bar while it is made.
     """
-    from circuitkit.report import write
+    from circuitkit.report.page import NAME, read
 
-    page = write(folder, beside=beside, out=out, progress=progress)
+    made = read(folder, beside=beside, progress=progress)
+    page = made.save(folder / NAME if out is None else out)
+    for each in made.unread:
+        print(f"circuitkit: not in the report: {each}", file=sys.stderr)
     print(f"{page} ({page.stat().st_size / 1e6:.1f} MB)")
     if open:
         import webbrowser

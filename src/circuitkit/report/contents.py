@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -12,8 +11,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from circuitkit.report.errors import ReportError
-from circuitkit.report.kinds import READERS, kind_of, spoiled
+from circuitkit.report.files import File as File
+from circuitkit.report.files import files_in
+from circuitkit.report.kinds import READERS
 
 DEPTH = 4
 """How deep folders within the folder are read."""
@@ -30,55 +33,15 @@ _UNENDED: Mapping[str, tuple[str, str]] = {
 }
 """What is there from the beginning, what its end leaves beside it, and what it is."""
 
+_WEIGHTS = re.compile(r"(model|adapter_model|pytorch_model|consolidated)\b.*\.(safetensors|bin|index\.json)$")
+"""Names of a model's weights, as libraries of models write them."""
+
 _TWINS: Mapping[str, tuple[str, ...]] = {
-    "training": ("curve.csv", "loss.png"),
-    "evaluation": ("table.csv", "accuracy.png"),
-    "harness": ("table.csv", "harness.png"),
+    "training": ("curve.csv", "loss.png", "loss.svg"),
+    "evaluation": ("table.csv", "accuracy.png", "accuracy.svg"),
+    "harness": ("table.csv", "harness.png", "harness.svg"),
 }
 """What is drawn and tabled of a file under other names than its own."""
-
-
-@dataclass(frozen=True)
-class File:
-    """A file of a folder.
-
-    Attributes:
-        path: where it is.
-        kind: what it holds: a key of `kinds.READERS`, or "provenance", "table", "figure", "text" or "generated".
-        title: what it is called on the page.
-    """
-
-    path: Path
-    kind: str
-    title: str
-
-    @property
-    def stem(self) -> str:
-        """Its name without the suffix."""
-        return self.path.stem
-
-    @property
-    def value(self) -> Any:
-        """What it holds, read by its class.
-
-        Raises:
-            ReportError: it is cut short, or altered.
-        """
-        return self._read[0]
-
-    @property
-    def warned(self) -> tuple[str, ...]:
-        """What its class warned of while it was read; errors as of `value`."""
-        return self._read[1]
-
-    @cached_property
-    def _read(self) -> tuple[Any, tuple[str, ...]]:
-        try:
-            with warnings.catch_warnings(record=True) as warned:
-                warnings.simplefilter("always", UserWarning)
-                return READERS[self.kind].load(self.path), tuple(str(each.message) for each in warned)
-        except (ValueError, OSError, KeyError, TypeError) as error:
-            raise spoiled(self.path, error) from error
 
 
 @dataclass(frozen=True)
@@ -92,6 +55,7 @@ class Contents:
         parts: the folders in it that hold some.
         beside: the folder that is shown beside it; None where there is none.
         notes: what in it is not shown, and why.
+        unread: the files in it that cannot be read, and why: more are added when they are met with.
     """
 
     folder: Path
@@ -100,6 +64,7 @@ class Contents:
     parts: tuple[Contents, ...] = ()
     beside: Contents | None = None
     notes: tuple[str, ...] = ()
+    unread: list[str] = field(default_factory=list, compare=False)
     _used: set[Path] = field(default_factory=set, compare=False, repr=False)
 
     @classmethod
@@ -107,7 +72,7 @@ class Contents:
         """Look through a folder, and the one beside it.
 
         Raises:
-            ReportError: there is no such folder, nothing in it can be shown, or a file of it is cut short.
+            ReportError: there is no such folder, or nothing in it can be shown.
         """
         folder, other = Path(folder), None if beside is None else Path(beside)
         name, its_name = folder.resolve().name, "" if other is None else other.resolve().name
@@ -132,6 +97,20 @@ class Contents:
             others = [whole.with_name(name) for name in _TWINS.get(kinds.get(whole, ""), ())]
             self._used.update([whole, *twins, *others])
 
+    def table_of(self, file: File) -> pd.DataFrame | None:
+        """What one of its tables holds; None where it cannot be read, which the page then tells."""
+        try:
+            return file.table
+        except ReportError as error:
+            self.cannot_read(file, error)
+            return None
+
+    def cannot_read(self, file: File, error: ReportError) -> None:
+        """Tell that a file is not shown, and why."""
+        if str(error) not in self.unread:
+            self.unread.append(str(error))
+        self._used.add(file.path)
+
     def walk(self) -> Iterator[Contents]:
         """This folder, and all in it."""
         yield self
@@ -152,18 +131,26 @@ class Contents:
 
 
 def _origin(file: File) -> Mapping[str, Any]:
-    """Where one result comes from, as far as it says; a sweep, as its newest list of cells says."""
+    """Where one result comes from, as far as it says; a sweep, as its lists of cells say, each of a run of its own."""
     if file.kind == "manifest":
         return dict(file.value.told)
     if file.kind != "sweep":
         return dict(getattr(file.value, "provenance", None) or {})
     lists = [json.loads(path.read_bytes()) for path in sorted(file.path.parent.glob("lists/*.json"))]
-    if not lists:
-        return {}
-    newest = max(lists, key=lambda told: told["time"])
-    made = datetime.fromtimestamp(newest["time"], UTC).isoformat(timespec="seconds")
-    versions = {name: newest[name] for name in ("circuitkit", "python")}
-    return {"command": newest["command"], "time": made, "versions": versions}
+    cells = [record.parameters for record in file.value.records]
+    same = {name: cells[0][name] for name in _alike(cells)} if len(cells) > 1 else {}
+    return {f"run {number}": _of_list(told) | same for number, told in enumerate(sorted(lists, key=_time), 1)}
+
+
+def _time(told: Mapping[str, Any]) -> float:
+    return float(told["time"])
+
+
+def _of_list(told: Mapping[str, Any]) -> dict[str, Any]:
+    """Where the cells of one list come from."""
+    made = datetime.fromtimestamp(_time(told), UTC).isoformat(timespec="seconds")
+    versions = {name: told[name] for name in ("circuitkit", "python")}
+    return {"command": told["command"], "time": made, "versions": versions, "cells": len(told["cells"])}
 
 
 def _all_of(folder: Path, name: str) -> Contents:
@@ -173,7 +160,9 @@ def _all_of(folder: Path, name: str) -> Contents:
         raise ReportError(f"{folder}: {what}; name the folder that a command of circuitkit wrote with --out")
     found = _looked_through(folder, name, DEPTH)
     if found is None or not any(part.files for part in found.walk()):
-        told = "" if found is None else f" {' '.join(note for part in found.walk() for note in part.notes)}"
+        told = "".join(
+            f" {note}" for part in (() if found is None else found.walk()) for note in (*part.unread, *part.notes)
+        )
         raise ReportError(
             f"{folder}: there is nothing to show in it: no result, table or figure that circuitkit wrote; "
             f"run a study with --out, and name that folder.{told}"
@@ -192,11 +181,9 @@ def _looked_through(folder: Path, name: str, depth: int) -> Contents | None:
     if _is_model(entries):
         # Weights are no result, but what merging and destroying tells of them is one.
         entries = [path for path in entries if path.name == "manifest.json"]
-    files = [
-        File(path, kind, _title(path)) for path in entries if path.is_file() and (kind := kind_of(path)) is not None
-    ]
+    files, unread, notes = files_in(entries, folder)
     names = {path.name for path in entries}
-    notes = [
+    notes += [
         f"{what} in {name}/ has not ended: run its command again, and it goes on."
         for begun, (end, what) in _UNENDED.items()
         if begun in names and end not in names
@@ -205,31 +192,34 @@ def _looked_through(folder: Path, name: str, depth: int) -> Contents | None:
     for file in [file for file in files if file.kind in _OWN_FOLDERS]:
         own |= _OWN_FOLDERS[file.kind]
         cells, note = _cells(file)
-        files += cells
+        for cell in cells:
+            try:
+                _ = cell.value
+                files.append(cell)
+            except ReportError as error:
+                unread.append(str(error))
         notes += [*file.warned, *note]
     parts = []
     for path in entries:
-        if path.is_dir() and path.name not in own and not path.is_symlink():
-            if depth == 0:
+        if path.is_dir() and path.name not in own:
+            if path.is_symlink():
+                notes.append(
+                    f"{path.name}/ is a link to another folder, which is not shown: make a report of that one."
+                )
+            elif depth == 0:
                 if _looked_through(path, path.name, -1) is not None:
                     notes.append(f"What lies deeper, in {path.name}/, is not shown: make a report of that folder.")
             elif depth > 0 and (part := _looked_through(path, f"{name}/{path.name}", depth - 1)) is not None:
                 parts.append(part)
-    if not files and not parts and not notes:
+    if not files and not parts and not notes and not unread:
         return None
-    return Contents(folder, name, tuple(files), tuple(parts), notes=tuple(notes))
-
-
-def _title(path: Path) -> str:
-    plain = re.sub(r"-(prompt|layer|head)(\d+)", r", \1 \2", path.stem).replace("_", " ")
-    return plain[:1].upper() + plain[1:]
+    return Contents(folder, name, tuple(files), tuple(parts), notes=tuple(notes), unread=unread)
 
 
 def _is_model(entries: list[Path]) -> bool:
     """Whether a folder is a model's: its weights are no result."""
     names = {path.name for path in entries}
-    weights = any(name.endswith((".safetensors", ".bin", ".safetensors.index.json")) for name in names)
-    return weights and bool(names & {"config.json", "adapter_config.json"})
+    return any(map(_WEIGHTS.match, names)) and bool(names & {"config.json", "adapter_config.json"})
 
 
 def _cells(file: File) -> tuple[list[File], list[str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import math
 import re
+import unicodedata
 from collections.abc import Iterator
 from functools import cache
 from typing import Any, NamedTuple
@@ -17,8 +18,12 @@ from circuitkit.report.embedding import MOST_LETTERS, as_json, short
 from circuitkit.report.section import Section, Still
 from circuitkit.report.sentences import Line
 
-_CONTROLS = {**{code: 0x2400 + code for code in range(0x20) if chr(code) not in "\t\n\r"}, 0x7F: 0x2421}
-_HIDDEN = re.compile("[\u0080-\u009f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff\ufffe\uffff]")
+_PLAIN = "\t\n\r"
+_CONTROLS = {**{code: 0x2400 + code for code in range(0x20) if chr(code) not in _PLAIN}, 0x7F: 0x2421}
+_HIDDEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+"""Unicode's categories of what is not seen: controls, marks of format, halves of letters, separators of lines."""
+_BLANK = frozenset("\u115f\u1160\u3164\uffa0\ufffe\uffff")
+"""Letters that have no shape, and what is no letter."""
 
 
 def rendered(template: str, **told: Any) -> str:
@@ -34,7 +39,14 @@ def visible(text: str) -> str:
     >>> visible("a\\x00b\\u202ec")
     'a␀b⟨U+202E⟩c'
     """
-    return _HIDDEN.sub(lambda found: f"⟨U+{ord(found[0]):04X}⟩", text.translate(_CONTROLS))
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(map(_seen, text.translate(_CONTROLS)))
+
+
+def _seen(letter: str) -> str:
+    hidden = letter in _BLANK or (unicodedata.category(letter) in _HIDDEN and letter not in _PLAIN)
+    return f"⟨U+{ord(letter):04X}⟩" if hidden else letter
 
 
 @cache
@@ -75,6 +87,10 @@ def _inline(text: str) -> Markup:
     return Markup(text)  # this package's own
 
 
+_EXACT = 2**53
+"""Under which a float is as exact as a whole number."""
+
+
 class Cell(NamedTuple):
     """A cell of a table.
 
@@ -104,7 +120,9 @@ def _cell(value: Any, number: bool) -> Cell:
     if isinstance(value, float):
         if math.isnan(value):
             return Cell("", number)
-        shown, whole = str(value if short(value) is None else short(value)), repr(float(value))
+        # A count is whole, and a float only where others of its column are missing.
+        brief = int(value) if value.is_integer() and abs(value) < _EXACT else short(value)
+        shown, whole = str(value if brief is None else brief), repr(float(value))
         return Cell(shown, number, None if float(shown) == value else whole)
     if value is None or value is pd.NA or value is pd.NaT:
         return Cell("", number)

@@ -72,7 +72,10 @@ _JSON_FIELDS: Mapping[str, frozenset[str]] = {
 }
 """What the JSON of each kind has, and that of no other."""
 
-_SUFFIXES = {".csv": "table", ".png": "figure", ".txt": "text", ".md": "text"}
+UNREADABLE = (ValueError, OSError, KeyError, TypeError, AttributeError, RecursionError, SafetensorError)
+"""What reading a file raises that is cut short, altered, or another's."""
+
+_SUFFIXES = {".csv": "table", ".png": "figure", ".svg": "figure", ".txt": "text", ".md": "text"}
 
 
 def kind_of(path: Path) -> str | None:
@@ -92,7 +95,7 @@ def _of_safetensors(path: Path) -> str | None:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-    except (SafetensorError, OSError) as error:
+    except UNREADABLE as error:
         raise spoiled(path, error) from error
     for key in metadata:
         if (kind := str(key).removeprefix("circuitkit.")) != key and kind in READERS:
@@ -103,7 +106,7 @@ def _of_safetensors(path: Path) -> str | None:
 def _of_json(path: Path) -> str | None:
     try:
         told: Any = json.loads(path.read_bytes())
-    except ValueError as error:
+    except UNREADABLE as error:
         raise spoiled(path, error) from error
     if not isinstance(told, dict):
         return None

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from pathlib import Path, PurePath
+from pathlib import PurePath
 from typing import Any
 
 from circuitkit.report.contents import Contents, File
@@ -18,8 +17,17 @@ _LONGEST = 300
 _TITLES: Mapping[str, str] = {
     "demo": "The heads that carry a deduction",
     "patch": "Patching",
+    "patch paths": "Paths patched",
+    "patch edges": "Attention cut between spans",
+    "patch trace": "Causal tracing",
+    "patch generate": "What is written on under a change",
+    "patch freeze": "Attention held",
+    "patch transplant": "Attention transplanted",
     "ablate": "Ablation",
     "attention": "Attention",
+    "attention scores": "Scores of attention",
+    "attention gold": "Attention on gold proofs",
+    "attention profile": "Attention by part of speech",
     "eval": "Evaluation",
     "train": "Training",
     "circuit find": "A circuit",
@@ -38,6 +46,9 @@ _RUN = {"denoise": "clean activations in the corrupt run", "noise": "corrupt act
 
 _QUESTIONS: Mapping[str, str] = {
     "cache": "What do the heads attend to?",
+    "attention": "What do the heads attend to?",
+    "generated": "Does the model write on otherwise under the change?",
+    "level_table": "How much of language and reasoning is left in the responses, condition by condition?",
     "token_scores": "Which tokens does attention mark as important?",
     "gold_scores": "Does attention point to the step that a proof needs next?",
     "graph": "Which edges between heads and MLPs carry the behaviour?",
@@ -61,6 +72,21 @@ _QUESTIONS: Mapping[str, str] = {
 }
 
 
+_OF_VERBS: Mapping[str, str] = {
+    "demo": "Which heads carry a deduction, and which tokens do they read?",
+    "attention profile": "On which parts of speech do the heads put their attention, and how widely is it spread?",
+}
+"""By the words of the command, where its files alone do not say it."""
+
+_CELLS: Mapping[tuple[str, ...], str] = {
+    ("layer", "head"): "head",
+    ("layer", "neuron"): "neuron",
+    ("sender", "receiver"): "path from a sender to a receiver",
+    ("query", "key"): "attention from one span to another",
+    ("size",): "set of a growing number of heads",
+}
+"""What a cell is, by the axes that name it; of other axes, what they are called."""
+
 _STUDIES: Mapping[str, str] = {
     "architecture": "Is a model's weak reasoning due to its architecture, or to its data?",
     "attention_causality": "Are the tokens that a model attends to most those that its proofs need?",
@@ -76,23 +102,40 @@ _STUDIES: Mapping[str, str] = {
 """By the name of an experiment's script."""
 
 _LONGEST_NAME = 80
+_MOST_MODELS = 3
+
+_NO_COMMANDS = frozenset({"", "-", "-c", "-m", "pytest", "ipython", "jupyter", "ipykernel_launcher.py", "sphinx-build"})
+"""Programs that only hold what made a result: called again, they would not make it."""
 
 
 def title(contents: Contents) -> str:
-    """What a folder's page is called: what was done, to which model."""
-    told = origins(contents)
-    words = _verb(told[0]) if told else []
-    named = next((_TITLES[" ".join(words[:n])] for n in (2, 1) if " ".join(words[:n]) in _TITLES), None)
-    if named is None and (script := _script(told)):
-        named = script.replace("_", " ").capitalize()
-    model = str(told[0].get("model") or "") if told else ""
-    return f"{named or contents.name}: {model}" if 0 < len(model) <= _LONGEST_NAME else named or contents.name
+    """What a folder's page is called: what was done, to which model; that of its parts where they all did the same."""
+    told = origins(contents) or [each for part in contents.walk() for each in origins(part)[:1]]
+    names = list(dict.fromkeys(_named(each) for each in told))
+    if len(names) > 1:
+        # Several studies of one verb have its name.
+        names = list(dict.fromkeys(_TITLES.get(_verb(each)[0] if _verb(each) else "", "") for each in told))
+    named = names[0] if len(names) == 1 and names[0] else contents.name
+    models = list(dict.fromkeys(str(each.get("model") or "") for each in told))
+    if len(models) > _MOST_MODELS:
+        return f"{named}: {len(models)} models"
+    of = ", ".join(model for model in models if model)
+    return f"{named}: {of}" if 0 < len(of) <= _LONGEST_NAME else named
+
+
+def _named(told: Mapping[str, Any]) -> str:
+    """What one provenance's study is called; empty where its command does not say."""
+    words = _verb(told)
+    named = next((_TITLES[" ".join(words[:n])] for n in (2, 1) if " ".join(words[:n]) in _TITLES), "")
+    return named or _script(told).replace("_", " ").capitalize()
 
 
 def asked(contents: Contents) -> list[str]:
     """What the study asked, in sentences, by what its results are."""
-    script = _script(origins(contents))
-    questions: dict[str, None] = dict.fromkeys([_STUDIES[script]] if script in _STUDIES else [])
+    told = origins(contents)
+    script, verb = (_script(told[0]), " ".join(_verb(told[0]))) if told else ("", "")
+    first = [_STUDIES.get(script), next((each for words, each in _OF_VERBS.items() if verb.startswith(words)), None)]
+    questions: dict[str, None] = dict.fromkeys([each for each in first if each])
     for part in contents.walk():
         for file in part.files:
             if file.kind == "result":
@@ -103,11 +146,12 @@ def asked(contents: Contents) -> list[str]:
 
 
 def _asked_of(result: Any) -> str:
-    axes = " and ".join([", ".join(result.axes[:-1]), result.axes[-1]] if len(result.axes) > 1 else result.axes)
+    *others, last = result.axes
+    cell = _CELLS.get(result.axes, f"{', '.join(others)} and {last}" if others else last)
     metric = result.metric.replace("_", " ")
     if result.direction == "ablate":
-        return f"How much of the {metric} is lost without each {axes}?"
-    return f"Which {axes} moves the {metric}, with {_RUN[result.direction]}?"
+        return f"How much of the {metric} is lost without each {cell}?"
+    return f"Which {cell} moves the {metric}, with {_RUN[result.direction]}?"
 
 
 def origins(contents: Contents) -> list[Mapping[str, Any]]:
@@ -155,14 +199,16 @@ def versions(every: Sequence[Contents]) -> list[tuple[str, str]]:
     return [(name, ", ".join(different)) for name, different in found.items()]
 
 
-def commands(contents: Contents) -> list[str]:
-    """The commands that made a folder's results, as a shell takes them, each once; its part's too."""
+def commands(every: Sequence[Contents]) -> list[str]:
+    """The commands that made the results, as a shell takes them, each once, in the order in which they were run."""
+    parts = [part for contents in every for part in contents.walk()]
+    told = sorted(
+        (each for part in parts for each in origins(part)), key=lambda each: _second(str(each.get("time", "")))
+    )
     found: dict[str, None] = {}
-    for part in contents.walk():
-        for each in origins(part):
-            words = _words(each)
-            if words:
-                found[shlex.join(words)] = None
+    for words in map(_words, told):
+        if words and PurePath(words[0]).name not in _NO_COMMANDS:
+            found[shlex.join(words)] = None
     return list(found)
 
 
@@ -175,28 +221,33 @@ def times(every: Sequence[Contents]) -> list[str]:
 
 def _minute(told: str) -> str:
     """`2026-01-01 00:00` of a time as provenance has it, and what is no time as it is."""
+    return second[:-3] if (second := _second(told)) != told else told
+
+
+def _second(told: str) -> str:
+    """`2026-01-01 00:00:00` (UTC) of a time as provenance has it, and what is no time as it is."""
     try:
         found = datetime.fromisoformat(told)
-        return (found.astimezone(UTC) if found.tzinfo else found).strftime("%Y-%m-%d %H:%M")
     except ValueError:
         return told
+    return (found.astimezone(UTC) if found.tzinfo else found).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def hashes(contents: Contents) -> Iterator[tuple[str, int, str]]:
-    """Each result's file and table: its path in the folder, its size in bytes and its SHA-256."""
+    """Each result's file and table: its path in the folder, its size in bytes and its SHA-256.
+
+    Raises:
+        ReportError: one was changed since it was read.
+    """
     for part in contents.walk():
         for file in part.files:
             if file.kind in READERS or file.kind in ("table", "provenance"):
-                yield _name(contents, file), file.path.stat().st_size, _sha256(file.path)
+                digest = file.sha256
+                yield _name(contents, file), file.path.stat().st_size, digest
 
 
 def _name(contents: Contents, file: File) -> str:
     return file.path.relative_to(contents.folder).as_posix()
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _words(told: Mapping[str, Any]) -> list[str]:
@@ -205,16 +256,16 @@ def _words(told: Mapping[str, Any]) -> list[str]:
         words = shlex.split(str(told.get("command", "")))
     except ValueError:
         return [str(told["command"])]
-    if words and PurePath(words[0]).name in ("circuitkit", "cli.py"):
+    if words and (PurePath(words[0]).name == "circuitkit" or PurePath(words[0]).parts[-2:] == ("circuitkit", "cli.py")):
         words[0] = "circuitkit"
-    elif words and words[0].endswith(".py"):
+    elif words and words[0].endswith(".py") and PurePath(words[0]).name not in _NO_COMMANDS:
         words = ["python", *words]
     return words
 
 
-def _script(told: Sequence[Mapping[str, Any]]) -> str:
+def _script(told: Mapping[str, Any]) -> str:
     """The name of the experiment's script; empty where it was none."""
-    script = next((word for word in _verb(told[0])[:1] if word.endswith(".py")), "") if told else ""
+    script = next((word for word in _verb(told)[:1] if word.endswith(".py")), "")
     return PurePath(script).stem
 
 

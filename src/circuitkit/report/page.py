@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import shlex
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -19,7 +21,7 @@ from circuitkit.report.contents import Contents
 from circuitkit.report.embedding import MOST_BYTES
 from circuitkit.report.errors import ReportError
 from circuitkit.report.fitting import fitted, size
-from circuitkit.report.html import rendered
+from circuitkit.report.html import rendered, visible
 from circuitkit.report.section import Section
 from circuitkit.report.sections import made
 from circuitkit.report.sentences import Line
@@ -41,12 +43,14 @@ class Part:
         said: what its study wrote down of what it found.
         sections: its cards.
         notes: what is not shown, and why.
+        unread: files that cannot be read, and why.
     """
 
     name: str
     said: tuple[Line, ...]
     sections: tuple[Section, ...]
     notes: tuple[str, ...] = ()
+    unread: tuple[str, ...] = ()
 
     @property
     def paragraphs(self) -> list[tuple[Line | None, list[Line]]]:
@@ -83,6 +87,11 @@ class Report(Shown):
         return tuple(section for part in self.parts for section in part.sections)
 
     @property
+    def unread(self) -> tuple[str, ...]:
+        """The files that cannot be read, and why: the page says so at its top."""
+        return tuple(each for part in self.parts for each in part.unread)
+
+    @property
     def sentences(self) -> tuple[str, ...]:
         """What was found: what the study says, and each of its results."""
         written = [line.text for part in self.parts for line in part.said if not line.heading]
@@ -108,14 +117,14 @@ class Report(Shown):
         every = [self.contents] if self.contents.beside is None else [self.contents, self.contents.beside]
         settings = [(part.name, origin.settings(part)) for contents in every for part in contents.walk()]
         files = [(f"{contents.name}/{name}", *rest) for contents in every for name, *rest in origin.hashes(contents)]
-        commands = list(dict.fromkeys(each for contents in every for each in origin.commands(contents)))
         told: dict[str, list[Any]] = {
             "settings": [each for each in settings if each[1]],
             "hashes": files,
-            "commands": commands,
+            "commands": origin.commands(every),
         }
         return {
             "title": self.title,
+            "unread": self.unread,
             "asked": list(dict.fromkeys(each for contents in every for each in origin.asked(contents))),
             "versions": origin.versions(every),
             "times": origin.times(every),
@@ -154,9 +163,11 @@ def write(
         out: the file, if not the folder's own.
         progress: show a bar over the sections.
 
+    A file that cannot be read is named at the page's top, and warned of; the rest is shown.
+
     Raises:
-        ReportError: there is no such folder, nothing in it can be shown, a file of it is cut short, or the page cannot
-            be written.
+        ReportError: there is no such folder, nothing in it can be shown, a file of it is changed meanwhile, or the
+            page cannot be written.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -164,7 +175,11 @@ def write(
     ...     write(folder, progress=False).name
     'report.html'
     """
-    return read(folder, beside=beside, progress=progress).save(Path(folder) / NAME if out is None else out)
+    report = read(folder, beside=beside, progress=progress)
+    path = report.save(Path(folder) / NAME if out is None else out)
+    for each in report.unread:
+        warnings.warn(f"not in the report: {each}", stacklevel=2)
+    return path
 
 
 def read(folder: str | Path, *, beside: str | Path | None = None, progress: bool = True) -> Report:
@@ -179,7 +194,10 @@ def read(folder: str | Path, *, beside: str | Path | None = None, progress: bool
     contents = Contents.of(folder, beside=beside)
     with tqdm(desc="circuitkit report", unit="section", disable=not progress) as bar:
         parts = [_part(each, bar) for each in _every(contents)]
-    return Report(contents, tuple(_anchored(parts)))
+    report = Report(contents, tuple(_anchored(parts)))
+    if report.unread and not report.sections and not report.sentences:
+        raise ReportError(f"{folder}: there is nothing to show in it: {' '.join(report.unread)}")
+    return report
 
 
 def assets() -> dict[str, str]:
@@ -201,9 +219,11 @@ def _part(contents: Contents, bar: tqdm[Any]) -> Part:
     sections = []
     for section in made(contents):
         sections.append(section)
-        bar.set_postfix_str(section.title, refresh=False)
+        bar.set_postfix_str(visible(section.title), refresh=False)
         bar.update()
-    return Part(contents.name, said, tuple(sections), contents.notes)
+    # The page calls the folder so, wherever it lies.
+    unread = tuple(each.replace(f"{contents.folder}/", f"{contents.name}/") for each in contents.unread)
+    return Part(contents.name, said, tuple(sections), contents.notes, unread)
 
 
 def _anchored(parts: Sequence[Part]) -> list[Part]:
@@ -224,5 +244,5 @@ def _anchored(parts: Sequence[Part]) -> list[Part]:
 
 
 def _again(contents: Contents) -> str:
-    beside = "" if contents.beside is None else f" --beside {contents.beside.folder.name}"
-    return f"circuitkit report {contents.folder.name}{beside}"
+    beside = () if contents.beside is None else ("--beside", contents.beside.name)
+    return shlex.join(["circuitkit", "report", contents.name, *beside])

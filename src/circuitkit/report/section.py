@@ -39,6 +39,7 @@ class Section:
         table: shown as a table that sorts, thinned where it is long.
         notes: what was thinned, what is missing, and why.
         says: sentences for "What was found".
+        group: with which other cards of its folder it is folded away, behind all that are not; empty of none.
     """
 
     name: str
@@ -50,3 +51,4 @@ class Section:
     table: pd.DataFrame | None = None
     notes: tuple[str, ...] = ()
     says: tuple[str, ...] = ()
+    group: str = ""

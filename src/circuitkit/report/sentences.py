@@ -40,10 +40,16 @@ class Line(NamedTuple):
     markdown: bool = False
 
 
+FINDINGS = frozenset({"findings.txt", "sentences.md", "report.md", "answer.md"})
+"""Texts in which commands and experiments write what they found; other texts are somebody's, and shown as such."""
+
+
 def written(contents: Contents) -> list[Line]:
     """What the study itself wrote down of what it found, in its texts or its provenance; those files are used."""
     lines = []
     for file in contents.of_kind("text"):
+        if file.path.name not in FINDINGS:
+            continue
         text = file.path.read_text(encoding="utf-8", errors="replace")
         lines += [line._replace(markdown=file.path.suffix == ".md") for line in _lines(text)]
         contents.used(file.path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,6 +10,7 @@ import pandas as pd
 
 from circuitkit.report import sentences, stills
 from circuitkit.report.contents import Contents, File
+from circuitkit.report.errors import ReportError
 from circuitkit.report.kinds import READERS
 from circuitkit.report.section import Section, Still
 from circuitkit.report.sections.tables import thinned
@@ -22,11 +24,20 @@ def sections(contents: Contents) -> Iterator[Section]:
     for file in contents.of_kind(*READERS):
         yield _of_result(file)
         contents.used(file.path)
+    figures: dict[str, list[File]] = defaultdict(list)
     for file in contents.of_kind("figure"):
-        yield Section(
-            file.stem, file.title, stills=(stills.of_file(file.path, f"Figure: {file.title} ({file.path.name})"),)
-        )
-        contents.used(file.path)
+        figures[file.stem].append(file)
+    for same in figures.values():
+        # A figure is written as PNG and as SVG: the SVG is the sharper and, with its text, the more readable one.
+        for file in sorted(same, key=lambda each: each.path.suffix, reverse=True):
+            try:
+                still = stills.of_file(file.path, f"Figure {file.title} ({file.path.name})")
+            except ReportError as error:
+                contents.cannot_read(file, error)
+                continue
+            yield Section(file.stem, file.title, stills=(still,))
+            break
+        contents.used(*(file.path for file in same))
 
 
 def _of_result(file: File) -> Section:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from itertools import islice
 
 import pandas as pd
 
@@ -12,26 +13,46 @@ from circuitkit.report.embedding import MOST_ROWS
 from circuitkit.report.kinds import spoiled
 from circuitkit.report.section import Section
 
+MOST_UNFOLDED = 3
+"""How many tables that no picture goes with stand open on a page."""
+
 
 def sections(contents: Contents) -> Iterator[Section]:
-    """A section for each table that is left.
-
-    Raises:
-        ReportError: one is cut short.
-    """
+    """A section for each table and each text that is left; one that cannot be read is named on the page."""
     for file in contents.of_kind("generated"):
         yield _of_texts(file)
         contents.used(file.path)
-    for file in contents.of_kind("table"):
-        try:
-            frame = pd.read_csv(file.path)
-        except pd.errors.EmptyDataError:
-            frame = pd.DataFrame()
-        except (ValueError, OSError) as error:
-            raise spoiled(file.path, error) from error
+    files = contents.of_kind("table")
+    # Many would be a wall before what is worth a look; a folder of tables alone has nothing else.
+    others = any(file.kind not in ("table", "text", "provenance") for file in contents.files)
+    group = "Tables" if others and len(files) > MOST_UNFOLDED else ""
+    for file in files:
+        if (frame := contents.table_of(file)) is None:
+            continue
         table, notes = thinned(frame, file.path.name)
-        yield Section(file.stem, file.title, table=table, notes=notes)
+        yield Section(file.stem, file.title, table=table, notes=notes, group=group)
         contents.used(file.path)
+    for file in contents.of_kind("text"):
+        yield from _of_lines(contents, file)
+
+
+def _of_lines(contents: Contents, file: File) -> Iterator[Section]:
+    """A text that somebody laid into the folder: its first lines."""
+    try:
+        with file.path.open(encoding="utf-8", errors="replace") as text:
+            lines = [line.rstrip("\n") for line in islice(text, MOST_ROWS + 1)]
+    except OSError as error:
+        contents.cannot_read(file, spoiled(file.path, error))
+        return
+    notes = (f"The first {MOST_ROWS} lines are shown; all are in {file.path.name}.",) if len(lines) > MOST_ROWS else ()
+    yield Section(
+        file.stem,
+        file.path.name,
+        "A text of the folder, which no command of circuitkit wrote as what it found.",
+        table=pd.DataFrame({"line": lines[:MOST_ROWS]}),
+        notes=notes,
+    )
+    contents.used(file.path)
 
 
 def _of_texts(file: File) -> Section:
