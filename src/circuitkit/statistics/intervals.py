@@ -28,7 +28,8 @@ class Intervals(NamedTuple):
 def wilson(successes: int, trials: int, *, level: float = 0.95) -> Interval:
     """Wilson's score interval of a proportion, such as an accuracy.
 
-    Gives proportions between 0 and 1. Raises ValueError unless 0 <= successes <= trials and trials > 0.
+    Gives proportions between 0 and 1, exactly 0 or 1 at the end that none or all reach. Raises ValueError unless
+    0 <= successes <= trials and trials > 0.
     Source: Wilson 1927, J. Am. Stat. Assoc. 22.
 
     >>> low, high = wilson(45, 50)
@@ -40,7 +41,8 @@ def wilson(successes: int, trials: int, *, level: float = 0.95) -> Interval:
     if trials < 1 or not 0 <= successes <= trials:
         raise ValueError(f"{successes} successes in {trials} trials is no proportion")
     low, high = proportion_confint(successes, trials, alpha=1 - checked_level(level), method="wilson")
-    return Interval(float(low), float(high))
+    # Rounding leaves 1e-17 in the place of 0, which would be shown.
+    return Interval(float(low) if successes else 0.0, float(high) if successes < trials else 1.0)
 
 
 def bootstrap_mean(
