@@ -1,4 +1,4 @@
-"""What attention takes into a page: every weight to 16 bits, tokens never cut, and what is left out by name."""
+"""What attention takes into a page: weights of 16 or 8 bits, tokens never cut, and what is left out by name."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from circuitkit.model.site import Site
 from circuitkit.model.tokens import Tokens
 from circuitkit.report.contents import Contents
 from circuitkit.report.embedding import as_json
-from circuitkit.report.packing import STEPS, packed, unpacked
+from circuitkit.report.packing import STEPS, packed, packed_small, unpacked, unpacked_small
 from circuitkit.report.sections.attending import captured_in
 from circuitkit.report.sections.attention import sections
 from circuitkit.report.sections.attention_choice import chosen
@@ -58,7 +58,8 @@ def weights_of(reading) -> dict[tuple[int, int], np.ndarray]:
     """The patterns in a reading as the page's script reads them."""
     n = len(reading["tokens"])
     places = np.tril_indices(n) if reading["causal"] else tuple(np.indices((n, n)).reshape(2, -1))
-    values = unpacked(reading["weights"], reading["low"], reading["high"]).reshape(len(reading["kept"]), -1)
+    read = {16: unpacked, 8: unpacked_small}[reading["bits"]]
+    values = read(reading["weights"], reading["low"], reading["high"]).reshape(len(reading["kept"]), -1)
     found = {}
     for head, row in zip(reading["kept"], values, strict=True):
         found[tuple(head)] = np.zeros((n, n))
@@ -71,12 +72,16 @@ def weights_of(reading) -> dict[tuple[int, int], np.ndarray]:
 def test_packed_numbers_are_within_half_a_step(values):
     again = unpacked(packed(np.array(values), -2.0, 3.0), -2.0, 3.0)
     np.testing.assert_allclose(again, values, atol=5 / STEPS / 2 + 1e-12)
+    shares = (np.array(values) + 2.0) / 5
+    small = (unpacked_small(packed_small(np.array(values), -2.0, 3.0), -2.0, 3.0) + 2.0) / 5
+    assert np.all(np.abs(small - shares) <= np.sqrt(shares) / 255 + 0.25 / 255**2 + 1e-12)
 
 
 @pytest.mark.parametrize("value", [float("nan"), 1.5, -0.1])
-def test_what_lies_outside_the_ends_is_refused(value):
+@pytest.mark.parametrize("pack", [packed, packed_small])
+def test_what_lies_outside_the_ends_is_refused(value, pack):
     with pytest.raises(ValueError, match="lie between 0 and 1, and none is NaN"):
-        packed(np.array([0.5, value]), 0, 1)
+        pack(np.array([0.5, value]), 0, 1)
 
 
 def test_every_heads_weights_and_scores_are_in_the_page(tmp_path):
@@ -96,7 +101,7 @@ def test_every_heads_weights_and_scores_are_in_the_page(tmp_path):
             pattern = kept.pattern(*head, row)
             np.testing.assert_allclose(weights, pattern, atol=0.5 / STEPS + 1e-9)
             np.testing.assert_allclose(scores[at], token_scores(pattern), atol=0.5 / STEPS + 1e-7)
-    assert "within 8e-06 of the file's" in section.notes[-1]
+    assert "in 16 bits, each within 8e-06 of the file's;" in section.notes[-1]
     assert len(section.stills) == 2
 
 
@@ -118,13 +123,13 @@ def test_a_folders_section_says_where_heads_look(tmp_path):
 def test_prompts_and_heads_over_the_budget_are_left_out_by_name_and_no_token_is(tmp_path):
     kept = attention((6, 6, 6), layers=2, heads=2, names=("a", "b", "c"))
     every = list(captured_in(contents_of(tmp_path, attention=kept)))
-    of_all, half, one = (chosen(every, (1, 0), most) for most in (3 * 4 * 21, 2 * 3 * 21, 21))
+    of_all, half, one = (chosen(every, (1, 0), most) for most in (2 * 3 * 4 * 21, 2 * 3 * 21, 21))
     assert len(of_all.readings) == 3 and of_all.notes == ()
     assert [each.captured.name for each in half.readings] == ["a", "b"]
     assert {len(each.kept) for each in half.readings} == {3} and (1, 0) in half.readings[0].kept
     (missing,) = set(every[0].heads) - set(half.readings[0].kept)
     assert "3 of 4 heads are in the page" in half.notes[0]
-    assert half.notes[0].endswith(f"Only small maps are there of layer {missing[0]} head {missing[1]}.")
+    assert f"Only small maps are there of layer {missing[0]} head {missing[1]}. Patterns of fewer" in half.notes[0]
     assert half.notes[1] == "1 of 3 prompts are left out, to keep the page small."
     assert [each.captured.name for each in one.readings] == ["a"] and one.readings[0].kept == ((1, 0),)
     assert one.notes[0].startswith("b is left out: one head's attention on its 6 tokens has 21 weights")
@@ -133,11 +138,33 @@ def test_prompts_and_heads_over_the_budget_are_left_out_by_name_and_no_token_is(
     assert nothing.readings == () and "a is left out" in " ".join(nothing.notes)
 
 
+def test_weights_for_which_there_is_no_room_in_16_bits_are_kept_in_8(tmp_path, monkeypatch):
+    kept = attention((6,), layers=2, heads=2)
+    contents = contents_of(tmp_path, attention=kept)
+    every = list(captured_in(contents))
+    fine, rough = (chosen(every, None, most).readings[0] for most in (2 * 4 * 21, 2 * 4 * 21 - 1))
+    assert fine.kept == rough.kept == tuple(every[0].heads)
+    assert (fine.fine, rough.fine) == (True, False)
+    monkeypatch.setattr("circuitkit.report.sections.attention.chosen", lambda every, start: chosen(every, start, 84))
+    (section,) = sections(contents)
+    for head, weights in weights_of(section.data["readings"][0] | {"tokens": kept.words[0]}).items():
+        pattern = kept.pattern(*head).numpy()
+        assert np.all(np.abs(weights - pattern) <= np.sqrt(pattern) / 255 + 4e-6)
+        assert np.abs(weights - pattern).max() > 1 / STEPS
+    told = "in 8 bits, each within 0.004 of the file's, and small ones nearer (one of 0.01 within 0.0004);"
+    assert told in section.notes[-1]
+    # What may lie under 0 has no root.
+    below = changed(attention((6,), 1, 1), 0, attention((6,), 1, 1).cache["pattern[layer=0]"] - 0.5)
+    (tmp_path / "below").mkdir()
+    (captured,) = captured_in(contents_of(tmp_path / "below", attention=below))
+    assert chosen([captured], None, 2 * 36).readings[0].fine and chosen([captured], None, 2 * 36 - 1).readings == ()
+
+
 @pytest.mark.parametrize("n", [20, 75])
 def test_heads_that_are_left_out_have_small_maps_of_their_strongest_weights(tmp_path, n):
     kept = attention((n,), layers=1, heads=3)
     every = list(captured_in(contents_of(tmp_path, attention=kept)))
-    (reading,) = chosen(every, (0, 1), 2 * n * (n + 1) // 2).readings
+    (reading,) = chosen(every, (0, 1), 2 * (n * (n + 1) // 2)).readings
     small = reading.packed()["small"]
     ((layer, head),) = small["heads"]
     side = min(n, 32)

@@ -46,6 +46,18 @@ def test_every_number_is_the_results_own(direction):
     torch.testing.assert_close(data["examples"]["effects"], study.effects_per_example.flatten(0, 1)[:5])
 
 
+def test_what_the_mark_before_a_token_means_is_said_where_there_is_one(tmp_path):
+    for name, tokens in (("same", (" a", " b")), ("differs", (" a", "~ b"))):
+        values = torch.rand(2, 4, generator=torch.Generator().manual_seed(0))
+        labels = {"position": tokens}
+        Result(values, ("position",), Baseline(torch.ones(4)), "ablate", "kl", labels=labels).save(
+            tmp_path / f"{name}.safetensors"
+        )
+    captions = {section.name: section.caption for section in maps.sections(Contents.of(tmp_path))}
+    assert captions["differs"].endswith("Positions have the first pair's tokens, behind ~ where pairs differ.")
+    assert "~" not in captions["same"]
+
+
 def test_what_cannot_be_known_is_said():
     alone, _ = maps.data_of(result((3,), 1))
     assert alone["significant"] is None

@@ -28,16 +28,18 @@ export function placeOf(at: number, size: number, width: number): number {
 export interface Arcs {
   tokens: readonly string[];
   edges: readonly Edge[];
+  /** Of a weight that is told. */
+  digits: number;
 }
 
-export function arcsOption({ tokens, edges }: Arcs, palette: Palette, width: number): Option {
+export function arcsOption({ tokens, edges, digits }: Arcs, palette: Palette, width: number): Option {
   const most = Math.max(...edges.map(({ weight }) => weight), 1e-9);
   const apart = (width - 2 * MARGIN) / tokens.length;
   const scale = attentionScale(palette);
   const own = new Map(edges.filter(({ query, key }) => query === key).map(({ query, weight }) => [query, weight]));
   const shade = (weight: number): string => colourAt(scale, 0.45 + 0.55 * (weight / most));
   return {
-    tooltip: tooltip(palette, ({ data }) => tip(tokens, data)),
+    tooltip: tooltip(palette, ({ data }) => tip(tokens, data, digits)),
     grid: { left: MARGIN, right: MARGIN, top: HIGHEST + 10, bottom: TEXTS },
     xAxis: axis(palette, "", {
       type: "category",
@@ -97,12 +99,12 @@ function rise(reach: number, size: number): number {
   return Math.pow(reach / Math.max(1, size - 1), 0.6);
 }
 
-function tip(tokens: readonly string[], data: any): HTMLElement | null {
+function tip(tokens: readonly string[], data: any, digits: number): HTMLElement | null {
   if (typeof data?.weight === "number") {
-    return element("span", {}, `${named(tokens, data.query)} looks at ${named(tokens, data.key)}: ${number(data.weight)}`);
+    return element("span", {}, `${named(tokens, data.query)} looks at ${named(tokens, data.key)}: ${number(data.weight, digits)}`);
   }
   if (typeof data?.token !== "number") return null;
-  const itself = typeof data.own === "number" ? ` looks at itself: ${number(data.own)}` : "";
+  const itself = typeof data.own === "number" ? ` looks at itself: ${number(data.own, digits)}` : "";
   return element("span", {}, `${named(tokens, data.token)}${itself}`);
 }
 

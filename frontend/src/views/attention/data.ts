@@ -2,6 +2,8 @@
 
 /** Into how many steps packed numbers divide the way between their ends; as in packing.py. */
 const STEPS = 65535;
+/** And into how many the root of it, where a weight has 8 bits. */
+const ROOT_STEPS = 255;
 
 export type Head = readonly [layer: number, head: number];
 
@@ -15,6 +17,8 @@ export interface ReadingData {
   kept: readonly Head[];
   /** Whether only the keys up to each query are held, since no token attends to a later one. */
   causal: boolean;
+  /** Of a weight: 16 in even steps, or 8 in steps of its root. */
+  bits: 16 | 8;
   low: number;
   high: number;
   weights: string;
@@ -45,7 +49,9 @@ export class Reading {
   readonly name: string;
   readonly tokens: readonly string[];
   readonly size: number;
-  private readonly packed: Uint16Array;
+  private readonly packed: Uint16Array | Uint8Array;
+  /** What each 8-bit number stands for. */
+  private readonly roots: Float64Array | null;
   private readonly packedScores: Uint16Array;
   private readonly places: ReadonlyMap<string, number>;
   private readonly cost: number;
@@ -57,7 +63,8 @@ export class Reading {
     this.tokens = data.tokens;
     this.size = data.tokens.length;
     this.cost = data.causal ? (this.size * (this.size + 1)) / 2 : this.size * this.size;
-    this.packed = unpack(data.weights);
+    this.packed = data.bits === 8 ? bytesOf(data.weights) : unpack(data.weights);
+    this.roots = data.bits === 8 ? Float64Array.from({ length: ROOT_STEPS + 1 }, (_, steps) => data.low + (steps / ROOT_STEPS) ** 2 * (data.high - data.low)) : null;
     this.packedScores = unpack(data.scores);
     this.small = new Map((data.small?.heads ?? []).map((head, place) => [String(head), place]));
     this.smallMaps = bytesOf(data.small?.values ?? "");
@@ -104,6 +111,11 @@ export class Reading {
     return { side, shares };
   }
 
+  /** To how many digits a weight is told: no more than it is known to. */
+  get digits(): number {
+    return this.data.bits === 8 ? 2 : 3;
+  }
+
   /** The share of its attention that a query puts on a key. */
   weight(head: Head, query: number, key: number): number {
     return this.read(this.startOf(head), query, key);
@@ -139,7 +151,8 @@ export class Reading {
   private read(start: number, query: number, key: number): number {
     if (this.data.causal && key > query) return 0;
     const within = this.data.causal ? (query * (query + 1)) / 2 + key : query * this.size + key;
-    return this.data.low + (this.packed[start + within] / STEPS) * (this.data.high - this.data.low);
+    const steps = this.packed[start + within];
+    return this.roots === null ? this.data.low + (steps / STEPS) * (this.data.high - this.data.low) : this.roots[steps];
   }
 
   private startOf(head: Head): number {

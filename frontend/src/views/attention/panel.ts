@@ -53,7 +53,7 @@ export class Panel {
   private rankedFor = "";
 
   constructor(into: HTMLElement, readonly reading: Reading, marked: ReadonlySet<string>, study: string | null, titled: boolean, asked: Asked) {
-    this.arcs = { tokens: reading.tokens, edges: [] };
+    this.arcs = { tokens: reading.tokens, edges: [], digits: reading.digits };
     this.maps = headMaps(reading, marked, study, { onChoose: asked.onHead, onPoint: (head) => asked.onPointHead(this, head) });
     this.text = tokenText(reading.tokens, reading.name, {
       onPoint: (at, how) => asked.onPoint(this, at, how),
@@ -143,7 +143,7 @@ export class Panel {
     if (at === null) return "No token of this prompt stands for it.";
     const seen = this.reading.seen(shown.head, at, shown.way);
     const order = seen.map((_, i) => i).filter((i) => seen[i] >= LEAST && (shown.way === "from" || i > 0)).sort((a, b) => seen[b] - seen[a]);
-    const told = order.slice(0, TOLD).map((i) => `${named(tokens, i)} ${number(seen[i])}`).join(", ");
+    const told = order.slice(0, TOLD).map((i) => `${named(tokens, i)} ${number(seen[i], this.reading.digits)}`).join(", ");
     const scores = shown.scores ? this.reading.scores(shown.head) : null;
     const score = scores === null ? "" : ` Its score is ${number(scores[at])}.`;
     if (shown.way === "from") {
@@ -175,7 +175,7 @@ export class Panel {
 
   private legend(shown: Shown, most: number, palette: Palette, unscored: boolean): HTMLElement[] {
     const what = shown.way === "to" ? "share of the outlined token's attention" : "attention that the outlined token gets from each";
-    const lines = [element("li", {}, [element("span", {}, "0"), swatch(gradient(attentionScale(palette))), element("span", { class: "nowrap" }, number(most)), what])];
+    const lines = [element("li", {}, [element("span", {}, "0"), swatch(gradient(attentionScale(palette))), element("span", { class: "nowrap" }, number(most, this.reading.digits)), what])];
     if (shown.way === "to" && !shown.withFirst) lines.push(element("li", {}, "first token: no colour, no edges"));
     if (shown.scores) {
       const [low, high] = [0.4, 1].map((share) => colourAt(scoreScale(palette), share));
@@ -186,8 +186,10 @@ export class Panel {
 
   private fillTable(): void {
     if (!this.table.open) return;
-    const { tokens } = this.reading;
-    const rows = this.arcs.edges.map(({ query, key, weight }) => [query, written(tokens[query]), key, written(tokens[key]), weight]);
+    const { tokens, digits } = this.reading;
+    // What is copied has no digits that are not known.
+    const known = (weight: number): number => (digits < 3 ? Number(weight.toPrecision(digits)) : weight);
+    const rows = this.arcs.edges.map(({ query, key, weight }) => [query, written(tokens[query]), key, written(tokens[key]), known(weight)]);
     refill(this.tableBox, makeTable([{ name: "query" }, { name: "its token" }, { name: "key" }, { name: "its token " }, { name: "weight" }], rows, "The edges that are drawn, strongest first"));
   }
 }

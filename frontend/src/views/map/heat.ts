@@ -18,10 +18,14 @@ export interface Slice {
   drawn: Map<number, readonly [series: number, index: number]>;
 }
 
-/** Pixels that a cell is wide at least, before the picture scrolls, and at most; and what is left of the cells. */
+/** Pixels that a cell is wide at least, before the picture scrolls, and at most. */
 const NARROWEST = 14;
 const WIDEST = 80;
-const MARGIN = 70;
+/** Right of the cells, and left of them the axis's name. */
+const RIGHT = 10;
+const NAME = 26;
+/** Labels of rows that are longer than this, in pixels, are cut. */
+const LONGEST_LABEL = 120;
 
 export function cellAt({ map, fixed }: Slice, row: number, column: number): number {
   return map.at([...fixed, row, column]);
@@ -33,7 +37,7 @@ export function downwards(map: StudyMap): boolean {
 }
 
 export function leastWidth(map: StudyMap): number {
-  return MARGIN + 10 + leastOf(map.sizes[map.sizes.length - 1], NARROWEST);
+  return left(map) + RIGHT + leastOf(map.sizes[map.sizes.length - 1], NARROWEST);
 }
 
 /** How wide so many cells or bars are at least: browsers draw no picture that is much wider than 16,000 pixels. */
@@ -42,7 +46,7 @@ export function leastOf(n: number, each: number): number {
 }
 
 export function mostWidth(map: StudyMap): number {
-  return Math.max(320, MARGIN + 10 + WIDEST * map.sizes[map.sizes.length - 1]);
+  return Math.max(320, left(map) + RIGHT + WIDEST * map.sizes[map.sizes.length - 1]);
 }
 
 export function heatHeight(map: StudyMap): (width: number) => number {
@@ -55,9 +59,21 @@ function below(map: StudyMap): number {
   return labelRoom(map) + 32;
 }
 
+/** Room left of the cells: the axis's name, and as much as its labels take. */
+function left(map: StudyMap): number {
+  return NAME + rowLabelRoom(map);
+}
+
+function rowLabelRoom(map: StudyMap): number {
+  return Math.min(LONGEST_LABEL, Math.max(44, 7 * longestLabel(map, map.sizes.length - 2) + 8));
+}
+
+function longestLabel(map: StudyMap, axisNumber: number): number {
+  return Math.max(...map.data.axes[axisNumber].entries.map((_, i) => map.entry(axisNumber, i).length));
+}
+
 function labelRoom(map: StudyMap): number {
-  const axisNumber = map.sizes.length - 1;
-  const longest = Math.max(...map.data.axes[axisNumber].entries.map((_, i) => map.entry(axisNumber, i).length));
+  const longest = longestLabel(map, map.sizes.length - 1);
   return longest > 2 ? Math.min(165, 7 * longest + 4) : 18;
 }
 
@@ -88,7 +104,7 @@ export function heatOption(slice: Slice, palette: Palette): Option {
   const long = labelRoom(map) > 18;
   const category = { type: "category", splitArea: { show: false } };
   return {
-    grid: { left: MARGIN, right: 10, top: 12, bottom: below(map) },
+    grid: { left: left(map), right: RIGHT, top: 12, bottom: below(map) },
     tooltip: tooltip(palette, ({ data }) => factList(map.nameOf(data.cell), map.facts(data.cell))),
     xAxis: axis(palette, words(map.data.axes[columnAxis].name), {
       ...category,
@@ -100,8 +116,8 @@ export function heatOption(slice: Slice, palette: Palette): Option {
       ...category,
       data: labels(rowAxis),
       inverse: downwards(map),
-      nameGap: 48,
-      axisLabel: { interval: rows > 30 ? "auto" : 0, fontSize: 11, width: 44, overflow: "truncate" },
+      nameGap: rowLabelRoom(map) + 4,
+      axisLabel: { interval: rows > 30 ? "auto" : 0, fontSize: 11, width: rowLabelRoom(map), overflow: "truncate" },
     }),
     visualMap: {
       type: "continuous",

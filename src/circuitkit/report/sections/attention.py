@@ -7,7 +7,6 @@ from typing import TypedDict
 
 from circuitkit.report import stills
 from circuitkit.report.contents import Contents, File
-from circuitkit.report.packing import STEPS
 from circuitkit.report.section import Section, Still
 from circuitkit.report.sections.attending import Captured, Head, captured_in, habits
 from circuitkit.report.sections.attention_choice import Chosen, chosen
@@ -102,10 +101,12 @@ def _caption(models: Sequence[str], *, interactive: bool) -> str:
 
 
 def _steps(choice: Chosen) -> str:
-    step = max((each.high - each.low) / STEPS for each in choice.readings)
+    error, of_small = (max(each.error(weight or each.high) for each in choice.readings) for weight in (None, 0.01))
+    rough = not all(each.fine for each in choice.readings)
+    smaller = f", and small ones nearer (one of 0.01 within {of_small:.1g})" if rough else ""
     return (
-        f"Weights are kept in steps of {step:.2g}, so that each is within {step / 2:.1g} of the file's; attention that "
-        "goes to a sink is no token's, so that a token's shares need not add up to 1."
+        f"Weights are kept in {8 if rough else 16} bits, each within {error:.1g} of the file's{smaller}; attention "
+        "that goes to a sink is no token's, so that a token's shares need not add up to 1."
     )
 
 

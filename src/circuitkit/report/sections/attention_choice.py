@@ -10,8 +10,8 @@ from math import ceil, floor
 from circuitkit.report.sections.attending import Captured, Head, elsewhere
 from circuitkit.report.sections.attention_weights import Shown
 
-MOST_WEIGHTS = 350_000
-"""How many weights, of all prompts and heads, a page holds: some 930 KB."""
+MOST_WEIGHTS = 1_000_000
+"""How many bytes the weights of all prompts and heads have: half as many weights of 16 bits, or all of them of 8."""
 
 MOST_SMALL = 250_000
 """How many bytes the small maps of heads that are left out have."""
@@ -50,48 +50,57 @@ class _Measured:
     low: float
     high: float
 
+    def cost(self, fine: bool) -> int:
+        """Bytes of a head's weights; those that may be under 0 have no root, and so always 16 bits."""
+        return self.n_weights * (2 if self.fine(fine) else 1)
+
+    def fine(self, fine: bool) -> bool:
+        return fine or self.low < 0
+
     @property
-    def cost(self) -> int:
+    def n_weights(self) -> int:
         n = len(self.captured.words)
         return n * (n + 1) // 2 if self.causal else n * n
 
 
 def chosen(every: Sequence[Captured], start: Head | None, most: int = MOST_WEIGHTS) -> Chosen:
-    """Choose prompts and heads so that their weights are no more than `most`.
+    """Choose prompts and heads so that their weights have no more than `most` bytes.
 
     The first prompt of each file stays, and one of a name beside it, if one head of each has room; then as many heads
     as there is room for, those first that attend most to tokens other than the first one and themselves; then prompts.
+    Weights have 16 bits where those of all heads have room, and 8 else.
 
     Args:
         every: all prompts.
         start: the head that a study found, if one did.
-        most: weights that there is room for.
+        most: bytes that there is room for.
     """
     beside = _beside(every)
     wanted = [each for at, each in enumerate(every) if at == 0 or at == beside or (each.first and at < 4)]
     measured = [_measured(each) for each in wanted]
     notes = [note for each in measured if (note := _spoiled(each))]
     measured = [each for each in measured if each.strengths]
-    while measured and sum(each.cost for each in measured) > most:
+    fine = sum(len(each.strengths) * each.cost(True) for each in measured) <= most
+    while measured and sum(each.cost(fine) for each in measured) > most:
         left = measured.pop()
         notes.append(
             f"{_of(left.captured)} is left out: one head's attention on its {len(left.captured.words):,} tokens has "
-            f"{left.cost:,} weights, and the page has room for {most:,}. `circuitkit attention scores` scores long "
-            "prompts."
+            f"{left.n_weights:,} weights, and the page has room for {most:,} in all. `circuitkit attention scores` "
+            "scores long prompts."
         )
     ranked = _ranked(measured, start)
     if not ranked:
         return Chosen((), start or every[0].heads[0], None, tuple(notes))
-    heads = _fitting(measured, ranked, most)
+    heads = _fitting(measured, ranked, fine, most)
     side = _side(measured, heads)
     notes += _left_out(measured, ranked, heads, side)
-    readings = [_shown(each, heads, side) for each in measured]
-    room = most - sum(len(each.kept) * one.cost for each, one in zip(readings, measured, strict=True))
+    readings = [_shown(each, heads, side, fine) for each in measured]
+    room = most - sum(len(each.kept) * one.cost(fine) for each, one in zip(readings, measured, strict=True))
     notes += [
         f"{_of(each.captured)} is left out: there is room for none of its heads." for each in readings if not each.kept
     ]
     readings = [each for each in readings if each.kept]
-    more = _more(every, wanted, heads, room) if len(heads) == len(ranked) else []
+    more = _more(every, wanted, heads, fine, room) if len(heads) == len(ranked) else []
     if left_out := len(every) - len(wanted) - len(more):
         notes.append(f"{left_out} of {len(every)} prompts are left out, to keep the page small.")
     kept = [each.captured for each in readings]
@@ -138,11 +147,11 @@ def _ranked(measured: Sequence[_Measured], start: Head | None) -> list[Head]:
     return sorted(found, key=lambda head: (head != start, -sum(found[head]) / len(found[head]), head))
 
 
-def _fitting(measured: Sequence[_Measured], ranked: Sequence[Head], most: int) -> set[Head]:
+def _fitting(measured: Sequence[_Measured], ranked: Sequence[Head], fine: bool, most: int) -> set[Head]:
     heads: set[Head] = set()
     taken = 0
     for head in ranked:
-        taken += sum(each.cost for each in measured if head in each.strengths)
+        taken += sum(each.cost(fine) for each in measured if head in each.strengths)
         if taken > most:
             break
         heads.add(head)
@@ -163,25 +172,30 @@ def _left_out(measured: Sequence[_Measured], ranked: Sequence[Head], heads: set[
     return [
         f"With prompts of {lengths} tokens, {len(heads)} of {len(ranked)} heads are in the page: those that attend "
         "most to tokens other than the first one and the one that looks. "
-        f"{what} {_listed(sorted(set(ranked) - heads))}."
+        f"{what} {_listed(sorted(set(ranked) - heads))}. Patterns of fewer layers, or of a shorter prompt, have room "
+        "for more."
     ]
 
 
-def _shown(measured: _Measured, heads: set[Head], side: int | None) -> Shown:
+def _shown(measured: _Measured, heads: set[Head], side: int | None, fine: bool) -> Shown:
     there = [head for head in measured.captured.heads if head in measured.strengths]
     kept, left_out = (tuple(head for head in there if (head in heads) is which) for which in (True, False))
-    return Shown(measured.captured, kept, left_out, side, measured.causal, measured.low, measured.high)
+    return Shown(
+        measured.captured, kept, left_out, side, measured.causal, measured.fine(fine), measured.low, measured.high
+    )
 
 
-def _more(every: Sequence[Captured], wanted: Sequence[Captured], heads: set[Head], room: int) -> list[Shown]:
+def _more(
+    every: Sequence[Captured], wanted: Sequence[Captured], heads: set[Head], fine: bool, room: int
+) -> list[Shown]:
     """Further prompts with all their heads, in their order, while there is room."""
     found = []
     for captured in every:
         if captured in wanted:
             continue
         measured = _measured(captured)
-        shown = _shown(measured, heads, None)
-        room -= len(shown.kept) * measured.cost
+        shown = _shown(measured, heads, None, fine)
+        room -= len(shown.kept) * measured.cost(fine)
         if room < 0:
             break
         if shown.kept:

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float, UInt8
 
 from circuitkit.attention import token_scores
-from circuitkit.report.packing import packed
+from circuitkit.report.packing import ROOT_STEPS, STEPS, packed, packed_small
 from circuitkit.report.sections.attending import Captured, Head
 
 
@@ -22,6 +22,7 @@ class Packed(TypedDict):
     """A prompt's weights and scores, one kept head behind the other, and how they are to be read."""
 
     causal: bool
+    bits: int
     low: float
     high: float
     weights: str
@@ -48,6 +49,7 @@ class Shown:
         left_out: heads of which there is only a small map.
         side: the pixels of a small map's side; None where there are none.
         causal: whether no token attends to a later one, so that half of each pattern is enough.
+        fine: whether weights have 16 bits in even steps, and not 8 in steps of their root.
         low, high: whole numbers that all weights lie between: 0 and 1, unless something changed the patterns.
     """
 
@@ -56,8 +58,14 @@ class Shown:
     left_out: tuple[Head, ...]
     side: int | None
     causal: bool
+    fine: bool
     low: float
     high: float
+
+    def error(self, weight: float) -> float:
+        """By how much such a weight in the page may differ from the file's."""
+        reach = self.high - self.low
+        return reach / (2 * STEPS) if self.fine else (reach * (weight - self.low)) ** 0.5 / ROOT_STEPS
 
     def packed(self) -> Packed:
         """The weights and scores of all kept heads, one head behind the other, and how they are to be read."""
@@ -74,9 +82,10 @@ class Shown:
                 unscored.append(place)
         return {
             "causal": self.causal,
+            "bits": 16 if self.fine else 8,
             "low": self.low,
             "high": self.high,
-            "weights": packed(np.concatenate(weights), self.low, self.high),
+            "weights": (packed if self.fine else packed_small)(np.concatenate(weights), self.low, self.high),
             "scores": packed(np.concatenate(scores).clip(0.0, 1.0), 0.0, 1.0),
             "unscored": unscored,
             "small": self._small() if self.left_out and self.side else None,

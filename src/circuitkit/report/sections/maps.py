@@ -270,4 +270,6 @@ def _caption(result: Result, interactive: bool) -> str:
     if not interactive:
         return told
     more = "" if len(result.axes) < 3 else f" Choose {' and '.join(result.axes[:-2])} above it."
-    return f"{told} Point at a cell for its numbers, and click it for the examples behind it.{more}"
+    differs = any(label[:1] == "~" for label in result.labels.get("position", ()))
+    tokens = " Positions have the first pair's tokens, behind ~ where pairs differ." if differs else ""
+    return f"{told} Point at a cell for its numbers, and click it for the examples behind it.{more}{tokens}"
