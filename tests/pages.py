@@ -22,7 +22,9 @@ from page_names import check_names
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
-FENCED = re.compile(r"(?:<!-- (not run|slow|hub): ([^>]+) -->\n)?^```(\S*)\n(.*?)^```", flags=re.DOTALL | re.MULTILINE)
+FENCED = re.compile(
+    r"(?:<!-- (not run|slow|hub)(?:: ([^>]+))? -->\n)?^```(\S*)\n(.*?)^```", flags=re.DOTALL | re.MULTILINE
+)
 
 
 @dataclass(frozen=True)
