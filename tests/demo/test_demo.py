@@ -1,7 +1,10 @@
 """The demonstration says what its results hold: planted heads are named, noise is not, a trained model replicates."""
 
+import functools
 import json
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -41,8 +44,26 @@ def test_planted_heads_are_named_and_no_other(name, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory) -> Findings:
-    return planted_findings("planted-induction-llama", tmp_path_factory.mktemp("demo"))[1]
+def folder(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("demo")
+
+
+@pytest.fixture(scope="module")
+def found(folder) -> Findings:
+    return planted_findings("planted-induction-llama", folder)[1]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> Callable[[str], tuple[ck.Model, Findings]]:
+    """What is found in a trained model, once for all who ask."""
+
+    @functools.cache
+    def demonstrated(name: str) -> tuple[ck.Model, Findings]:
+        model = ck.load(name)
+        out = tmp_path_factory.mktemp("trained")
+        return model, demonstrate(model, lambda seed: deductions.pairs(model.tokenizer, 48, seed), out, progress=False)
+
+    return demonstrated
 
 
 @pytest.mark.parametrize(
@@ -65,9 +86,8 @@ def test_controls_that_share_found_heads_are_told(found):
     assert "which for want of others hold found heads too" in said and "without a found head" not in said
 
 
-def test_where_the_layers_have_no_other_heads_random_sets_share_some(tmp_path):
-    model = ck.load("deductor-130k")
-    findings = demonstrate(model, lambda seed: deductions.pairs(model.tokenizer, 48, seed), tmp_path, progress=False)
+def test_where_the_layers_have_no_other_heads_random_sets_share_some(trained):
+    model, findings = trained("deductor-130k")
     in_layer = [sum(layer == at for layer, _ in findings.found) for at in range(model.n_layers)]
     assert max(in_layer) > model.n_heads(0) / 2, "what this test is about"
     assert findings.shared
@@ -119,24 +139,22 @@ def test_random_weights_give_nothing(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["deductor-130k", pytest.param("deductor-1m", marks=pytest.mark.slow)])
-def test_the_strongest_heads_of_a_trained_model_replicate(name, tmp_path):
-    model = ck.load(name)
-    findings = demonstrate(model, lambda seed: deductions.pairs(model.tokenizer, 48, seed), tmp_path, progress=False)
+def test_the_strongest_heads_of_a_trained_model_replicate(name, trained):
+    _, findings = trained(name)
     assert findings.solves, findings.sentences()[0]
     assert findings.found
     assert findings.agreement >= 0.6, findings.sentences()
 
 
-def test_the_folder_holds_figures_tables_and_provenance(tmp_path):
-    _, findings = planted_findings("planted-induction-llama", tmp_path)
+def test_the_folder_holds_figures_tables_and_provenance(folder, found):
     for name in ("residual", "heads", "ablation"):
-        assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
-        again = Result.load(tmp_path / f"{name}.safetensors")
-        torch.testing.assert_close(again.values, getattr(findings, name).values, equal_nan=True)
-        header = (tmp_path / f"{name}.csv").read_text().splitlines()[0]
+        assert (folder / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+        again = Result.load(folder / f"{name}.safetensors")
+        torch.testing.assert_close(again.values, getattr(found, name).values, equal_nan=True)
+        header = (folder / f"{name}.csv").read_text().splitlines()[0]
         assert "effect" in header and "p_corrected" in header
     for name in ("controls.png", "attention.png", "token_scores.csv"):
-        assert (tmp_path / name).stat().st_size > 100
-    told = json.loads((tmp_path / "provenance.json").read_text())
-    assert told["sentences"] == findings.sentences()
+        assert (folder / name).stat().st_size > 100
+    told = json.loads((folder / "provenance.json").read_text())
+    assert told["sentences"] == found.sentences()
     assert told["model"] == "planted-induction-llama" and "torch" in told["versions"]
