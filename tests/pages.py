@@ -67,8 +67,8 @@ class Page:
 
     @property
     def slow(self) -> bool:
-        """Whether a block of it takes long."""
-        return any(block.mark in ("slow", "hub") for block in self.all)
+        """Whether Python of it takes long."""
+        return any(block.kind == "python" and block.mark in ("slow", "hub") for block in self.all)
 
     def stand_in(self, block: Block) -> None:
         """Put a small model where a block names one of the hub, if none is there."""

@@ -14,13 +14,14 @@ from circuitkit.tasks import indirect_objects
 _WIDTHS = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 4, "num_key_value_heads": 2}
 _ARCHITECTURES = {
     "gpt2": lambda size: GPT2Config(n_layer=2, n_head=4, n_embd=32, vocab_size=size),
+    "my-model": lambda size: LlamaConfig(num_hidden_layers=2, vocab_size=size, **_WIDTHS),
     "meta-llama": lambda size: LlamaConfig(num_hidden_layers=4, vocab_size=size, **_WIDTHS),
     "Qwen": lambda size: Qwen2Config(num_hidden_layers=2, vocab_size=size, **_WIDTHS),
 }
 
 
 def stand_in(name: str, text: str) -> None:
-    """Write a model of the architecture of a hub id into the folder of that name, here.
+    """Write a model of a hub id's architecture, or a Llama in place of the reader's own, into the folder of that name.
 
     Each word of the text, and of the sentences about indirect objects, is one token with the space before it.
     """
