@@ -63,6 +63,13 @@ def test_one_of_the_same_name_is_called_by_its_decoding_or_its_folder(tmp_path):
     assert len(set(names)) == 3 and all(name.startswith("m, ") for name in names)
 
 
+def test_answers_that_were_kept_to_be_read_are_called_by_their_folders(tmp_path):
+    tuned = choices("/runs/of/mine/model", "ab")
+    folder = saved(tmp_path, **{"20k-base": choices("deductor-20k-base", "aa"), "20k-full": tuned})
+    (found,) = sections(folder)
+    assert [each["name"] for each in found.data["asked"]] == ["20k-base", "20k-full"]
+
+
 def test_an_item_that_was_not_asked_is_marked(tmp_path):
     (found,) = sections(saved(tmp_path, one=choices("m", "aba"), two=choices("n", "ab")))
     assert found.data["right"] == {"exact": ["101", "10-"]}

@@ -119,7 +119,19 @@ def test_what_training_elicits_is_drawn_by_size(tmp_path):
     ]
     (point, _) = plane["series"][1]["points"]
     assert (point["x"], point["y"], point["high"]) == (2e4, 0.995, 1.0)
+    assert plane["spread"] == "standard error" and "line is the standard error" in one.caption
     assert plane["series"][2]["points"][0]["facts"]["way to the reasoning model"] == "50 % (10 to 90)"
+
+
+def test_intervals_of_what_training_elicits_are_the_table_s(tmp_path):
+    table = elicited().assign(accuracy_low=1.0, accuracy_high=99.75)
+    write_table(tmp_path / "elicited.csv", table)
+    (one,) = sections(tmp_path)
+    (plane,) = one.data["planes"]
+    assert {(point["low"], point["high"]) for series in plane["series"] for point in series["points"]} == {
+        (0.01, 0.9975)
+    }
+    assert plane["spread"] == "95% interval" and "line is the 95% interval, over questions" in one.caption
 
 
 def test_other_tables_are_left_to_others(tmp_path):

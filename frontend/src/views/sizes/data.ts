@@ -29,6 +29,8 @@ export interface Line {
 
 export interface Plane {
   name: string;
+  /** What a mark's line spans. */
+  spread: string;
   chance: number | null;
   series: readonly Series[];
   lines: readonly Line[];
@@ -67,7 +69,7 @@ export function factsOf(plane: Plane, { point, series }: Mark): Fact[] {
   return [
     { name: plane.series[series].joined ? "of" : "family", value: plane.series[series].name },
     { name: "parameters", value: `${size(point.x)} (${point.x.toLocaleString("en")})` },
-    { name: "right", value: percent(point.y) + (point.low === null ? "" : `, ${plane.series[series].joined ? "standard error" : "95% interval"} ${percent(point.low)} to ${percent(point.high)}`) },
+    { name: "right", value: percent(point.y) + (point.low === null ? "" : `, ${plane.spread} ${percent(point.low)} to ${percent(point.high)}`) },
     ...Object.entries(point.facts).map(([name, value]) => ({ name: name === "right" ? "questions" : name, value })),
   ];
 }

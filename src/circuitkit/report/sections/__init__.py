@@ -11,6 +11,8 @@ from circuitkit.report.section import Section
 Maker = Callable[[Contents], Iterable[Section]]
 
 MAKERS: Mapping[str, str] = {
+    "threshold": "circuitkit.report.sections.sizes:thresholds",
+    "table": "circuitkit.report.sections.sizes:elicited",
     "sweep": "circuitkit.report.sections.sweeps:sections",
     "training": "circuitkit.report.sections.trainings:sections",
     "result": "circuitkit.report.sections.maps:sections",
@@ -31,8 +33,6 @@ MAKERS: Mapping[str, str] = {
     "attention": "circuitkit.report.sections.attention:sections",
     "delta": "circuitkit.report.sections.sfn:sections",
     **dict.fromkeys(("levels", "level_table"), "circuitkit.report.sections.levels:sections"),
-    "threshold": "circuitkit.report.sections.sizes:thresholds",
-    "table": "circuitkit.report.sections.sizes:elicited",
     "evaluation": "circuitkit.report.sections.responses:sections",
 }
 """By kind, in the page's order, `module:function`: called once for a folder that holds files of its kinds.

@@ -31,7 +31,7 @@ def sections(contents: Contents) -> Iterator[Section]:
         # A figure is written as PNG and as SVG: the SVG is the sharper and, with its text, the more readable one.
         for file in sorted(same, key=lambda each: each.path.suffix, reverse=True):
             try:
-                still = stills.of_file(file.path, f"Figure {file.title} ({file.path.name})")
+                still = stills.of_file(file.path, f"{file.title} ({file.path.name})")
             except ReportError as error:
                 contents.cannot_read(file, error)
                 continue

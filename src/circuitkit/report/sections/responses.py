@@ -165,8 +165,14 @@ def _with_names(group: Sequence[Evaluated]) -> list[Evaluated]:
     """The same with names that tell them apart: the model's, with the decoding, and the folder's where it has to be."""
     parts = [(each.found.model, each.found.decoding, f"{each.found.shots} exemplars", each.part.name) for each in group]
     telling = [len({part[i] for part in parts}) > 1 for i in range(4)]
-    # A model out of a folder is called by its path, which tells less than where its answers are.
-    names = [part[3].rpartition("/")[2] if part[0].count("/") > 1 else part[0] for part in parts]
+    # A model out of a folder is called by its path, which tells less than where its answers are; of those that lie
+    # beside each other all are called alike.
+    folders = [part[3].rpartition("/") for part in parts]
+    by_path = [part[0].count("/") > 1 for part in parts]
+    beside = any(by_path) and len({where for where, _, _ in folders}) == 1
+    names = [
+        own if path or beside else part[0] for part, path, (_, _, own) in zip(parts, by_path, folders, strict=True)
+    ]
     for i in (1, 2, 3):
         if len(set(names)) == len(names):
             break

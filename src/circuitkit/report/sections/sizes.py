@@ -27,11 +27,18 @@ MOST_STILLS = 6
 ELICITED = frozenset({"parameters", "benchmark", "training", "accuracy", "items", "low", "high", "examples"})
 """The columns of a table of what models of several sizes were before and after training, with shares in percent."""
 
+_ENDS = ("accuracy_low", "accuracy_high")
+_INTERVAL = "95% interval"
+_OVER = {
+    _INTERVAL: "over questions and, where there are several, over trainings",
+    "standard error": "on both sides: over trainings, or over questions where there is one alone",
+}
+
 _FACTS = {"shots": "exemplars", "unparseable_share": "no answer read", "failures": "signs of failure"}
 
 
 class Point(TypedDict):
-    """A model: its size, the share that it gets right with its interval, and what else is known of it."""
+    """A model: its size, the share that it gets right, what its line spans, and what else is known of it."""
 
     name: str
     x: float
@@ -59,9 +66,10 @@ class Line(TypedDict):
 
 
 class Plane(TypedDict):
-    """One task: its models, the curves, and the breakpoint where one was looked for."""
+    """One task: its models, what their lines span, the curves, and the breakpoint where one was looked for."""
 
     name: str
+    spread: str
     chance: float | None
     series: list[Series]
     lines: list[Line]
@@ -89,6 +97,7 @@ def thresholds(contents: Contents) -> Iterator[Section]:
     shown = [_still(file) for _, file in found[:MOST_STILLS]]
     if len(found) > len(shown):
         notes.append(f"Still pictures are of the first {len(shown)} of {len(found)} fits.")
+    levels = sorted({f"{100 * file.value.level:g}%" for _, file in found})
     table, cut = thinned(
         pd.concat(
             [_row(file.value).assign(fit=_named(part, file, contents)) for part, file in found], ignore_index=True
@@ -98,9 +107,9 @@ def thresholds(contents: Contents) -> Iterator[Section]:
     yield Section(
         "thresholds",
         "Accuracy against size",
-        "A mark is a model, its line the 95% interval of the share of questions that it gets right; sizes are on a "
-        "logarithmic scale. The band is the interval in which the breakpoint may lie; where no threshold is told, the "
-        "page says why. Point at a mark for its numbers.",
+        f"A mark is a model, its line the {' or '.join(levels)} interval of the share of questions that it gets right; "
+        "sizes are on a logarithmic scale. The band is the interval in which the breakpoint may lie; where no "
+        "threshold is told, the page says why. Point at a mark for its numbers.",
         view="sizes",
         data={"what": "fit", "measure": "share of questions that are right", "planes": planes},
         stills=tuple(shown),
@@ -122,15 +131,19 @@ def elicited(contents: Contents) -> Iterator[Section]:
             columns = frozenset(lines.readline().strip().split(","))
         if not columns >= ELICITED:
             continue
-        frame = pd.read_csv(file.path)
-        planes, notes = _within(contents, [_elicited(str(name), part) for name, part in frame.groupby("benchmark")])
+        if (frame := contents.table_of(file)) is None:
+            continue
+        spread = _INTERVAL if frame.columns.isin(_ENDS).sum() == len(_ENDS) else "standard error"
+        planes, notes = _within(
+            contents, [_elicited(str(name), spread, part) for name, part in frame.groupby("benchmark")]
+        )
         table, cut = thinned(frame, file.path.name)
         yield Section(
             file.stem,
             "What training elicits at each size",
             "A mark is a model of one size: the base, what it becomes by training on so many examples, and the "
-            "reasoning model of its size. Its line is the standard error on both sides, of the questions. Sizes are on "
-            "a logarithmic scale. Point at a mark for its numbers.",
+            f"reasoning model of its size. Its line is the {spread}, {_OVER[spread]}. Sizes are on a logarithmic "
+            "scale. Point at a mark for its numbers.",
             view="sizes",
             data={"what": "benchmark", "measure": "share of questions that are right", "planes": planes},
             table=table,
@@ -145,6 +158,7 @@ def plane_of(found: Threshold, name: str) -> Plane:
     told = found.verdict in ("threshold", "possible")
     return {
         "name": name,
+        "spread": f"{100 * found.level:g}% interval",
         "chance": found.chance,
         "series": [
             {"name": str(family), "joined": False, "points": [_point(row) for row in part.to_dict("records")]}
@@ -197,7 +211,7 @@ def _thinned(line: pd.DataFrame) -> np.ndarray[Any, Any]:
     return np.asarray(places[np.unique(np.concatenate([even, steps, steps + 1]))])
 
 
-def _elicited(benchmark: str, frame: pd.DataFrame) -> Plane:
+def _elicited(benchmark: str, spread: str, frame: pd.DataFrame) -> Plane:
     series: list[Series] = []
     frame = frame.assign(n=frame["examples"].fillna(-1).astype(float), training=frame["training"].astype(str))
     for training in frame["training"].unique():
@@ -205,6 +219,7 @@ def _elicited(benchmark: str, frame: pd.DataFrame) -> Plane:
         series += [_of_training(str(training), float(n), own[own["n"] == n]) for n in own["n"].unique()]
     return {
         "name": benchmark,
+        "spread": spread,
         "chance": None,
         "series": series,
         "lines": [],
@@ -227,6 +242,9 @@ def _of_training(training: str, n: float, rows: pd.DataFrame) -> Series:
 
 def _trained(row: Mapping[Any, Any]) -> Point:
     share, error = row["accuracy"] / 100, row.get("accuracy_se", np.nan) / 100
+    low, high = (row.get(end, np.nan) / 100 for end in _ENDS)
+    if pd.isna(low) and not pd.isna(error):
+        low, high = max(0.0, share - error), min(1.0, share + error)
     facts = {"questions": f"{row['items']:.0f}"}
     for column, name in (("gain", "gain, points"), ("p_gain_corrected", "its p, corrected"), ("runs", "trainings")):
         if not pd.isna(row.get(column, np.nan)):
@@ -237,8 +255,8 @@ def _trained(row: Mapping[Any, Any]) -> Point:
         "name": str(row.get("size", row["parameters"])),
         "x": float(row["parameters"]),
         "y": share,
-        "low": None if pd.isna(error) else max(0.0, share - error),
-        "high": None if pd.isna(error) else min(1.0, share + error),
+        "low": _number(low),
+        "high": _number(high),
         "facts": facts,
     }
 
