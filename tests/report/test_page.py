@@ -163,6 +163,12 @@ def test_the_same_folder_gives_the_same_page(tmp_path):
     assert others == [first, first]
 
 
+def test_two_cards_of_a_folder_have_two_titles(tmp_path):
+    for name in ("a_b", "a b"):
+        table(tmp_path, name)
+    assert [each.title for each in ck.report.read(tmp_path, progress=False).sections] == ["A b", "A b (2)"]
+
+
 def test_a_page_that_fails_leaves_the_one_before(tmp_path):
     path = ck.report.write(table(tmp_path), progress=False)
     before = path.read_bytes()

@@ -144,6 +144,20 @@ def test_a_sentence_that_a_result_says_ends_and_leaves_a_models_name_as_it_is():
     assert sentences.of(Curve()) == ("deductor-5k: 3 edges.", "Kept by few.", "All kept.")
 
 
+def test_attention_by_part_of_speech_and_what_is_written_on_are_told_in_words(tmp_path):
+    (tmp_path / "heads.csv").write_text(
+        "layer,head,entropy,function_words,function_words_uniform\n1,0,1.126,0.4,0.375\n1,1,1.469,0.5,0.375\n"
+    )
+    write_json(tmp_path / "generated.json", {"prompt": "a", "unchanged": " b.", "changed": ""})
+    shares, spread, texts = read(tmp_path, progress=False).sentences
+    assert "45.0% falls on function words on average, beside 37.5%" in shares
+    assert "50.0% in L1H1, which has most, and 40.0% in L1H0" in shares
+    assert "L1H1 is spread most widely (entropy 1.47 nats), that of L1H0 least (1.13)" in spread
+    assert texts == "With the change the model writes on otherwise: nothing, where it writes “b.” without."
+    contents = Contents.of(tmp_path)
+    assert origin.asked(contents) == ["Does the model write on otherwise under the change?"]
+
+
 def test_scores_of_attention_are_told_in_words():
     model = ck.load("deductor-5k")
     prompt = "Every wumpus is a dumpus. Fae is a wumpus."

@@ -227,18 +227,21 @@ def _part(contents: Contents, bar: tqdm[Any]) -> Part:
 
 
 def _anchored(parts: Sequence[Part]) -> list[Part]:
-    """The same with names that are anchors: of letters, digits and dashes, each once in the page."""
+    """The same with names that are anchors, each once in the page, and titles that are each once in a folder."""
     taken: set[str] = set()
     found = []
     for part in parts:
-        sections = []
+        sections: list[Section] = []
         for section in part.sections:
             plain = "-".join("".join(c if c.isascii() and c.isalnum() else " " for c in section.name).split()).lower()
             name, number = f"s-{plain or 'section'}", 2
             while name in taken:
                 name, number = f"s-{plain or 'section'}-{number}", number + 1
             taken.add(name)
-            sections.append(replace(section, name=name))
+            title, number = section.title, 2
+            while title in {each.title for each in sections}:
+                title, number = f"{section.title} ({number})", number + 1
+            sections.append(replace(section, name=name, title=title))
         found.append(replace(part, sections=tuple(sections)))
     return found
 

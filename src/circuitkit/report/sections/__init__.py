@@ -43,7 +43,11 @@ A maker tells the folder's contents what it has used; `figures` and `tables` sho
 OF_ALL_PARTS = frozenset({"delta", "threshold", "evaluation", "training"})
 """Kinds whose makers see the folders in a folder too, since what lies there belongs together in one picture."""
 
-_REST = ("circuitkit.report.sections.figures:sections", "circuitkit.report.sections.tables:sections")
+_REST = (
+    "circuitkit.report.sections.profiles:sections",
+    "circuitkit.report.sections.figures:sections",
+    "circuitkit.report.sections.tables:sections",
+)
 
 
 def made(contents: Contents) -> Iterator[Section]:

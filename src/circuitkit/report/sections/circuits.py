@@ -167,8 +167,8 @@ def _graph(contents: Contents, file: File, stable: File | None, *, alone: bool) 
 def _beside_random(contents: Contents, graph: Graph) -> Iterator[str]:
     """What random circuits of as many edges keep, which `circuitkit circuit find` writes into its summary alone."""
     for file in contents.of_kind("table"):
-        if file.path.name == "summary.csv":
-            row = pd.read_csv(file.path).iloc[0]
+        if file.path.name == "summary.csv" and (table := contents.table_of(file)) is not None and len(table):
+            row = table.iloc[0]
             if row.get("edges") == graph.size and not pd.isna(row.get("random_mean")):
                 yield (
                     f"Random circuits of at least as many edges keep {100 * row['random_mean']:.0f} % on average (as "

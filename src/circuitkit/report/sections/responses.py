@@ -286,7 +286,8 @@ def _disagreeing(group: Sequence[Evaluated]) -> Iterator[str]:
     shared = [key for key, n in times.items() if n == len(group)]
     if shared:
         differ = sum(len(signs[key]) > 1 for key in shared)
-        yield f"On {differ} of the {len(shared)} items that all {len(group)} were asked, not all agree."
+        all_of = "both" if len(group) == 2 else f"all {len(group)}"
+        yield f"{differ} of the {len(shared)} items that {all_of} were asked are not judged alike."
     if len(group) == 2:
         try:
             yield f"{group[0].name} and {group[1].name}: {compare(group[0].found, group[1].found)}."

@@ -13,6 +13,9 @@ from circuitkit.report.embedding import MOST_ROWS
 from circuitkit.report.kinds import spoiled
 from circuitkit.report.section import Section
 
+_QUOTED = 120
+"""Letters of a text that a sentence quotes."""
+
 MOST_UNFOLDED = 3
 """How many tables that no picture goes with stand open on a page."""
 
@@ -59,9 +62,23 @@ def _of_texts(file: File) -> Section:
     """What a model wrote on, without a change and with it."""
     told = json.loads(file.path.read_bytes())
     texts = pd.DataFrame({"which": list(told), "text": [str(text) for text in told.values()]})
+    before, after = (str(told[which]).strip() for which in ("unchanged", "changed"))
+    same = "With the change the model writes on as it does without."
+    other = f"With the change the model writes on otherwise: {_start(after)}, where it writes {_start(before)} without."
     return Section(
-        file.stem, file.title, "The prompt, and how it was written on without the change and with it.", table=texts
+        file.stem,
+        "What was written on",
+        "The prompt, and how it was written on without the change and with it: one text, and no sampling.",
+        table=texts,
+        says=(same if before == after else other,),
     )
+
+
+def _start(text: str) -> str:
+    plain = " ".join(text.split())
+    if not plain:
+        return "nothing"
+    return f"“{plain}”" if len(plain) <= _QUOTED else f"“{plain[:_QUOTED]}…”"
 
 
 def thinned(frame: pd.DataFrame, where: str, most: int = MOST_ROWS) -> tuple[pd.DataFrame, tuple[str, ...]]:
