@@ -42,6 +42,17 @@ class LogitLens(Shown):
     logits: Float[Tensor, "layer batch *column vocab"]
     frame: pd.DataFrame
 
+    def _says(self) -> list[str]:
+        n, layers = self.logits.shape[1], len(self.layers)
+        return [
+            f"The likeliest next token by each of {layers} layer{'s' * (layers != 1)} on {n} prompt{'s' * (n != 1)}, "
+            "and its probability."
+        ]
+
+    def _strongest(self) -> pd.DataFrame:
+        places = [name for name in ("prompt", "column") if name in self.frame]
+        return self.frame.sort_values([*places, "layer"], kind="stable")
+
     def ranks(self, tokens: Int[Tensor, " batch"]) -> Int[Tensor, "layer batch *column"]:
         """How many tokens each layer finds likelier than one given for each prompt; 0 where it comes first."""
         index = tokens.to(self.logits.device).view(1, -1, *(1 for _ in self.logits.shape[2:]))
@@ -151,6 +162,18 @@ class DirectLogits(Shown):
         low, high = bootstrap_mean(values, seed=0, groups=self.groups) if clusters > 1 else (torch.nan, torch.nan)
         frame["low"], frame["high"] = low, high
         return frame
+
+    def _says(self) -> list[str]:
+        n, first = len(self.logit_difference), self._strongest().iloc[0]
+        where = "".join(f" {name} {first[name]}" for name in ("layer", "head") if not pd.isna(first[name]))
+        return [
+            f"The logit difference is {float(self.logit_difference.mean()):.3g} logits (mean of {n} "
+            f"example{'s' * (n != 1)}), the sum of {len(self.frame)} parts. Largest is {first['component']}{where}: "
+            f"{first['mean']:.3g} ({first['low']:.3g} to {first['high']:.3g})."
+        ]
+
+    def _strongest(self) -> pd.DataFrame:
+        return self.frame.sort_values("mean", key=abs, ascending=False, kind="stable")
 
 
 def direct_logits(model: Model, pairs: Pairs) -> DirectLogits:

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 Answers = Sequence[str] | Sequence[int] | Sequence[Sequence[int]] | Tensor
 _FIELDS = ("clean", "corrupt", "answer", "distractor")
-
+_WORDS_BEFORE = 6
+"""Words that are shown before the first one in which long prompts differ."""
 
 _PROMPT, _ANSWER = "text or a list of token ids", "text, a token id or a list of token ids"
 _KINDS = {
@@ -143,7 +144,18 @@ class Pairs(Shown):
         import pandas as pd
 
         parts = {name: getattr(self, name) for name in (*_FIELDS, "groups")}
-        return pd.DataFrame({name: list(map(_said, part)) for name, part in parts.items() if part is not None})
+        told = {name: list(map(_said, part)) for name, part in parts.items() if part is not None}
+        beside = [_where_they_differ(*each) for each in zip(told["clean"], told["corrupt"], strict=True)]
+        told["clean"], told["corrupt"] = (list(each) for each in zip(*beside, strict=True))
+        for name in {"answer", "distractor"} & told.keys():
+            # The space before a word is of its token.
+            told[name] = [repr(_said(each)) if isinstance(each, str) else _said(each) for each in parts[name]]
+        return pd.DataFrame(told)
+
+    def __repr__(self) -> str:
+        others = [name for name in ("distractor", "groups") if getattr(self, name) is not None]
+        n = len(self)
+        return f"Pairs({n} pair{'s' * (n != 1)}: clean, corrupt, {', '.join(['answer', *others])})"
 
     def on(self, model: Model, *, unequal: bool = False) -> AlignedPairs:
         """Tokenise the pairs for a model and align each.
@@ -181,6 +193,9 @@ class AlignedPairs(Shown):
     corrupt: Tokens
     targets: Targets
     groups: Int[Tensor, " pair"] | None = None
+
+    def _says(self) -> list[str]:
+        return [f"Clean: {self.clean._says()[0]}", f"Corrupt: {self.corrupt._says()[0]}"]
 
     def labels(self, model: Model) -> tuple[str, ...]:
         """What stands at each position: the clean token, or "~" and the first pair's where pairs differ.
@@ -315,6 +330,16 @@ def _continuation(model: Model, row: int, answer: str, prompts: Any, tokens: Tok
             f"as a rule with a space ({' ' + answer.strip()!r})"
         )
     return both[len(before) :]
+
+
+def _where_they_differ(clean: str, corrupt: str) -> tuple[str, str]:
+    """Two prompts from shortly before the first word that differs, where they are long before it."""
+    one, other = clean.split(" "), corrupt.split(" ")
+    first = next((at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), 0)
+    start = first - _WORDS_BEFORE
+    if start < _WORDS_BEFORE:
+        return clean, corrupt
+    return f"… {' '.join(one[start:])}", f"… {' '.join(other[start:])}"
 
 
 def _said(part: Any) -> str:

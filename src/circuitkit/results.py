@@ -56,6 +56,11 @@ class Baseline(Shown):
         """The mean over examples of the corrupt run, None where there is none."""
         return None if self.corrupt is None else float(self.corrupt.double().mean())
 
+    def _says(self) -> list[str]:
+        corrupt = "" if self.corrupt_mean is None else f", {self.corrupt_mean:.3g} in the corrupt run"
+        n = len(self.clean)
+        return [f"Mean over {n} example{'s' * (n != 1)}: {self.clean_mean:.3g} in the clean run{corrupt}."]
+
 
 def effects_of(
     per_example: Float[Tensor, "*cells example"], baseline: Baseline, direction: Direction

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 _LONGEST_TEXT = 60
 _LONGEST_LINE = 400
 _MOST_ENTRIES = 6
+_PATH = re.compile(r"(?<![\w/.:<>])(?:[A-Za-z]:[\\/]|/)(?:[^\s/\\'\"<>]+[/\\])+([^\s/\\'\"<>,;:)\]]+)")
 _PLAIN = (bool, int, float, str, type(None))
 
 
@@ -43,11 +44,9 @@ class Shown:
 
     def _says(self) -> Sequence[str]:
         """What it says of itself, a sentence each: as text, in a report, or as its line."""
-        if _has_text(self):
-            return str(self).splitlines()
         from circuitkit.report import sentences
 
-        return sentences.of(self) or [repr(self)]
+        return sentences.of(self) or (str(self).splitlines() if _has_text(self) else [repr(self)])
 
     def _strongest(self) -> pd.DataFrame | None:
         """The rows to show, the strongest first; None where there are none."""
@@ -62,13 +61,22 @@ class Shown:
         return notebook.shown(self)
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        """The plain text of a notebook's cell, beside the HTML: its line, without the folders of this machine."""
+        """The plain text of a notebook's cell, beside the HTML: its line, and what it says."""
         from circuitkit.report import notebook
 
-        return {"text/plain": notebook.text(repr(self))}
+        return {"text/plain": notebook.plain(self)}
 
     def __repr__(self) -> str:
         return in_a_line(self)
+
+
+def without_folders(told: str) -> str:
+    """A text without the folders of this machine: of a path from the root its last part is left.
+
+    >>> without_folders("of /home/me/models/gpt2, a/b")
+    'of …/gpt2, a/b'
+    """
+    return _PATH.sub(lambda found: f"…/{found[1]}", told)
 
 
 def in_words(name: str) -> str:

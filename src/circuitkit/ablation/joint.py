@@ -60,6 +60,17 @@ class Joint(Shown):
         """A row a set: the result's columns, and whether its random sets share no head with it."""
         return self.result.frame.assign(control_disjoint=list(self.disjoint))
 
+    def _title(self) -> str:
+        return f"Joint: {self.result.title}"
+
+    def _says(self) -> Sequence[str]:
+        shared = len(self.disjoint) - sum(self.disjoint)
+        note = f"The random sets of {shared} of them share heads with it: its layers have too few others."
+        return [*self.result._says(), *([note] if shared and len(self.result.frame["control_mean"].dropna()) else [])]
+
+    def _strongest(self) -> pd.DataFrame:
+        return self.result._strongest()
+
 
 def sets(
     model: Model,

@@ -56,6 +56,25 @@ class Effects(Shown):
         frame["repaired"] = frame["direct"] - frame["total"]
         return frame
 
+    def _title(self) -> str:
+        return f"Effects: {self.total.title}"
+
+    def _says(self) -> list[str]:
+        frame, unit = self.frame, self.total.unit or self.total.metric
+        surviving = [f"{int(frame[f'{name}_significant'].sum())} by its {name} effect" for name in ("direct", "total")]
+        most = frame.iloc[int(frame["repaired"].abs().argmax())]
+        return [
+            f"Of {len(frame)} head{'s' * (len(frame) != 1)} survive correction: {', '.join(surviving)}.",
+            f"Later components make good most of layer {most['layer']:.0f} head {most['head']:.0f}: directly it does "
+            f"{most['direct']:.3g} {unit}, in all {most['total']:.3g}.",
+        ]
+
+    def _strongest(self) -> pd.DataFrame:
+        shown = self.frame[
+            ["layer", "head", "direct", "direct_low", "direct_high", "total", "total_low", "total_high", "repaired"]
+        ]
+        return shown.sort_values("direct", key=abs, ascending=False, kind="stable")
+
 
 def effects(
     model: Model,

@@ -41,6 +41,16 @@ class HeadScores(Shown):
         rows = [[layer, head, *(float(getattr(self, name)[layer, head]) for name in names)] for layer, head in real]
         return pd.DataFrame(rows, columns=["layer", "head", *names])
 
+    def _says(self) -> list[str]:
+        frame = self.frame
+        told = []
+        for name in frame.columns[2:]:
+            best = frame.iloc[int(frame[name].argmax())]
+            told.append(
+                f"{name.replace('_', ' ')} {best[name]:.2f} (layer {best['layer']:.0f} head {best['head']:.0f})"
+            )
+        return [f"Mean attention, 0 to 1, on random tokens said twice. Most: {', '.join(told)}."]
+
     def _strongest(self) -> pd.DataFrame:
         return self.frame.sort_values("induction", ascending=False, kind="stable")
 

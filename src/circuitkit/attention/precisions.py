@@ -53,8 +53,16 @@ class Agreement(Shown):
         }
         return grouped.agg(**columns).reset_index()
 
+    def _says(self) -> list[str]:
+        return [
+            f"{dtype} against {_REFERENCE}: tokens' rank correlation {rows['rank_correlation'].mean():.4f} on average "
+            f"(lowest {rows['rank_correlation'].min():.4f}); differences of {rows['largest_difference'].max():.2g} at "
+            f"most; {rows['overlap'].mean():.0%} of the {self.top} highest tokens are the same."
+            for dtype, rows in self.frame.groupby("dtype", sort=False)
+        ]
+
     def _strongest(self) -> pd.DataFrame:
-        return self.table
+        return self.table.sort_values("rank_correlation", kind="stable")
 
     def to_csv(self, path: str | Path) -> Path:
         """Write `frame` as CSV, whole or not at all, and give the path."""

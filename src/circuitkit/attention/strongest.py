@@ -58,6 +58,17 @@ class TopEdges(Shown):
         weights = self.weights[row, edge].tolist()
         return pd.DataFrame({"prompt": row.tolist(), "query": query, "key": key, **said, "weight": weights})
 
+    def _says(self) -> list[str]:
+        n, edges = len(self.words), self.queries.shape[1]
+        told = [f"The strongest {edges} edges of layer {self.layer}, head {self.head} on {n} prompt{'s' * (n != 1)}."]
+        if len(frame := self.frame):
+            first = frame.iloc[int(frame["weight"].argmax())]
+            words = (str(first[name]).strip() for name in ("query_token", "key_token"))
+            told.append(
+                "Most, {:.2f}, goes from {!r} to {!r} in prompt {}.".format(first["weight"], *words, first["prompt"])
+            )
+        return told
+
     def plot(self, row: int = 0, *, axes: Axes | None = None) -> Axes:
         """Draw one prompt's edges as arcs over its tokens."""
         there = self.queries[row] >= 0

@@ -108,6 +108,13 @@ class Examination(Shown):
         told = "no check failed" if self.ok else f"{len(self.failed)} checks FAILED"
         return [f"{self.dtype} on {self.device}, attention {self.attention}: {told}."]
 
+    def _strongest(self) -> pd.DataFrame:
+        """What failed first; what a check says of a failure stands at no other."""
+        frame = self.frame
+        frame["says"] = ["" if check.ok else check.says for check in self.checks]
+        order = sorted(range(len(frame)), key=lambda at: (self.checks[at].ok is not False, self.checks[at].ok is True))
+        return frame.iloc[order]
+
 
 def examine(model: Model, prompts: Prompts | Tokens | None = None) -> Examination:
     """Check a model and its tap against the model left alone.

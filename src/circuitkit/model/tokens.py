@@ -51,6 +51,12 @@ class Tokens(Shown):
     def __len__(self) -> int:
         return self.ids.shape[0]
 
+    def _says(self) -> list[str]:
+        n, lengths = len(self), self.lengths.tolist()
+        least, most = (min(lengths), max(lengths)) if lengths else (0, 0)
+        long = f"{most}" if least == most else f"{least} to {most}"
+        return [f"{n} prompt{'s' * (n != 1)} of {long} token{'s' * (most != 1)}{', padded' if self.padded else ''}."]
+
     def to(self, device: torch.device) -> Tokens:
         """The same batch on another device."""
         return Tokens(self.ids.to(device), self.mask.to(device))

@@ -1,32 +1,44 @@
 """A result as a cell of a notebook shows it: small, safe to commit, and all of it text.
 
-No script, colour, path or time stands in it, so that it reads in every theme and changes where the result does.
+No script, path or time stands in it, and no colour of one theme: it reads in every theme, and changes where the result
+does.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from circuitkit.report.html import rendered, rows, visible
+from circuitkit.report.html import Cell, rendered, rows, visible
+from circuitkit.showing import without_folders
 
 if TYPE_CHECKING:
     from circuitkit.showing import Shown
 
 MOST_ROWS, MOST_COLUMNS = 8, 12
+_DIGITS = 4
+"""Significant digits of numbers: the table itself has them all."""
 _OF_A_TITLE, _OF_ALL_SENTENCES, _OF_A_ROW, _OF_A_NAME = 160, 2400, 480, 24
 """Letters: a whole cell is under 50 kB even where each of them is written with six bytes."""
 _CHANGING = ("seconds", "time", "host")
 """Columns that are others each time, where the same is found."""
-_PATH = re.compile(r"(?<![\w/.:<>])(?:[A-Za-z]:[\\/]|/)(?:[^\s/\\'\"<>]+[/\\])+([^\s/\\'\"<>,;:)\]]+)")
+_PLACES = ("layer", "head")
+"""Columns in which -1 is none."""
 
 
 def shown(result: Shown) -> str:
     """A result's cell: what it is, what it says, its strongest rows, and what else there is of it."""
-    return html(result._title(), result._says(), result._strongest(), tuple(_besides(result)))
+    title, table = result._title(), result._strongest()
+    return html(title, _without(title, result._says()), table, tuple(_besides(result, table)))
+
+
+def plain(result: Shown) -> str:
+    """The same where there is no HTML: its line, and what it says beyond that."""
+    line = repr(result)
+    said = [] if "__str__" in vars(type(result)) else [each for each in result._says() if each != line]
+    return text("\n".join([line, *said]))
 
 
 def html(title: str, says: Sequence[str], table: pd.DataFrame | None = None, notes: Sequence[str] = ()) -> str:
@@ -36,13 +48,18 @@ def html(title: str, says: Sequence[str], table: pd.DataFrame | None = None, not
     2
     """
     told: dict[str, Any] = {"columns": (), "rows": ()}
+    if table is not None:
+        kept = [name not in _CHANGING and not str(name).startswith("sha256") for name in table]
+        table = table.loc[:, kept].dropna(axis="columns", how="all")
     if table is not None and len(table.columns) and len(table):
-        table = table.loc[:, [name not in _CHANGING for name in table]].dropna(axis="columns", how="all")
         notes = (*_cut(table), *notes)
-        table = table.iloc[:MOST_ROWS, :MOST_COLUMNS]
+        table = table.iloc[:MOST_ROWS, :MOST_COLUMNS].apply(_told)
         room = _OF_A_ROW // len(table.columns)
-        told["columns"] = [text(str(name), _OF_A_NAME) for name in table]
-        told["rows"] = [[cell._replace(text=text(cell.text, room)) for cell in row] for row in rows(table)]
+        told["rows"] = [[cell._replace(text=text(_brief(cell), room)) for cell in row] for row in rows(table)]
+        numbers = (cell.number for cell in told["rows"][0])
+        told["columns"] = [
+            Cell(text(str(name), _OF_A_NAME), number) for name, number in zip(table, numbers, strict=True)
+        ]
     lines, room = [], _OF_ALL_SENTENCES
     for each in says:
         lines.append(text(each, room))
@@ -57,7 +74,7 @@ def text(told: str, most: int = 10_000) -> str:
     >>> text("of /home/me/models/gpt2, a/b", 99)
     'of …/gpt2, a/b'
     """
-    plain = visible(_PATH.sub(lambda found: f"…/{found[1]}", told))
+    plain = visible(without_folders(told))
     return plain if len(plain) <= most else f"{plain[:most]}…"
 
 
@@ -69,9 +86,38 @@ def _cut(table: pd.DataFrame) -> Iterator[str]:
         yield f"{MOST_COLUMNS} of {n_columns} columns"
 
 
-def _besides(result: Shown) -> Iterator[str]:
-    """What else there is of a result, by the names of what it has."""
+def _told(column: pd.Series[Any]) -> pd.Series[Any]:
+    """A column as it is read: no place where there is none, and what a cell has several of, one after the other."""
+    if column.name in _PLACES:
+        return column.mask(column.astype(object) == -1)
+    if column.dtype == object:
+        return column.map(lambda value: ", ".join(map(str, value)) if isinstance(value, tuple | list) else value)
+    return column
+
+
+def _brief(cell: Cell) -> str:
+    """A cell's text, a number that has many digits with the first of them."""
+    if cell.whole is None:
+        return cell.text
+    number = float(f"{float(cell.whole):.{_DIGITS}g}")
+    return str(int(number) if number.is_integer() and abs(number) < 1e15 else number)
+
+
+def _without(title: str, says: Sequence[str]) -> list[str]:
+    """What is said, without the name that stands in the title already."""
+    told = list(says)
+    name = f"{title.partition(': ')[2]}: "
+    if told and len(name) > 2 and told[0].startswith(name):
+        rest = told[0].removeprefix(name)
+        told[0] = rest[:1].upper() + rest[1:]
+    return told
+
+
+def _besides(result: Shown, table: pd.DataFrame | None) -> Iterator[str]:
+    """What ends of intervals are, and what else there is of a result, by the names of what it has."""
     kind = type(result)
+    if table is not None and {"low", "high"} <= set(table.columns):
+        yield f"low to high: {100 * vars(result).get('level', 0.95):g} % interval"
     if isinstance(getattr(result, "frame", None), pd.DataFrame):
         yield ".frame is the whole table"
     if hasattr(kind, "plot"):

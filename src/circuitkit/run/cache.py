@@ -176,6 +176,14 @@ class Cache(Shown, Mapping[Site, Tensor]):
 
         return transformer_lens.to_activation_cache(self, bridge)
 
+    def _says(self) -> list[str]:
+        n, (rows, columns) = len(self), self.positions.shape
+        longest = int(self.prompt_lengths.max()) if rows else 0
+        return [
+            f"What {n} site{'s' * (n != 1)} carried on {rows} prompt{'s' * (rows != 1)} of up to {longest} tokens "
+            f"({columns} columns, padding and new tokens included)."
+        ]
+
     def _strongest(self) -> pd.DataFrame:
         import pandas as pd
 

@@ -61,6 +61,17 @@ class Intervention(Shown):
                 f"{self.site}: negative positions mean the prompt, so during='generated' never holds"
             )
 
+    def _says(self) -> list[str]:
+        value = self.value
+        put = (
+            f"a value of the shape {list(value.shape)}"
+            if isinstance(value, Tensor) and value.ndim
+            else f"{float(value):g}"
+        )
+        what = "" if self.operation == "knockout" else f" ({put})"
+        when = {"both": "in the prompt and in new tokens", "prompt": "in the prompt", "generated": "in new tokens"}
+        return [f"At {self.site}: {self.operation}{what}, {when[self.during]}."]
+
     def axes(self, tensor_ndim: int) -> list[int]:
         """Which axes of the site's whole tensor the value's axes are: all but those that the site names."""
         named = {

@@ -60,10 +60,11 @@ class Run(Shown):
         return Cache(found, kept.positions, kept.prompt_lengths, kept.metadata, kept.n_layers)
 
     def _says(self) -> list[str]:
-        n, lengths = len(self.tokens), self.tokens.lengths
+        n = len(self.cache)
         return [
-            f"{n} prompt{'s' * (n != 1)} of {int(lengths.min())} to {int(lengths.max())} tokens; logits of the shape "
-            f"{list(self.logits.shape)}, {len(self.cache)} captured sites in .cache; below, the likeliest next tokens."
+            *self.tokens._says(),
+            f"Logits of the shape {list(self.logits.shape)}, {n} captured site{'s' * (n != 1)} in .cache; below, the "
+            "likeliest next tokens.",
         ]
 
     def _strongest(self) -> pd.DataFrame:

@@ -21,6 +21,9 @@ from circuitkit.studies.errors import SweepError
 from circuitkit.studies.folder import Folder
 from circuitkit.studies.records import Record
 
+_LONGEST = 60
+"""Letters of a value that a cell of a notebook's table has room for."""
+
 
 @dataclass(frozen=True, eq=False)
 class Sweep(Shown):
@@ -80,6 +83,13 @@ class Sweep(Shown):
         if any(record.failure for record in self.records):
             frame["error"] = [None if record.failure is None else record.failure.error for record in self.records]
         return frame
+
+    def _strongest(self) -> pd.DataFrame:
+        """What cells differ in and what they gave, without what all have in common and what is no short value."""
+        texts = self.frame.map(str)
+        brief = texts.map(len).max() <= _LONGEST
+        differs = texts.nunique() > 1 if len(texts) > 1 else brief
+        return self.frame.loc[:, brief & differs]
 
     @property
     def failures(self) -> pd.DataFrame:

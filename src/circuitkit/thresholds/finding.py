@@ -190,7 +190,10 @@ class Threshold(Shown):
         return plots.accuracy_against_size(self, axes=axes)
 
     def _strongest(self) -> pd.DataFrame:
-        return self.curves.sort_values("model_score", ascending=False, kind="stable")
+        ranked = self.curves.sort_values("model_score", ascending=False, kind="stable")
+        return ranked[
+            ["curve", "kind", "free", "breakpoint", "low", "high", "log_likelihood", "dispersion", "model_score"]
+        ]
 
     def save(self, path: str | Path) -> Path:
         """Write it to one JSON file, whole or not at all, and give its path; a folder gets `threshold.json`."""

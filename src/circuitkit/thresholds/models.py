@@ -53,6 +53,14 @@ class Models(Shown):
             )
         return cls(frame)
 
+    def _says(self) -> list[str]:
+        frame = self.frame
+        n, families = len(frame), frame["family"].nunique()
+        return [
+            f"{n} models of {families} famil{'ies' if families != 1 else 'y'}, {frame['parameters'].min():.3g} to "
+            f"{frame['parameters'].max():.3g} parameters, the smallest first."
+        ]
+
     def without(self, family: str) -> pd.DataFrame:
         """The table without one family."""
         return self.frame.loc[self.frame["family"] != family]

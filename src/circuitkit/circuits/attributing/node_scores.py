@@ -215,7 +215,7 @@ class NodeScores(Shown):
         return [f"{len(self.nodes)} nodes of {self.layout.n_layers} layers, {n} examples: {self.convention}."]
 
     def _strongest(self) -> pd.DataFrame:
-        return self.top(len(self.nodes))
+        return self.top(len(self.nodes)).drop(columns=["layer", "head"])
 
     def save(self, path: str | Path) -> Path:
         """Write the scores to one safetensors file, whole or not at all, and give its path.

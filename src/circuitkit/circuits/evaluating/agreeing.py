@@ -60,6 +60,13 @@ class Agreement(Shown):
         table = {what: getattr(self, what).numpy()[first, second] for what in ("edges", "nodes", "heads")}
         return pd.DataFrame({"a": names[first], "b": names[second], **table})
 
+    def _says(self) -> list[str]:
+        sizes = f"{min(self.sizes)} to {max(self.sizes)}" if len(set(self.sizes)) > 1 else f"{self.sizes[0]}"
+        return [
+            f"{len(self.names)} circuits of {sizes} of {self.n_edges:,} edges: every two share {self.value:.2f} of "
+            f"their edges on average (Jaccard index; random circuits {self.chance:.2f})."
+        ]
+
     def plot(self, *, axes: Axes | None = None) -> Axes:
         """Draw the index of the edges of every two circuits."""
         from circuitkit import plots

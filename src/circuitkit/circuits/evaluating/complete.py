@@ -124,6 +124,9 @@ class Completeness(InOneFile):
             }
         )
 
+    def _strongest(self) -> pd.DataFrame:
+        return self.frame.sort_values("difference", key=abs, ascending=False, kind="stable")
+
     def plot(self, *, axes: Axes | None = None) -> Axes:
         """Draw the circuit's metric against the whole model's where both are without the same nodes."""
         from circuitkit.plots.circuit_tests import completeness_scatter

@@ -145,6 +145,16 @@ class Curve(InOneFile):
             parts.append({"circuit": "random", **asked, "edges": edges, **self._columns(drawn)})
         return pd.concat([pd.DataFrame(part) for part in parts], ignore_index=True)
 
+    def _strongest(self) -> pd.DataFrame:
+        """The largest circuits but for the whole, beside random ones of the size."""
+        frame = self.frame
+        found = frame[frame["circuit"] == "found"][["fraction", "edges", "faithfulness", "low", "high"]]
+        if len(self.random):
+            random = frame[frame["circuit"] == "random"]
+            found = found.merge(random[["fraction", "faithfulness"]], on="fraction", suffixes=("", "_random"))
+            found = found.rename(columns={"faithfulness_random": "random"})
+        return found.sort_values("fraction", ascending=False, kind="stable")
+
     def _columns(self, found: Mapping[Averaging, Estimates]) -> dict[str, Floats]:
         of_means, of_ratios = (found[how] for how in AVERAGINGS)
         return dict(zip(("faithfulness", "low", "high"), of_means, strict=True)) | dict(

@@ -159,6 +159,9 @@ class Stability(Shown):
         ever.insert(4, "frequency", self.frequency[rows, columns].numpy())
         return ever.sort_values("frequency", ascending=False, kind="stable").reset_index(drop=True)
 
+    def _strongest(self) -> pd.DataFrame:
+        return self.frame[["source", "destination", "kind", "score", "frequency", "in_circuit"]]
+
     @property
     def head_frequency(self) -> Float[Tensor, "layer head"]:
         """In which share of the resamples each head is; NaN where a layer has no such head."""

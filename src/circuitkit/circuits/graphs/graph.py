@@ -286,6 +286,9 @@ class Graph(Shown):
         order = np.argsort(-rows["score"].abs().to_numpy(), kind="stable")
         return rows.iloc[order].reset_index(drop=True)
 
+    def _strongest(self) -> pd.DataFrame:
+        return self.frame[["source", "destination", "kind", "score"]]
+
     def importance(self, edges: Counted = "all") -> Float[Tensor, "layer head"]:
         """The sum of the magnitudes of the edges out of each head; NaN where a layer has no such head.
 

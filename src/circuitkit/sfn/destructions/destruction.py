@@ -56,6 +56,9 @@ class Destroyed(Shown):
     bytes_changed: int
     bytes_written: int
 
+    def _title(self) -> str:
+        return "Destroyed" if self.folder is None else f"Destroyed: {self.folder.name}"
+
     def _says(self) -> list[str]:
         return [f"{self.summary}.", f"{self.bytes_changed:,} of {self.bytes_written:,} bytes of weights are destroyed."]
 

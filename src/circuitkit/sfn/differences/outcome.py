@@ -177,8 +177,12 @@ class Delta(Shown):
         """
         return cls(**keeping.load(path))
 
+    def _title(self) -> str:
+        return f"Delta: {self.a} to {self.checkpoints[-1]}"
+
     def _strongest(self) -> pd.DataFrame:
-        return self.by_module().sort_values("relative", ascending=False, kind="stable")
+        ranked = self.by_module().sort_values("relative", ascending=False, kind="stable")
+        return ranked[["module", "weights", "elements", "norm_a", "norm_b", "norm", "relative", "cosine"]]
 
     def __repr__(self) -> str:
         rows = self._rows()

@@ -97,6 +97,13 @@ class Frozen(Shown):
         hf: nn.Module = self._model.hf
         return hf
 
+    def _says(self) -> list[str]:
+        n = len(self.names)
+        return [
+            f"{self.trainable:,} of {self.total:,} numbers of {self._model.name} are trained, in {n} "
+            f"tensor{'s' * (n != 1)}; all else is held as it was."
+        ]
+
     def verify(self) -> None:
         """Hold every frozen tensor, bit for bit, against what it was when the model was frozen.
 

@@ -60,6 +60,9 @@ class Merged(Shown):
     bytes_changed: int
     bytes_written: int
 
+    def _title(self) -> str:
+        return "Merged" if self.folder is None else f"Merged: {self.folder.name}"
+
     def _says(self) -> list[str]:
         return [f"{self.summary}.", f"{self.bytes_changed:,} of {self.bytes_written:,} bytes of weights are put in."]
 

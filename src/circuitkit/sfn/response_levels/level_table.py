@@ -110,6 +110,18 @@ class LevelTable(Shown):
             rows.append(row)
         return pd.DataFrame(rows)
 
+    def _says(self) -> list[str]:
+        n = len(self.conditions)
+        known = self.frame.dropna(subset=["right"]).sort_values("right", ascending=False, kind="stable")
+        ends = known.iloc[[0, -1]] if len(known) > 1 else known
+        told = [
+            f"{', '.join(str(row[name]) for name in self.groups)}: {100 * row['right']:.3g} % "
+            f"({100 * row['low']:.3g} to {100 * row['high']:.3g})"
+            for row in ends.to_dict("records")
+        ]
+        right = f" Right (level IV): {' down to '.join(told)}; 95 % intervals." if told else ""
+        return [f"How many responses are of which level under {n} condition{'s' * (n != 1)}.{right}"]
+
     def save(self, path: str | Path) -> Path:
         """Write it as JSON, whole or not at all, and give the path; a folder gets `level_table.json`.
 
