@@ -37,6 +37,7 @@ def written(out: Path, name: str, *results: str) -> pd.DataFrame:
     expected = {
         f"{name}.csv",
         f"{name}.png",
+        f"{name}.svg",
         "provenance.json",
         *(f"{each}.safetensors" for each in results or (name,)),
     }

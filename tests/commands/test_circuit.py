@@ -32,7 +32,8 @@ def test_find_finds_the_planted_circuit(run: Run, tmp_path: Path, capsys: pytest
     tables = {f"{name}.csv" for name in ("circuit", "heads", "faithfulness", "summary")}
     figures = {f"{name}.png" for name in ("circuit", "heads", "stability", "curve")}
     kept = {f"{name}.safetensors" for name in ("graph", "stability", "faithfulness", "curve")} | {"provenance.json"}
-    assert {path.name for path in out.iterdir()} == tables | figures | kept
+    drawings = {name.replace(".png", ".svg") for name in figures}
+    assert {path.name for path in out.iterdir()} == tables | figures | drawings | kept
     assert all(image.imread(out / name).shape[0] > 100 for name in figures)
     circuit = Graph.load(out)
     assert set(planted.build(PLANTED).circuit.values()) <= set(circuit.heads)
@@ -100,7 +101,9 @@ def test_a_file_of_pairs_is_said_to_flatter(run: Run, tmp_path: Path, capsys: py
     # Without distractors it is the KL that is measured; of one pair nothing is known of stability.
     assert "eap-ig of kl, 2 steps (left)" in said and "the very pairs that it was found on, which flatters it" in said
     assert "Stability is not known: stability draws examples anew, and needs two at least: got 1." in said
-    assert not any((tmp_path / "out" / f"{name}.png").exists() for name in ("stability", "curve"))
+    assert not any(
+        (tmp_path / "out" / f"{name}.{end}").exists() for name in ("stability", "curve") for end in ("png", "svg")
+    )
 
 
 def test_evaluate_writes_what_the_api_measures(
@@ -198,7 +201,7 @@ def test_prompts_that_are_read_alike_give_no_circuit(
 
 
 def test_a_circuit_that_fails_leaves_nothing_of_an_earlier_one_but_its_own_scores(run: Run, tmp_path: Path) -> None:
-    for name in ("circuit.csv", "heads.png", "stability.safetensors", "provenance.json", "notes.txt"):
+    for name in ("circuit.csv", "heads.png", "heads.svg", "stability.safetensors", "provenance.json", "notes.txt"):
         (tmp_path / name).write_text("of an earlier call")
     assert run("find", TOY, "--n", 2, "--top", 1, "--method", "eap", "--out", tmp_path) == 2
     assert {path.name for path in tmp_path.iterdir()} == {"graph.safetensors", "notes.txt"}

@@ -23,7 +23,7 @@ def test_it_finds_what_the_api_finds_and_compares(run: Run, tmp_path: Path, caps
     expected = ck.evaluate(ck.load(TOY), ck.tasks.load(TASK), shots=0, limit=12, progress=False)
     assert f"right {expected.accuracy}" in said
     assert {path.name for path in whole.iterdir()} == {
-        "responses.jsonl", "settings.json", "evaluation.json", "table.csv", "accuracy.png",
+        "responses.jsonl", "settings.json", "evaluation.json", "table.csv", "accuracy.png", "accuracy.svg",
     }  # fmt: skip
     table = pd.read_csv(whole / "table.csv")
     assert table["accuracy"].tolist() == [expected.accuracy.value] and table["n"].tolist() == [12]
