@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from matplotlib.axes import Axes
 
 import circuitkit as ck
+from circuitkit.doctor.examination import Check, Examination
 from circuitkit.results import Baseline, Result
 from circuitkit.tasks import prontoqa
 
@@ -151,6 +152,7 @@ def test_a_result_shows_itself_small_and_the_same_each_time(name: str, tmp_path:
     assert html == made._repr_html_()
     assert name.split()[0].lower() in read.text.replace(" ", "").lower()
     assert "tensor(" not in html and "#" not in re.sub("&#[0-9]+;", "", html)
+    assert f"{type(made).__name__}(" not in read.text  # sentences, not fields
     line = repr(made)
     assert len(line) < 1200 and "tensor(" not in line
     for cell in (html, getattr(made, "_repr_mimebundle_", dict)().get("text/plain", "")):
@@ -164,6 +166,37 @@ def test_a_result_names_its_key_sentence_its_strongest_cell_and_what_else_there_
     assert "survive" in text and "mean of 6 examples" in text
     assert re.search(rf"layer.*{int(strongest['layer'])}.*{int(strongest['head'])}", text, re.DOTALL)
     assert ".frame" in text and ".plot()" in text and ".save(path)" in text
+
+
+def test_the_plain_text_beside_the_html_tells_what_was_found_too() -> None:
+    text = result()._repr_mimebundle_()["text/plain"]
+
+    assert text.startswith("Result('Patching z") and "mean of 6 examples" in text and "survive" in text
+
+
+def test_texts_stand_left_numbers_right_and_no_place_is_minus_one() -> None:
+    html = graph()._repr_html_()
+
+    assert re.search(r'text-align: left">input</td>', html) and "text-align: right" in html
+    assert "<td" in html and ">-1<" not in html
+
+
+def test_of_long_pairs_the_place_where_they_differ_is_seen_and_the_space_of_an_answer() -> None:
+    long = "so it is said " * 40
+    shown = ck.Pairs([f"{long}of Fae too"], [f"{long}of Rex too"], [" yes"], [" no"])
+    text = Read(shown._repr_html_()).text
+
+    assert "of Fae too" in text and "of Rex too" in text and "' yes'" in text
+    assert repr(shown) == "Pairs(1 pair: clean, corrupt, answer, distractor)"
+
+
+def test_what_a_check_says_of_its_failure_stands_at_no_check_that_passed() -> None:
+    passed = Check("sums to one", 1e-7, 5e-4, False, True, "do not read the pattern")
+    failed = Check("is causal", 0.5, 5e-4, False, False, "run it without packing")
+    text = Read(Examination("m", "float32", "cpu", "sdpa", (passed, failed))._repr_html_()).text
+
+    assert "run it without packing" in text and "do not read" not in text
+    assert text.index("is causal") < text.index("sums to one")
 
 
 def test_a_proof_shows_what_the_judge_found_in_each_step() -> None:

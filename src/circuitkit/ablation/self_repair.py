@@ -57,7 +57,7 @@ class Effects(Shown):
         return frame
 
     def _title(self) -> str:
-        return f"Effects: {self.total.title}"
+        return f"Effects: {self.total.title}, and direct effect"
 
     def _says(self) -> list[str]:
         frame, unit = self.frame, self.total.unit or self.total.metric
@@ -65,8 +65,8 @@ class Effects(Shown):
         most = frame.iloc[int(frame["repaired"].abs().argmax())]
         return [
             f"Of {len(frame)} head{'s' * (len(frame) != 1)} survive correction: {', '.join(surviving)}.",
-            f"Later components make good most of layer {most['layer']:.0f} head {most['head']:.0f}: directly it does "
-            f"{most['direct']:.3g} {unit}, in all {most['total']:.3g}.",
+            f"Direct and total effect differ most at layer {most['layer']:.0f} head {most['head']:.0f}: "
+            f"{most['direct']:.3g} {unit} directly, {most['total']:.3g} in all.",
         ]
 
     def _strongest(self) -> pd.DataFrame:
