@@ -115,7 +115,7 @@ def test_the_study_is_written_whole(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert pd.read_csv(tmp_path / "table_1.csv").shape == table_1().shape == (36, 7)
     written = {path.name for path in tmp_path.iterdir()}
     drawn = {f"figure_{n}.png" for n in range(1, 5)}
-    assert written == drawn | {
+    assert written == drawn | {name.replace(".png", ".svg") for name in drawn} | {
         "table_1.csv", "recovered.csv", "lora_against_full.csv", "fewest_examples.csv", "trainable_shares.csv",
         "sentences.md", "provenance.json",
     }  # fmt: skip

@@ -103,6 +103,7 @@ def test_the_published_way_writes_everything(tmp_path: Path) -> None:
         "between_families.csv",
         "pairs.csv",
         "families.png",
+        "families.svg",
         "answer.md",
         "provenance.json",
     }

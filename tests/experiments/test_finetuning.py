@@ -354,6 +354,7 @@ def test_published_needs_no_model(tmp_path, monkeypatch, capsys):
         "published.csv",
         "published_changes.csv",
         "published.png",
+        "published.svg",
         "sentences.md",
         "provenance.json",
     }
