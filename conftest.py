@@ -9,6 +9,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("MPLBACKEND", "Agg")
 
+from collections.abc import Generator
+from pathlib import Path
 from typing import Any
 
 import hypothesis
@@ -16,6 +18,9 @@ import pytest
 import torch
 
 import circuitkit as ck
+
+# Tests log to no wandb, and trl would import it to see whether they could.
+sys.modules["wandb"] = None  # type: ignore[assignment]
 
 torch.set_num_threads(1)
 # Without a deadline, since the machine may be busy; the same examples every time, so that a failure is a change's.
@@ -29,6 +34,8 @@ def pytest_configure(config: pytest.Config) -> None:
         config.option.markexpr = "not slow"
     config.pluginmanager.register(_Imported())
 
+
+TESTS = Path(__file__).parent / "tests"
 
 LONGEST = (
     "tests/slow/test_ray_sweeps.py",
@@ -49,6 +56,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: places.get(item.nodeid.partition("::")[0], len(LONGEST)))
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_collect_file(file_path: Path) -> Generator[None, list[pytest.Collector], list[pytest.Collector]]:
+    """Look for examples in the package alone: tests have none, and looking through all that they import takes long."""
+    collectors = yield
+    if not file_path.is_relative_to(TESTS):
+        return collectors
+    return [each for each in collectors if isinstance(each, pytest.Module)]
+
+
 class _Imported:
     """Takes the libraries that are imported out of what the garbage collector looks through.
 
@@ -58,8 +74,13 @@ class _Imported:
     def __init__(self) -> None:
         self.known = 0
 
+    def pytest_collectstart(self) -> None:
+        # What is imported while tests are gathered is no garbage.
+        gc.disable()
+
     def pytest_collection_finish(self) -> None:
         self.freeze(most=0)
+        gc.enable()
 
     def pytest_runtest_logfinish(self) -> None:
         self.freeze(most=200)
