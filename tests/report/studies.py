@@ -41,8 +41,8 @@ def result(cells: int = 3, **told: Any) -> Result:
     per_example = (torch.rand(cells, 8, generator=drawn) - 0.5) * 0.1
     per_example[0] += 4
     baseline = Baseline(torch.full((8,), 5.0), torch.zeros(8))
-    told = {"title": "Patching resid_pre", "unit": "logits", "provenance": ORIGIN} | told
-    return Result(per_example, ("layer",), baseline, "denoise", "logit_difference", **told)
+    usual = {"title": "Patching resid_pre", "unit": "logits", "metric": "logit_difference", "provenance": ORIGIN}
+    return Result(per_example, ("layer",), baseline, "denoise", **(usual | told))
 
 
 def study(folder: Path, name: str = "residual", **told: Any) -> Path:

@@ -17,7 +17,7 @@ from circuitkit.writing import write_prompts
 from report.browser.looking import accessible, by_keys, mounted, sticking_out, too_faint, unfolded
 from report.circuit_folders import found, graph
 from report.evaluations import choices
-from report.studies import HOSTILE, ORIGIN, study
+from report.studies import HOSTILE, ORIGIN, study, write_json
 from report.verb_folders import VERBS, make
 
 pytestmark = pytest.mark.slow
@@ -133,3 +133,62 @@ def test_what_was_asked_and_answered_is_never_more_than_text(tmp_path: Path, ope
     assert set(sources) == {"data:image/"}
     assert page.locator("script:not(.data)").count() == 1
     assert page.locator("[onerror], [onload], iframe, object, embed, base, form").count() == 0
+
+
+RUNS = "<img src=x onerror=alert({})>"
+
+
+def test_names_keys_cells_and_texts_of_a_folder_are_never_more_than_text(tmp_path: Path, open_page: Open):
+    told = {
+        place: RUNS.format(number)
+        for number, place in enumerate(
+            (
+                "folder",
+                "part",
+                "file",
+                "broken",
+                "key",
+                "value",
+                "model",
+                "command",
+                "version",
+                "library",
+                "time",
+                "column",
+                "cell",
+                "text",
+                "finding",
+                "written",
+                "unit",
+                "metric",
+                "title",
+                "label",
+                "sentence",
+            )
+        )
+    }
+    folder = tmp_path / told["folder"]
+    origin = ORIGIN | {
+        "model": told["model"],
+        "command": f"circuitkit patch '{told['command']}'",
+        "time": told["time"],
+        "versions": {told["library"]: told["version"]},
+        "nested": {told["key"]: [told["value"]], "__proto__": {"constructor": "kept"}},
+        "sentences": [told["sentence"]],
+    }
+    names = {"title": told["title"], "unit": told["unit"], "labels": {"layer": (told["label"], "$\\frac{$ $", "$x^2$")}}
+    study(folder / told["part"], told["file"], provenance=origin, metric=told["metric"], **names)
+    pd.DataFrame({told["column"]: [told["cell"], "NA"], "n": [1, 2]}).to_csv(folder / "cells.csv", index=False)
+    (folder / f"{told['broken']}.safetensors").write_bytes(b"cut")
+    (folder / "log.txt").write_text(told["text"])
+    (folder / "report.md").write_text(f"- **{told['finding']}** `{told['finding']}`\n")
+    write_json(folder / "generated.json", {"prompt": "a", "unchanged": told["written"], "changed": told["written"]})
+    with pytest.warns(UserWarning, match="not in the report"):
+        page = open_page(report.write(folder, progress=False))
+    mounted(page)
+    unfolded(page)
+    seen = page.locator("body").inner_text()
+    assert {place for place, text in told.items() if text not in seen} <= {"metric", "unit"}
+    assert "kept" in seen and "$x^2$" in page.locator("body").inner_html()
+    assert page.locator("script:not(.data)").count() == 1
+    assert page.locator("img:not([src^='data:image/']), [onerror], iframe, object, embed, base, form").count() == 0
