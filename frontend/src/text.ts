@@ -49,6 +49,11 @@ export function words(name: string): string {
   return name.replace(/_/g, " ");
 }
 
+/** A label with its first letter large, as all on buttons are. */
+export function capital(label: string): string {
+  return label.charAt(0).toUpperCase() + label.slice(1);
+}
+
 /** "1 example", "2 examples". */
 export function counted(n: number, what: string): string {
   return `${n.toLocaleString("en")} ${what}${n === 1 ? "" : "s"}`;

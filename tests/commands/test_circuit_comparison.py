@@ -8,7 +8,8 @@ import pytest
 from matplotlib import image
 
 import circuitkit as ck
-from circuitkit.circuits import Cohorts, Graph, HeadChanges
+from circuitkit.circuits import Cohorts, Curve, Graph, HeadChanges
+from report.circuit_folders import curve
 from shell import Run
 
 BASE, POST, OTHER = "deductor-5k-base", "deductor-5k-reason", "deductor-5k"
@@ -39,8 +40,10 @@ def check_pictures(folder: Path) -> set[str]:
 def test_graphs_are_compared_as_the_api_compares_them(
     run: Run, tmp_path: Path, files: dict[str, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for stale in ("survival.png", "cohorts_frame.csv"):
+    for stale in ("survival.png", "cohorts_frame.csv", "0_another_curve.safetensors"):
         (tmp_path / stale).write_text("of an earlier comparison")
+    measured = curve(Graph.load(files[POST]))
+    measured.save(files[POST].parent)
     assert run("compare", files[BASE].parent, files[POST], "--resamples", 10, "--out", tmp_path) == 0
     base, post = Graph.load(files[BASE]), Graph.load(files[POST])
     expected = ck.circuits.emergent_heads(base, post, names=(BASE, POST), resamples=10, progress=False)
@@ -54,6 +57,9 @@ def test_graphs_are_compared_as_the_api_compares_them(
     assert summary["heads_emergent"] == [list(head) for head in expected.emergent]
     assert check_pictures(tmp_path) == FIGURES and {path.name for path in tmp_path.glob("*.csv")} == TABLES
     assert Graph.load(tmp_path / f"1_{POST}.safetensors") == post
+    # What find measured beside a graph goes with it; the other has none.
+    (taken,) = tmp_path.glob("*_curve.safetensors")
+    assert taken.name == f"1_{POST}_curve.safetensors" and Curve.load(taken).frame.equals(measured.frame)
     told = json.loads((tmp_path / "provenance.json").read_text())
     assert told["circuits"] == {BASE: "the file's own", POST: "the file's own"} and told["resamples"] == 10
     said = capsys.readouterr().out

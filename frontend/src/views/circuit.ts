@@ -61,7 +61,7 @@ export function circuitView(place: HTMLElement, data: CircuitData): void {
     chart.update();
     describe(theme.palette);
     cut.textContent = cutWords(shown);
-    beside?.at(placeOf(layered, choice), choice.by);
+    beside?.at(placeOf(layered, choice), choice.by, shown.graphs);
     size.say();
     table.changed();
   }
@@ -82,7 +82,9 @@ function firstChoice({ data }: Layered): Choice {
   const by = graph.by;
   const usual = Math.max(1, Math.floor(USUAL_SHARE * data.n_edges));
   const owned = data.graphs.every(({ own }) => own !== null);
-  const n = data.graphs.length === 1 ? (graph.own?.n[by] ?? (owned ? "own" : usual)) : owned ? "own" : usual;
+  // A circuit of more edges than the page has is no place of the slider's.
+  const place = graph.own?.n[by], there = place !== undefined && place <= graph.ranked.absolute.length ? place : undefined;
+  const n = data.graphs.length === 1 ? (there ?? (owned ? "own" : usual)) : owned ? "own" : usual;
   return { which: data.graphs.length > 1 ? "both" : 0, by, n, pinned: null };
 }
 
@@ -97,8 +99,8 @@ function addControls(place: HTMLElement, layered: Layered, choice: Choice, size:
   }
   if (graphs.every(({ ranked }) => ranked.signed !== undefined)) {
     const orders: { value: By; label: string }[] = [
-      { value: "absolute", label: "magnitude" },
-      { value: "signed", label: "helpfulness" },
+      { value: "absolute", label: "Magnitude" },
+      { value: "signed", label: "Helpfulness" },
     ];
     place.append(select("Strongest by", orders, choice.by, (by) => {
       choice.by = by;
@@ -111,7 +113,7 @@ function addControls(place: HTMLElement, layered: Layered, choice: Choice, size:
     place.append(element("button", { type: "button", onclick: () => {
       // In an order in which it comes out it is a place of the slider's.
       const n = graphs.length === 1 ? graphs[0].own!.n[choice.by] : undefined;
-      if (n !== undefined) return size.set(n);
+      if (n !== undefined && n <= layered.ranking(0, choice.by).length) return size.set(n);
       choice.n = "own";
       changed();
     } }, label));
@@ -119,17 +121,18 @@ function addControls(place: HTMLElement, layered: Layered, choice: Choice, size:
 }
 
 function cutWords(shown: Shown): string {
-  const n = shown.edges.length, { pinned } = shown.choice;
+  const n = shown.ofSize ?? shown.edges.length, { pinned } = shown.choice;
   const drawn = shown.choice.pinned === null && n > MOST_DRAWN ? `The ${MOST_DRAWN} strongest of ${n.toLocaleString("en")} edges are drawn. ` : "";
   const alone = pinned === null ? "" : `The edges of ${shown.layered.data.nodes.names[pinned]} alone are drawn: choose it again for all. `;
   return `${alone}${drawn}Edges run upwards, and enter a head at its left as its query, in the middle as its key, at its right as its value; the wider, the stronger.`;
 }
 
 function legend(shown: Shown, palette: Palette): HTMLElement {
+  const partly = shown.ofSize === null ? "" : `, of the ${shown.edges.length.toLocaleString("en")} in the page`;
   return element("ul", { class: "legend" }, shown.looks(palette).map(([{ colour, dash, told }, n]) => {
     const stroke = element("span", { class: "swatch stroke" });
     stroke.style.borderTop = `3px ${dash.length === 0 ? "solid" : dash[0] > 4 ? "dashed" : "dotted"} ${colour}`;
-    return element("li", {}, [stroke, `${told}: ${counted(n, "edge")}`]);
+    return element("li", {}, [stroke, `${told}: ${counted(n, "edge")}${partly}`]);
   }));
 }
 

@@ -3,7 +3,7 @@
 import { axis, makeChart, tooltip, type Option } from "../chart";
 import { element, refill, toggle } from "../dom";
 import { cursor, liveLine } from "../keyboard";
-import { number } from "../text";
+import { capital, number } from "../text";
 import { colourAt, readableOn, theme, type Palette } from "../theme";
 import { factList } from "./map/cell";
 import type { Fact } from "./map/data";
@@ -44,7 +44,7 @@ export function headsView(place: HTMLElement, data: HeadData): void {
   let measure = data.measures[0];
   const key = element("div");
   if (data.measures.length > 1) {
-    place.append(element("div", { class: "controls" }, toggle("What is shown", data.measures.map((value) => ({ value, label: value.name })), measure, (chosen) => {
+    place.append(element("div", { class: "controls" }, toggle("What is shown", data.measures.map((value) => ({ value, label: capital(value.name) })), measure, (chosen) => {
       measure = chosen;
       draw();
     })));

@@ -3,10 +3,10 @@
 import { makeChart, type Chart } from "../chart";
 import { element, select } from "../dom";
 import { cursor, liveLine, type Cursor } from "../keyboard";
-import { number, plain, words } from "../text";
+import { capital, counted, number, plain, words } from "../text";
 import { theme } from "../theme";
 import { boardHeight, boardOption, ends, factsOf, leastBoardWidth, nameOf, scaleOf, type Shown } from "./histogram/board";
-import { BIMODAL, measuresOf, shapeAt, type DeltaData } from "./histogram/data";
+import { measuresOf, shapeAt, type Compared, type DeltaData } from "./histogram/data";
 import { showShape, type ShownShape } from "./histogram/shape";
 
 export function histogramView(place: HTMLElement, data: DeltaData): void {
@@ -33,7 +33,9 @@ export function histogramView(place: HTMLElement, data: DeltaData): void {
     if (cell === null) return;
     const name = nameOf(shown.board, cell);
     if (found === undefined) {
-      say(`${name}: its histogram is not in the page.`);
+      const last = data.checkpoints[data.checkpoints.length - 1];
+      const why = data.shapes.length > 0 && checkpoint !== last && shown.board.column === "module" ? ` Those of ${plain(last.name, 40)} are: choose it above.` : "";
+      say(`${name}: its histogram is not in the page.${why}`);
       return;
     }
     shape = showShape(below, found, `Relative change of ${name}`, data.formula, () => {
@@ -55,23 +57,23 @@ export function histogramView(place: HTMLElement, data: DeltaData): void {
     explain();
   }
   function explain(): void {
-    legend.replaceChildren(key(shown));
+    legend.replaceChildren(key(shown, checkpoint));
   }
   function rebuild(): void {
     const measures = measuresOf(data, shown.board);
     if (!measures.includes(shown.measure)) shown.measure = measures[0];
     choose(null);
     controls.replaceChildren(
-      ...(data.checkpoints.length > 1 ? [select("checkpoint", data.checkpoints.map((each) => ({ value: each, label: plain(each.name, 40) })), checkpoint, (value) => {
+      ...(data.checkpoints.length > 1 ? [select("Checkpoint", data.checkpoints.map((each) => ({ value: each, label: plain(each.name, 40) })), checkpoint, (value) => {
         checkpoint = value;
         shown.board = value.boards.find(({ name }) => name === shown.board.name) ?? value.boards[0];
         rebuild();
       })] : []),
-      ...(checkpoint.boards.length > 1 ? [select("of", checkpoint.boards.map((each) => ({ value: each, label: each.name })), shown.board, (value) => {
+      ...(checkpoint.boards.length > 1 ? [select("Of", checkpoint.boards.map((each) => ({ value: each, label: capital(each.name) })), shown.board, (value) => {
         shown.board = value;
         rebuild();
       })] : []),
-      select("measure", measures.map((each) => ({ value: each, label: words(each) })), shown.measure, (value) => {
+      select("Measure", measures.map((each) => ({ value: each, label: capital(words(each)) })), shown.measure, (value) => {
         shown.measure = value;
         chart?.update();
         explain();
@@ -83,16 +85,15 @@ export function histogramView(place: HTMLElement, data: DeltaData): void {
   rebuild();
 }
 
-function key(shown: Shown): HTMLElement {
+function key(shown: Shown, { judged, bimodal }: Compared): HTMLElement {
   const [low, high] = ends(shown);
   const bar = element("span", { class: "swatch scale" });
   bar.style.background = `linear-gradient(90deg, ${scaleOf(shown, theme.palette).join(", ")})`;
   const nowrap = (text: string): HTMLElement => element("span", { class: "nowrap" }, text);
   const lines = [element("li", {}, [nowrap(number(low)), bar, nowrap(number(high)), element("span", { class: "unit" }, shown.data.measures[shown.measure] ?? words(shown.measure))])];
   if (shown.board.values[shown.measure].flat().includes(null)) lines.push(element("li", {}, [element("span", { class: "swatch hatched" }), "no such module"]));
-  if (shown.board.column === "module" && shown.data.shapes.some(({ verdict }) => verdict !== null)) {
-    const humps = shown.data.shapes.filter(({ verdict }) => verdict === BIMODAL).length;
-    lines.push(element("li", {}, [element("span", { class: "swatch dot" }), `two humps that no null makes, after correction: ${humps} of ${shown.data.shapes.length}`]));
+  if (shown.board.column === "module" && judged > 0) {
+    lines.push(element("li", {}, [element("span", { class: "swatch dot" }), `two humps that no null makes, after correction: ${bimodal} of ${counted(judged, "weight")}`]));
   }
   return element("ul", { class: "legend" }, lines);
 }

@@ -2,6 +2,7 @@
 
 import type { Theme } from "../theme";
 import { attentionView } from "./attention";
+import { choiceView } from "./choice";
 import { circuitView } from "./circuit";
 import { headsView } from "./heads";
 import { mapView } from "./map";
@@ -15,6 +16,7 @@ export type View = (place: HTMLElement, data: any, theme: Theme) => void;
 
 export const views: Readonly<Record<string, View>> = {
   attention: attentionView,
+  choice: choiceView,
   circuit: circuitView,
   heads: headsView,
   map: mapView,

@@ -5,17 +5,21 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from circuitkit.circuits import Graph
+from circuitkit.circuits import GenerationEffects, Graph, cohorts, emergent_heads
+from circuitkit.circuits.comparing.generation_runs import GenerationRun
 from circuitkit.report import read
+from circuitkit.report.embedding import as_json
 from circuitkit.report.section import Section
 from circuitkit.report.sections import circuit_data
 from circuitkit.report.sections.circuit_data import CircuitData, Named, orders_of
-from report.circuit_folders import PLAIN, SHARED, compared, curve, found, graph
+from report.circuit_folders import PLAIN, SHARED, WIDER, compared, curve, found, graph
 
 
 def data_of(one: Graph) -> tuple[CircuitData, list[str]]:
@@ -74,13 +78,17 @@ def test_large_graphs_keep_their_strongest_edges_and_say_so(monkeypatch: pytest.
     monkeypatch.setattr(circuit_data, "MOST_RANKED", 9)
     circuit = graph().top(12)
     data, notes = data_of(circuit)
-    assert f"Of a model's {PLAIN.n_edges} edges the 9 strongest by magnitude are in the page" in notes[0]
+    (said,) = [note for note in notes if "and the slider ends there" in note]
+    assert f"Of a model's {PLAIN.n_edges} edges the 9 strongest by magnitude and by helpfulness are in" in said
     assert "Of the 12 edges of a model's circuit the 9 strongest are kept." in notes
     strongest = circuit.scores.abs()[circuit.top(9).members].min()
     kept = [data["graphs"][0]["scores"][edge] for edge in data["graphs"][0]["ranked"]["absolute"]]
     assert len(kept) == 9 and min(abs(float(score)) for score in kept) == pytest.approx(float(strongest))
     own = data["graphs"][0]["own"]
     assert own is not None and own["size"] == 12 and len(own["edges"]) == 9
+    # Nodes tell of the whole circuit, whichever of its edges are in the page.
+    told = circuit.complexity.set_index("node").loc[data["nodes"]["names"]]
+    assert own["degrees"] == {way: told[f"{way}_degree"].tolist() for way in ("in", "out")}
 
 
 def test_a_found_circuit_has_its_curve_its_value_and_its_stability_beside_it(tmp_path: Path) -> None:
@@ -126,6 +134,87 @@ def test_circuits_that_are_compared_are_shown_once_and_overlaid(tmp_path: Path) 
     assert any("noise alone makes emerge" in sentence for sentence in heads.says)
     assert over_time.view == "heads" and "2 checkpoints" in over_time.says[0]
     assert [section.title for section in others] == ["Cohorts of heads", "Survival of heads"]
+
+
+@pytest.mark.parametrize("model", ["other", "base"], ids=["models differ", "one model"])
+def test_curves_stand_beside_the_circuit_that_they_are_of(tmp_path: Path, model: str) -> None:
+    graphs = [graph(WIDER, seed, model=name).top(60).prune() for seed, name in ((2, "base"), (3, model))]
+    emergent_heads(*graphs, names=("base", "post"), resamples=0).save(tmp_path)
+    for place, one in enumerate(graphs):
+        one.save(tmp_path / f"{place}_graph.safetensors")
+        curve(one, ("absolute", "signed")[place]).save(tmp_path / f"{place}_graph_curve.safetensors")
+    overlay, *others = sections(tmp_path)
+    assert overlay.data is not None and not any(section.view == "circuit" for section in others)
+    for place, (told, one) in enumerate(zip(overlay.data["curves"], graphs, strict=True)):
+        measured = curve(one, ("absolute", "signed")[place])
+        assert (told["graph"], told["by"], told["sizes"]) == (place, measured.settings["by"], list(measured.sizes))
+        expected = measured.frame.query("circuit == 'found'")["mean_of_ratios"]
+        assert told["found"]["mean of ratios"]["value"].tolist() == expected.tolist()
+
+
+def test_a_studys_comparisons_are_one_card_with_a_choice(tmp_path: Path) -> None:
+    """A page of as many cards as results would be a wall; graphs that are compared are not shown again, cut or not."""
+    for seed in (2, 3):
+        base, post = (graph(WIDER, seed + 10 * place, model=f"model {place}") for place in (0, 1))
+        name = f"recipe {seed}.safetensors"
+        cut = [each.top(60).prune() for each in (base, post)]
+        emergent_heads(*cut, names=("base", "post"), resamples=0).save(tmp_path / "changes" / name)
+        cohorts({100: cut[0], 200: cut[1]}, cut[0]).save(tmp_path / "cohorts" / name)
+        for place, each in enumerate((base, post)):
+            each.save(tmp_path / "graphs" / f"{seed}, {place}.safetensors")
+        (tmp_path / f"turnover, recipe {seed}.csv").write_text("a,b\n1,2\n")
+    shown = {section.title: section for section in sections(tmp_path)}
+    folded = ["Turnover, recipe 2", "Turnover, recipe 3"]
+    lost = "Heads that emerged, stayed and were lost"
+    assert list(shown) == [
+        "Circuits before and after training, overlaid",
+        lost,
+        "Heads over the training",
+        "Cohorts of heads",
+        "Survival of heads",
+        *folded,
+    ]
+    choice = shown[lost].data
+    assert choice is not None and choice["label"] == "Comparison"
+    assert [each["name"] for each in choice["choices"]] == ["Recipe 2", "Recipe 3"]
+    assert len({as_json(each["data"]) for each in choice["choices"]}) == 2
+    table = shown[lost].table
+    assert table is not None and table.groupby("comparison").size().tolist() == [9, 9]
+    assert sum(line.startswith("Recipe 3: Emergent") for line in shown[lost].says) == 1
+
+
+def test_sets_of_heads_of_a_study_are_one_result_corrected_over_all(tmp_path: Path) -> None:
+    """A file a set holds few rows, and p-values that were corrected over these alone would be too small."""
+
+    def run(name: str, draw: int, outcomes: str) -> GenerationRun:
+        n = len(outcomes)
+        said = tuple("right" if each == "1" else "wrong" for each in outcomes)
+        way = "" if name == "intact" else "zero"
+        heads = () if name == "intact" else ((0, max(draw, 0)),)
+        return GenerationRun(name, way, draw, heads, said, np.full(n, np.nan), np.full(n, 4), np.zeros(n, bool))
+
+    intact = run("intact", -1, "11111110")
+    each = {
+        name: GenerationEffects(
+            "a model",
+            "a task",
+            "exact",
+            tuple(map(str, range(8))),
+            {"hops": (1, 1, 1, 1, 2, 2, 2, 2)},
+            1,
+            intact,
+            (run(name, -1, own), run(name, 0, "11111100")),
+        )
+        for name, own in (("r: lost", "00000001"), ("r: emergent", "11000000"))
+    }
+    for name, one in each.items():
+        one.save(tmp_path / "effects" / f"post, {name.replace(': ', ', ')}.json")
+    (tmp_path / "effects, post.csv").write_text("set,effect\nr,1\n")
+    first, failures = sections(tmp_path)
+    whole = replace(each["r: lost"], runs=(*each["r: emergent"].runs, *each["r: lost"].runs))
+    pd.testing.assert_frame_equal(first.table, whole.frame)
+    assert first.table["p_corrected"].min() > each["r: lost"].frame["p_corrected"].min()
+    assert first.title == "Heads changed while a model writes" and failures.table is not None
 
 
 def test_two_folders_side_by_side_are_overlaid(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -51,6 +53,21 @@ def test_histograms_are_thinned_by_layers_and_it_is_told(twins, monkeypatch):
     data, notes = sfn.data_of(twins)
     assert len(data["shapes"]) == 2 and len({each["layer"] for each in data["shapes"]}) == 1
     assert "Histograms are in the page for 1 of" in notes[0]
+
+
+def test_humps_are_marked_in_the_map_whether_their_histogram_is_in_the_page_or_not(twins, monkeypatch):
+    """Weights share a cell, and layers are thinned; what is marked and counted is of all weights."""
+    frame = twins.frame.assign(verdict="unimodal")
+    last = frame.index[(frame["module"] == "o_proj") & (frame["layer"] == 1)]
+    frame.loc[last, ["module", "verdict"]] = ["q_proj", "bimodal"]
+    frame.loc[frame.index[(frame["module"] == "o_proj") & (frame["layer"] == 0)], "verdict"] = "bimodal"
+    monkeypatch.setattr(sfn, "MOST_BINS", 1)
+    data, _ = sfn.data_of(replace(twins, frame=frame))
+    (checkpoint,) = data["checkpoints"]
+    modules = checkpoint["boards"][0]
+    marked = {(modules["rows"][row], modules["columns"][column]) for row, column in modules["humps"]}
+    assert marked == {("1", "q_proj"), ("0", "o_proj")} and len(data["shapes"]) == 1
+    assert (checkpoint["judged"], checkpoint["bimodal"]) == (len(frame), 2)
 
 
 def test_without_histograms_the_page_says_so(tmp_path):

@@ -1,24 +1,27 @@
 // What circuits of growing size keep of the behaviour, with the slider's place on it: a click there moves the slider.
 
 import { axis, makeChart, tooltip, type Chart, type Option } from "../../chart";
-import { element, refill, toggle } from "../../dom";
-import { cursor, liveLine } from "../../keyboard";
-import { interval, number, percent } from "../../text";
+import { element, refill, select, toggle } from "../../dom";
+import { cursor, liveLine, type Cursor } from "../../keyboard";
+import { capital, counted, interval, number, percent } from "../../text";
 import { theme, type Palette } from "../../theme";
 import { factList } from "../map/cell";
 import type { Fact } from "../map/data";
 import type { Averaging, Band, By, CircuitData, CurveData, PointData } from "./data";
 
 const AVERAGINGS: readonly Averaging[] = ["ratio of means", "mean of ratios"];
+/** What the series of measured curves are called, with their place behind it. */
+const FOUND = "found";
 const HINT = "Click on the curve, or press Enter at a size, and the slider goes there.";
 
 export interface Beside {
-  /** Show the slider's place, and the curve of edges in that order where there is one. */
-  at(n: number, by: By): void;
+  /** Show the slider's place, and of the circuits that are looked at the curve of edges in that order where there is one. */
+  at(n: number, by: By, graphs: readonly number[]): void;
 }
 
 interface State {
-  curve: CurveData | null;
+  /** Those that are drawn: one, or one of each circuit that is overlaid. */
+  curves: readonly CurveData[];
   points: readonly PointData[];
   averaging: Averaging;
   /** The slider's place, in edges, and the order that it takes them in; null where there is no slider. */
@@ -26,20 +29,21 @@ interface State {
   by: By | null;
 }
 
-/** Draw curves, one at a time, and single circuits' values with them. */
+/** Draw curves, one of each circuit at a time, and single circuits' values with them. */
 export function curvePanel(place: HTMLElement, data: CircuitData, choose: ((n: number) => void) | null): Beside {
   const { curves, points } = data;
-  const state: State = { curve: curves[0] ?? null, points, averaging: AVERAGINGS[0], n: null, by: null };
+  const state: State = { curves: curves.slice(0, 1), points, averaging: AVERAGINGS[0], n: null, by: null };
   const rule = element("p", { class: "caption" });
   const key = element("div");
   const picture = element("div");
+  const alike = new Set(curves.map(({ by }) => by)).size < curves.length;
   place.append(element("div", { class: "controls" }, [
-    toggle("Average over examples", AVERAGINGS.map((value) => ({ value, label: value })), state.averaging, (averaging) => {
+    toggle("Average over examples", AVERAGINGS.map((value) => ({ value, label: capital(value) })), state.averaging, (averaging) => {
       state.averaging = averaging;
       draw();
     }),
-    choose === null && curves.length > 1 && toggle("Edges taken by", curves.map((value) => ({ value, label: byWords(value.by) })), state.curve, (curve) => {
-      state.curve = curve;
+    choose === null && curves.length > 1 && select("Curve", curves.map((value) => ({ value, label: alike ? `${value.title}, by ${byWords(value.by)}` : `by ${byWords(value.by)}` })), curves[0], (curve) => {
+      state.curves = [curve];
       draw();
     }),
   ]), picture, key, rule);
@@ -49,30 +53,39 @@ export function curvePanel(place: HTMLElement, data: CircuitData, choose: ((n: n
   });
   chart.place.setAttribute("role", "application");
   const say = liveLine(place, choose === null ? "Point at the curve for its numbers." : HINT);
-  listen(chart, state, data, say, choose);
+  const keys = listen(chart, state, data, say, choose);
 
   function draw(): void {
     chart.update();
-    refill(key, legend(state, theme.palette));
-    rule.textContent = state.curve === null ? "" : ruleWords(state.curve, state.by);
+    keys.resize(1, Math.max(1, state.curves[0]?.fractions.length ?? 0));
+    refill(key, legend(state, data, theme.palette));
+    rule.textContent = ruleWords(state, data);
   }
-  theme.subscribe((palette) => refill(key, legend(state, palette)));
+  theme.subscribe((palette) => refill(key, legend(state, data, palette)));
   draw();
   return {
-    at(n, by) {
+    at(n, by, graphs) {
       state.n = n;
       state.by = by;
-      state.curve = curves.find((curve) => curve.by === by) ?? curves[0] ?? null;
+      state.curves = graphs.flatMap((graph) => curves.find((curve) => curve.graph === graph && curve.by === by) ?? curves.find((curve) => curve.graph === graph) ?? []);
+      state.points = points.filter(({ graph }) => graphs.includes(graph));
       draw();
-      if (state.curve !== null) say(sentence(state.curve, nearest(state.curve, n), state.averaging));
+      say(state.curves.length === 0 ? null : state.curves.map((curve) => nearSentence(curve, n, state, data)).join(" "));
     },
   };
 }
 
-/** By which rule the curve's circuits were cut, and what makes it another than the slider's. */
-function ruleWords({ rule, by, undefined: why }: CurveData, slider: By | null): string {
-  const other = slider === null || slider === by ? "" : ` No curve of edges by ${byWords(slider)} was saved, which the slider takes now.`;
-  return `Curve: ${rule}.${other}${why === null ? "" : ` Mind: ${why}.`}`;
+/** By which rule the curves' circuits were cut, and what makes it another than the slider's. */
+function ruleWords({ curves, by: slider }: State, data: CircuitData): string {
+  return curves.map((curve) => {
+    const other = slider === null || slider === curve.by ? "" : ` No curve of edges by ${byWords(slider)} was saved, which the slider takes now.`;
+    return `Curve${ofWhich(curve, data)}: ${curve.rule}.${other}${curve.undefined === null ? "" : ` Mind: ${curve.undefined}.`}`;
+  }).join(" ");
+}
+
+/** Whose it is, where two circuits are overlaid. */
+function ofWhich({ graph }: { graph: number }, { graphs }: CircuitData): string {
+  return graphs.length > 1 ? ` of ${graphs[graph].name}` : "";
 }
 
 function byWords(by: By): string {
@@ -85,16 +98,24 @@ function nearest({ requested }: CurveData, n: number): number {
   return requested.reduce((best, size, i) => (apart(size) < apart(requested[best]) ? i : best), 0);
 }
 
-function sentence(curve: CurveData, i: number, averaging: Averaging): string {
+/** What is kept at the slider's place: measured there, or at the nearest size that was. */
+function nearSentence(curve: CurveData, n: number, { averaging }: State, data: CircuitData): string {
+  const i = nearest(curve, n);
+  const there = curve.requested[i] === n ? "" : "Nearest size measured: ";
+  return `${there}${sentence(curve, i, averaging, data)}`;
+}
+
+function sentence(curve: CurveData, i: number, averaging: Averaging, data: CircuitData): string {
   const { value, low, high } = curve.found[averaging];
   const random = curve.random?.[averaging].value[i];
   const beside = random === null || random === undefined ? "" : `; random circuits ${percent(random)}`;
-  return `${curve.requested[i]} edges asked for, ${curve.sizes[i]} left: keeps ${percent(value[i])} (95% interval ${percent(low[i])} to ${percent(high[i])})${beside}.`;
+  const ends = low[i] === null ? "" : ` (95% interval ${percent(low[i])} to ${percent(high[i])})`;
+  return `${counted(curve.requested[i], "edge")} asked for, ${counted(curve.sizes[i], "edge").split(" ")[0]} left${ofWhich(curve, data)}: keeps ${percent(value[i])}${ends}${beside}.`;
 }
 
 function factsOf(curve: CurveData, i: number): Fact[] {
   return [
-    { name: "edges", value: `${curve.requested[i]} asked for (${number(100 * curve.fractions[i])}%), ${curve.sizes[i]} left` },
+    { name: "edges", value: `${curve.requested[i].toLocaleString("en")} asked for (${number(100 * curve.fractions[i])}%), ${curve.sizes[i].toLocaleString("en")} left` },
     ...AVERAGINGS.map((how) => ({ name: how, value: of(curve.found[how], i) })),
     ...(curve.random === null ? [] : AVERAGINGS.map((how) => ({ name: `random circuits, ${how}`, value: of(curve.random![how], i) }))),
   ];
@@ -108,42 +129,56 @@ function share(n: number, { n_edges }: { n_edges: number }): number {
   return (100 * n) / n_edges;
 }
 
+/** How a circuit's curve looks: as its edges do where two are overlaid. */
+function lineOf({ graph }: { graph: number }, { graphs }: CircuitData, palette: Palette): { color: string; type: "solid" | "dashed" | "dotted" } {
+  if (graphs.length < 2) return { color: palette.diverging[9], type: "solid" };
+  return graph === 0 ? { color: palette.diverging[9], type: "dashed" } : { color: palette.diverging[1], type: "dotted" };
+}
+
 function curveOption(state: State, data: CircuitData, palette: Palette): Option {
-  const { curve, averaging, points, n } = state;
+  const { curves, averaging, points, n } = state;
   const other = AVERAGINGS.find((how) => how !== averaging)!;
-  const [own, beside] = [palette.diverging[9], palette.categories[0]];
-  const at = curve?.fractions.map((fraction) => 100 * fraction) ?? [];
-  const least = Math.min(...at, ...points.map((point) => share(point.size, point))) || 0.1;
-  const line = (band: Band): (number | null)[][] => at.map((x, i) => [x, band.value[i]]);
+  const beside = palette.categories[0];
+  const at = (curve: CurveData): number[] => curve.fractions.map((fraction) => 100 * fraction);
+  const slider = n === null || n === 0 ? [] : [share(n, data)];
+  // The slider goes below the smallest size that was measured.
+  const least = Math.min(100, ...curves.flatMap(at).filter((x) => x > 0), ...points.map((point) => share(point.size, point)).filter((x) => x > 0), ...slider);
+  const line = (curve: CurveData, band: Band): (number | null)[][] => at(curve).map((x, i) => [x, band.value[i]]);
   const series: object[] = [];
-  if (curve !== null) {
+  if (curves.length === 1) {
+    const [curve] = curves;
     if (curve.random !== null) {
-      series.push(bandSeries(at, curve.random[averaging], beside, palette));
-      series.push({ type: "line", name: "random", data: line(curve.random[averaging]), symbol: "rect", symbolSize: 6, lineStyle: { color: beside, width: 1.5, type: "dotted" }, itemStyle: { color: beside }, silent: true });
+      series.push(bandSeries(at(curve), curve.random[averaging], beside, palette));
+      series.push({ type: "line", name: "random", data: line(curve, curve.random[averaging]), symbol: "rect", symbolSize: 6, lineStyle: { color: beside, width: 1.5, type: "dotted" }, itemStyle: { color: beside }, silent: true });
     }
-    series.push(bandSeries(at, curve.found[averaging], own, palette));
-    series.push({ type: "line", name: "other", data: line(curve.found[other]), symbol: "none", lineStyle: { color: own, width: 1.2, type: "dashed" }, silent: true });
+    const { color } = lineOf(curve, data, palette);
+    series.push({ type: "line", name: "other", data: line(curve, curve.found[other]), symbol: "none", lineStyle: { color, width: 1.2, type: "dashed" }, silent: true });
   }
-  series.push({
-    type: "line",
-    name: "found",
-    data: curve === null ? [] : line(curve.found[averaging]),
-    symbol: "circle",
-    symbolSize: 8,
-    lineStyle: { color: own, width: 2.5 },
-    itemStyle: { color: own },
-    emphasis: { scale: 1.6, itemStyle: { borderColor: palette.mark, borderWidth: 2 } },
-    markLine: {
-      silent: true,
-      symbol: "none",
-      label: { show: false },
-      data: [
-        { yAxis: 1, lineStyle: { color: palette.muted, type: "dotted", width: 1 } },
-        { yAxis: 0, lineStyle: { color: palette.muted, type: "solid", width: 1 } },
-        ...(n === null || n === 0 ? [] : [{ xAxis: Math.max(least, share(n, data)), lineStyle: { color: palette.accent, type: "solid", width: 3 } }]),
-      ],
-    },
-  });
+  for (const curve of curves) series.push(bandSeries(at(curve), curve.found[averaging], lineOf(curve, data, palette).color, palette));
+  const marks = {
+    silent: true,
+    symbol: "none",
+    label: { show: false },
+    data: [
+      { yAxis: 1, lineStyle: { color: palette.muted, type: "dotted", width: 1 } },
+      { yAxis: 0, lineStyle: { color: palette.muted, type: "solid", width: 1 } },
+      ...slider.map((xAxis) => ({ xAxis, lineStyle: { color: palette.accent, type: "solid", width: 3 } })),
+    ],
+  };
+  for (const [i, curve] of (curves.length > 0 ? curves : [null]).entries()) {
+    const look = lineOf(curve ?? { graph: 0 }, data, palette);
+    series.push({
+      type: "line",
+      name: `${FOUND}${i}`,
+      data: curve === null ? [] : line(curve, curve.found[averaging]),
+      symbol: look.type === "dotted" ? "rect" : "circle",
+      symbolSize: 8,
+      lineStyle: { ...look, width: 2.5 },
+      itemStyle: { color: look.color },
+      emphasis: { scale: 1.6, itemStyle: { borderColor: palette.mark, borderWidth: 2 } },
+      ...(i === 0 ? { markLine: marks } : {}),
+    });
+  }
   const there = points.flatMap((point) => (point.values[averaging][0] === null ? [] : [{ point, value: [share(point.size, point), ...point.values[averaging]] }]));
   series.push(whiskers(there.map(({ value }) => value), palette), {
     type: "scatter",
@@ -157,18 +192,19 @@ function curveOption(state: State, data: CircuitData, palette: Palette): Option 
   return {
     grid: { left: 56, right: 14, top: 10, bottom: 44 },
     tooltip: tooltip(palette, ({ seriesName, dataIndex, data: item }) => {
-      if (seriesName === "found" && curve !== null) return factList("Circuits of this size", factsOf(curve, dataIndex));
-      return item?.point === undefined ? null : factList("The circuit", pointFacts(item.point));
+      const curve = curveAt(state, seriesName);
+      if (curve !== undefined) return factList(`Circuits of this size${ofWhich(curve, data)}`, factsOf(curve, dataIndex));
+      return item?.point === undefined ? null : factList(`The circuit${ofWhich(item.point, data)}`, pointFacts(item.point));
     }),
     xAxis: axis(palette, "edges asked for, % of all", { type: "log", min: least, max: 100, nameGap: 26, axisLabel: { formatter: (value: number) => number(value), hideOverlap: true } }),
-    yAxis: axis(palette, "faithfulness", { type: "value", ...reach(curve, points), nameGap: 38, splitLine: { show: true, lineStyle: { color: palette.line } } }),
+    yAxis: axis(palette, "faithfulness", { type: "value", ...reach(curves, points), nameGap: 38, splitLine: { show: true, lineStyle: { color: palette.line } } }),
     series,
   };
 }
 
 function pointFacts(point: PointData): Fact[] {
   return [
-    { name: "edges", value: `${point.size} (${number(share(point.size, point))}%)` },
+    { name: "edges", value: `${point.size.toLocaleString("en")} (${number(share(point.size, point))}%)` },
     ...AVERAGINGS.map((how) => {
       const [value, low, high] = point.values[how];
       return { name: how, value: low === null ? number(value) : `${number(value)} (${interval(low, high)})` };
@@ -176,10 +212,15 @@ function pointFacts(point: PointData): Fact[] {
   ];
 }
 
+/** Which curve a series draws. */
+function curveAt({ curves }: State, series: string): CurveData | undefined {
+  return series.startsWith(FOUND) ? curves[Number(series.slice(FOUND.length))] : undefined;
+}
+
 /** From a little under what is drawn to a little over it: intervals that reach far out are cut. */
-function reach(curve: CurveData | null, points: readonly PointData[]): { min: number; max: number; interval: number } {
+function reach(curves: readonly CurveData[], points: readonly PointData[]): { min: number; max: number; interval: number } {
   const values = [0, 1, ...points.flatMap(({ values }) => AVERAGINGS.map((how) => values[how][0]))];
-  if (curve !== null) {
+  for (const curve of curves) {
     for (const how of AVERAGINGS) values.push(...curve.found[how].value, ...(curve.random?.[how].value ?? []));
   }
   const finite = values.filter((value): value is number => value !== null);
@@ -222,61 +263,65 @@ function whiskers(ends: (number | null)[][], palette: Palette): object {
   };
 }
 
-function legend(state: State, palette: Palette): HTMLElement {
-  const { curve, averaging, points, n } = state;
+function legend(state: State, data: CircuitData, palette: Palette): HTMLElement {
+  const { curves, averaging, points, n } = state;
   const stroke = (colour: string, style: string): HTMLElement => {
     const made = element("span", { class: "swatch stroke" });
     made.style.borderTop = `3px ${style} ${colour}`;
     return made;
   };
   const other = AVERAGINGS.find((how) => how !== averaging)!;
+  const alone = curves.length === 1 ? curves[0] : null;
+  const lines = curves.map((curve) => {
+    const { color, type } = lineOf(curve, data, palette);
+    return element("li", {}, [stroke(color, type), `circuits${ofWhich(curve, data)}, ${averaging}; band: 95% interval over examples`]);
+  });
   return element("ul", { class: "legend" }, [
-    curve !== null && element("li", {}, [stroke(palette.diverging[9], "solid"), `circuits, ${averaging}; band: 95% interval over examples`]),
-    curve !== null && element("li", {}, [stroke(palette.diverging[9], "dashed"), `circuits, ${other}`]),
-    curve?.random !== null && curve !== null && element("li", {}, [stroke(palette.categories[0], "dotted"), `mean of ${curve.draws} random circuits; band: their middle 95%`]),
+    ...lines,
+    alone !== null && element("li", {}, [stroke(lineOf(alone, data, palette).color, "dashed"), `circuits, ${other}`]),
+    alone !== null && alone.random !== null && element("li", {}, [stroke(palette.categories[0], "dotted"), `mean of ${alone.draws} random circuits; band: their middle 95%`]),
     points.length > 0 && element("li", {}, [element("span", { class: "swatch diamond" }), "the circuit itself, with its 95% interval"]),
     n !== null && element("li", {}, [stroke(palette.accent, "solid"), "the slider's place"]),
   ]);
 }
 
 /** Let pointer and keys read sizes off, and choose one. */
-function listen(chart: Chart, state: State, data: CircuitData, say: (text: string | null) => void, choose: ((n: number) => void) | null): void {
-  const found = (): number => (chart.echarts.getOption() as { series: { name?: string }[] }).series.findIndex(({ name }) => name === "found");
-  const tell = (i: number): void => {
-    if (state.curve !== null) say(sentence(state.curve, i, state.averaging));
-  };
+function listen(chart: Chart, state: State, data: CircuitData, say: (text: string | null) => void, choose: ((n: number) => void) | null): Cursor {
+  const found = (): number => (chart.echarts.getOption() as { series: { name?: string }[] }).series.findIndex(({ name }) => name === `${FOUND}0`);
+  const tell = (curve: CurveData, i: number): void => say(sentence(curve, i, state.averaging, data));
   const point = (i: number): void => {
-    const seriesIndex = found();
+    const [first] = state.curves, seriesIndex = found();
     chart.echarts.dispatchAction({ type: "downplay", seriesIndex });
     chart.echarts.dispatchAction({ type: "highlight", seriesIndex, dataIndex: i });
     chart.echarts.dispatchAction({ type: "showTip", seriesIndex, dataIndex: i });
-    tell(i);
+    if (first !== undefined) say(state.curves.map((curve) => sentence(curve, nearest(curve, first.requested[i]), state.averaging, data)).join(" "));
   };
-  const columns = state.curve?.fractions.length ?? 0;
-  if (columns > 0) {
-    cursor(chart.place, {
-      rows: 1,
-      columns,
-      start: [0, columns - 1],
-      onMove: (_, column) => point(column),
-      onChoose: (_, column) => {
-        if (state.curve === null || choose === null) return;
-        choose(state.curve.requested[column]);
-        point(column);
-      },
-      onLeave() {
-        chart.echarts.dispatchAction({ type: "downplay", seriesIndex: found() });
-        chart.echarts.dispatchAction({ type: "hideTip" });
-      },
+  const columns = Math.max(1, state.curves[0]?.fractions.length ?? 0);
+  const keys = cursor(chart.place, {
+    rows: 1,
+    columns,
+    start: [0, columns - 1],
+    onMove: (_, column) => point(column),
+    onChoose: (_, column) => {
+      if (state.curves.length === 0 || choose === null) return;
+      choose(state.curves[0].requested[column]);
+      point(column);
+    },
+    onLeave() {
+      chart.echarts.dispatchAction({ type: "downplay", seriesIndex: found() });
+      chart.echarts.dispatchAction({ type: "hideTip" });
+    },
+  });
+  chart.echarts.on("mouseover", ({ seriesName, dataIndex }: any) => {
+    const curve = curveAt(state, seriesName ?? "");
+    if (curve !== undefined) tell(curve, dataIndex);
+  });
+  if (choose !== null) {
+    chart.echarts.getZr().on("click", ({ offsetX, offsetY }: any) => {
+      if (!chart.echarts.containPixel("grid", [offsetX, offsetY])) return;
+      const [at] = chart.echarts.convertFromPixel("grid", [offsetX, offsetY]) as number[];
+      choose(Math.round((at / 100) * data.n_edges));
     });
   }
-  chart.echarts.on("mouseover", ({ seriesName, dataIndex }: any) => {
-    if (seriesName === "found") tell(dataIndex);
-  });
-  if (choose === null) return;
-  chart.echarts.getZr().on("click", ({ offsetX, offsetY }: any) => {
-    if (!chart.echarts.containPixel("grid", [offsetX, offsetY])) return;
-    const [at] = chart.echarts.convertFromPixel("grid", [offsetX, offsetY]) as number[];
-    choose(Math.round((at / 100) * data.n_edges));
-  });
+  return keys;
 }

@@ -20,8 +20,8 @@ export interface GraphData {
   ranked: { absolute: readonly number[]; signed?: readonly number[] };
   /** How many could be ranked, kept or not. */
   rankable: number;
-  /** The file's own circuit; `n`: as how many strongest edges, pruned, it comes out. */
-  own: { edges: readonly number[]; size: number; n: { absolute?: number; signed?: number } } | null;
+  /** The file's own circuit; `n`: as how many strongest edges, pruned, it comes out; its nodes' degrees where not all its edges are kept. */
+  own: { edges: readonly number[]; size: number; n: { absolute?: number; signed?: number }; degrees: { in: readonly number[]; out: readonly number[] } | null } | null;
   by: By;
   /** What signs say; null where scores are magnitudes. */
   sign: { helps: number; above: string; below: string } | null;
@@ -38,6 +38,9 @@ export interface Band {
 }
 
 export interface CurveData {
+  /** Which graph's circuits it tells of, and what its file is called. */
+  graph: number;
+  title: string;
   by: By;
   rule: string;
   n_edges: number;
@@ -51,6 +54,8 @@ export interface CurveData {
 }
 
 export interface PointData {
+  /** Which graph's circuit it tells of. */
+  graph: number;
   size: number;
   n_edges: number;
   /** Value, low and high. */
@@ -123,11 +128,15 @@ export class Layered {
     });
   }
 
-  /** A graph's own circuit, as its file has it. */
+  /** A graph's own circuit, as its file has it: of a large one the strongest edges alone, but every node with its degrees. */
   own(graph: number): Circuit {
     return this.once(`${graph} own`, () => {
       const { own } = this.data.graphs[graph];
-      return this.circuit(graph, own?.edges ?? [], own?.size ?? 0, own?.size ?? 0);
+      const found = this.circuit(graph, own?.edges ?? [], own?.size ?? 0, own?.size ?? 0);
+      if (own === null || own.degrees === null) return found;
+      const { in: degreeIn, out: degreeOut } = own.degrees;
+      const inside = new Set(degreeIn.flatMap((n, node) => (node !== this.logits && n + degreeOut[node] > 0 ? [node] : [])));
+      return { ...found, degreeIn, degreeOut, inside };
     });
   }
 

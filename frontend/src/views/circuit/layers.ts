@@ -8,6 +8,8 @@ import type { Drawn, Shown } from "./shown";
 
 /** Pixels from one head to the next before the picture scrolls, and from one layer to the next. */
 const NARROWEST = 26;
+/** The same of a layer of many heads, which would not stand beside its curve. */
+const [MANY, NARROWER] = [20, 18];
 const [LOWEST, HIGHEST] = [30, 74];
 const LEFT = 44;
 /** Straight pieces that an edge's way is drawn by. */
@@ -16,7 +18,7 @@ const STEPS = 28;
 export type Item = { kind: "edge"; drawn: Drawn } | { kind: "node"; node: number };
 
 export function leastLayersWidth({ data }: Layered): number {
-  return LEFT + NARROWEST * (data.heads + 2);
+  return LEFT + (data.heads > MANY ? NARROWER : NARROWEST) * (data.heads + 2);
 }
 
 export function layersHeight({ data }: Layered): number {
@@ -39,7 +41,7 @@ export function itemsOf(shown: Shown, palette: Palette): Item[] {
 export function layersOption(shown: Shown, items: readonly Item[], palette: Palette): Option {
   const { layered } = shown;
   const { data } = layered;
-  const beside = items.map((item, i) => near(shown, items, item, i));
+  const beside = near(shown, items);
   return {
     grid: { left: LEFT, right: 4, top: 4, bottom: 44 },
     tooltip: tooltip(palette, ({ dataIndex }) => tip(shown, items[dataIndex])),
@@ -88,19 +90,19 @@ export function layersOption(shown: Shown, items: readonly Item[], palette: Pale
   };
 }
 
-/** What stays bright when an item is pointed at: of a node its edges and their other ends, of an edge its ends. */
-function near(shown: Shown, items: readonly Item[], item: Item, index: number): number[] {
+/** What stays bright when each item is pointed at: of a node its edges and their other ends, of an edge its ends. */
+function near(shown: Shown, items: readonly Item[]): number[][] {
   const { source, destination, nodes } = shown.layered.data;
   const firstNode = items.length - nodes.names.length;
-  const edges = items.slice(0, firstNode).map((one) => (one as { drawn: Drawn }).drawn.edge);
-  const ends = (edge: number): number[] => [source[edge], ...shown.ends(destination[edge])];
-  if (item.kind === "edge") return [index, ...ends(item.drawn.edge).map((node) => firstNode + node)];
-  const found = new Set([index]);
-  edges.forEach((edge, at) => {
-    const both = ends(edge);
-    if (both.includes(item.node)) [at, ...both.map((node) => firstNode + node)].forEach((each) => found.add(each));
+  const found = items.map((_, i) => new Set([i]));
+  items.forEach((item, at) => {
+    if (item.kind !== "edge") return;
+    const { edge } = item.drawn;
+    const ends = [source[edge], ...shown.ends(destination[edge])].map((node) => firstNode + node);
+    for (const end of ends) [at, ...ends].forEach((each) => found[end].add(each));
+    ends.forEach((end) => found[at].add(end));
   });
-  return [...found];
+  return found.map((each) => [...each]);
 }
 
 /**

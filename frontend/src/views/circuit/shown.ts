@@ -60,6 +60,12 @@ export class Shown {
     this.edges = [...shares.keys()].sort((a, b) => shares.get(b)! - shares.get(a)!);
   }
 
+  /** How many edges a circuit has of which only the strongest are in the page; null where all are. */
+  get ofSize(): number | null {
+    const thinned = this.circuits.filter(({ edges, size }) => edges.length < size);
+    return thinned.length === 0 ? null : this.circuits.reduce((sum, { size }) => sum + size, 0);
+  }
+
   get overlaid(): boolean {
     return this.graphs.length > 1;
   }
@@ -149,7 +155,7 @@ export class Shown {
       const of = this.overlaid ? ` in ${name}` : "";
       const there = inside.has(node) || (node === this.layered.logits && edges.length > 0);
       const often = stability?.nodes[node];
-      const entered = node === this.layered.logits
+      const entered = node === this.layered.logits && degreeIn[node] === 0
         ? edges.filter((edge) => this.layered.readers[this.layered.data.destination[edge]].includes(node)).length
         : degreeIn[node];
       return [

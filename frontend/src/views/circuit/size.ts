@@ -34,7 +34,8 @@ export function sizeControl(layered: Layered, choice: Choice, changed: (n: numbe
     const left = which.map((graph) => (choice.n === "own" ? layered.own(graph) : layered.strongest(graph, choice.by, sizes[i])).size);
     const many = left.length > 1 ? ` (${which.map((graph, at) => `${left[at].toLocaleString("en")} of ${graphs[graph].name}`).join(", ")})` : "";
     if (choice.n === "own") return `the file's own: ${left.length > 1 ? many.slice(2, -1) : counted(left[0], "edge")}`;
-    return `${sizes[i].toLocaleString("en")} strongest: ${left.length > 1 ? `on a way${many}` : `${left[0].toLocaleString("en")} on a way from input to logits`}`;
+    const end = i === sizes.length - 1 && most < graphs[which[0]].rankable ? " (as many as the page has)" : "";
+    return `${sizes[i].toLocaleString("en")} strongest${end}: ${left.length > 1 ? `on a way${many}` : `${left[0].toLocaleString("en")} on a way from input to logits`}`;
   };
   const place = slider("Edges", { min: 0, max: sizes.length - 1, value: nearest(placeOf(layered, choice)) }, tell, (i) => changed(sizes[i]));
   const input = place.querySelector("input")!, said = place.querySelector("output")!;

@@ -38,7 +38,8 @@ export function edgeTable(shown: () => Shown): EdgeTable {
     place,
     changed() {
       const now = shown();
-      summary.textContent = `The ${counted(now.choice.pinned === null ? now.edges.length : now.edgesOf(now.choice.pinned).length, "edge")} shown, as a table`;
+      const n = now.choice.pinned === null ? now.edges.length : now.edgesOf(now.choice.pinned).length;
+      summary.textContent = now.ofSize === null ? `The ${counted(n, "edge")} shown, as a table` : `The ${counted(n, "edge")} that are in the page, of ${now.ofSize.toLocaleString("en")}, as a table`;
       fill();
     },
   };

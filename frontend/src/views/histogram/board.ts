@@ -6,7 +6,7 @@ import { colourAt, type Palette } from "../../theme";
 import { factList } from "../map/cell";
 import type { Fact } from "../map/data";
 import { hatching } from "../map/heat";
-import { BIMODAL, SIGNED, measuresOf, shapeAt, type Board, type DeltaData } from "./data";
+import { SIGNED, measuresOf, shapeAt, type Board, type DeltaData } from "./data";
 
 export interface Shown {
   data: DeltaData;
@@ -49,13 +49,12 @@ export function boardOption(shown: Shown, palette: Palette): Option {
   const { data, board, measure, chosen } = shown;
   const [low, high] = ends(shown);
   const scale = scaleOf(shown, palette);
-  const there: object[] = [], missing: object[] = [], humps: number[][] = [];
+  const there: object[] = [], missing: object[] = [];
   board.rows.forEach((_, row) => board.columns.forEach((_, column) => {
     const value = board.values[measure][row][column];
     const frame = chosen !== null && chosen[0] === row && chosen[1] === column ? { borderColor: palette.mark, borderWidth: 3 } : {};
     const colour = value === null ? {} : { color: colourAt(scale, (value - low) / (high - low)) };
     (value === null ? missing : there).push({ value: [column, row, value ?? 0], cell: [row, column], itemStyle: { ...colour, ...frame } });
-    if (shapeAt(data, board, row, column)?.verdict === BIMODAL) humps.push([column, row]);
   }));
   const room = labelRoom(board);
   const category = { type: "category", splitArea: { show: false } };
@@ -80,7 +79,7 @@ export function boardOption(shown: Shown, palette: Palette): Option {
     series: [
       { ...series, data: there, itemStyle: { borderColor: palette.surface, borderWidth: 1 } },
       { ...series, data: missing, itemStyle: { color: palette.missing, decal: hatching(palette), borderColor: palette.surface, borderWidth: 1 } },
-      { type: "scatter", data: humps, silent: true, symbolSize: 7, itemStyle: { color: palette.mark, borderColor: palette.ring, borderWidth: 1, opacity: 1 }, z: 5 },
+      { type: "scatter", data: board.humps.map(([row, column]) => [column, row]), silent: true, symbolSize: 7, itemStyle: { color: palette.mark, borderColor: palette.ring, borderWidth: 1, opacity: 1 }, z: 5 },
     ],
   };
 }

@@ -9,11 +9,16 @@ export interface Board {
   columns: readonly string[];
   rows: readonly string[];
   values: Readonly<Record<string, readonly Numbers[]>>;
+  /** Cells, row and column, in which a weight has two humps that no null makes. */
+  humps: readonly (readonly [number, number])[];
 }
 
 export interface Compared {
   name: string;
   boards: readonly Board[];
+  /** Of how many weights it is known what explains their histogram, and how many have two humps of their own. */
+  judged: number;
+  bimodal: number;
 }
 
 /** A module's histogram, as shares of its weights: over −1 to 1, and over −reach to reach of a sample. */
@@ -38,18 +43,16 @@ export interface DeltaData {
   measures: Readonly<Record<string, string>>;
   checkpoints: readonly Compared[];
   formula: "paper" | "code";
+  /** Those of the last checkpoint. */
   shapes: readonly Shape[];
 }
 
 /** Measures of which 0 is the middle of a scale and not its end. */
 export const SIGNED = new Set(["cosine", "cosine_with_a"]);
 
-/** Two humps that neither null makes. */
-export const BIMODAL = "bimodal";
-
-/** What stands at a place of the histogram's map. */
+/** What stands at a place of the histogram's map; a checkpoint before the last has none in the page. */
 export function shapeAt(data: DeltaData, board: Board, row: number, column: number): Shape | undefined {
-  if (board.column !== "module") return undefined;
+  if (board.column !== "module" || !data.checkpoints[data.checkpoints.length - 1].boards.includes(board)) return undefined;
   return data.shapes.find(({ module, layer }) => module === board.columns[column] && layer === board.rows[row]);
 }
 

@@ -76,9 +76,9 @@ def compare(
     resamples
         How many times problems are drawn anew, to see how sure each head is; 0 for none.
     out
-        Folder for graphs and changes (safetensors), tables (CSV), figures (PNG, SVG) and provenance (JSON).
+        Folder for graphs, curves and changes (safetensors), tables (CSV), figures (PNG, SVG) and provenance (JSON).
     """
-    from circuitkit.commands.circuit.comparing import Compared, graphs_of
+    from circuitkit.commands.circuit.comparing import Compared, curves_beside, graphs_of
     from circuitkit.commands.circuit.graph_files import check_signs
     from circuitkit.commands.sfn.telling import check_folder
 
@@ -99,5 +99,5 @@ def compare(
         load_as,
     )
     found = Compared.of(graphs, rule, resamples, chosen.seed)
-    found.write(out)
+    found.write(out, curves_beside((base, post, *more), graphs))
     found.tell(out)

@@ -28,10 +28,11 @@ _TABLES = ("frame", "counts", "turnover", "survival")
 _SOMETIMES = (
     "complexity.csv",
     "head_cohorts.safetensors",
+    "[0-9]*_curve.safetensors",
     *(f"cohorts_{name}.csv" for name in _TABLES),
     *(f"{name}.{suffix}" for name in ("cohorts", "activation", "survival") for suffix in ("png", "svg")),
 )
-"""Files that not every comparison makes."""
+"""Files that not every comparison makes, by their names' patterns."""
 
 
 class _Opened(NamedTuple):
@@ -96,6 +97,23 @@ def graphs_of(
         )
         for name, model in models.items()
     }
+
+
+def curves_beside(names: Sequence[str], graphs: Mapping[str, circuits.Graph]) -> dict[str, circuits.Curve]:
+    """What `circuitkit circuit find` measured of graphs that were read from its folders, by their names.
+
+    Raises:
+        ValueError: a curve is cut short.
+    """
+    if not is_graph(names[0]):
+        return {}
+    files = [Path(name) / "graph.safetensors" if Path(name).is_dir() else Path(name) for name in names]
+    found = {}
+    for short, file in zip(graphs, files, strict=True):
+        curve = file.with_name("curve.safetensors")
+        if file.name == "graph.safetensors" and curve.is_file():
+            found[short] = circuits.Curve.load(curve)
+    return found
 
 
 def _opened(
@@ -180,12 +198,15 @@ class Compared:
         followed = circuits.cohorts(by_step, base) if len(later) > 1 else None
         return cls(found, rules, changes, circuits.overlap(base, post), complexity, followed)
 
-    def write(self, out: Path) -> None:
-        """Write graphs, changes, tables, figures and provenance into a folder, in place of an earlier comparison's."""
-        for stale in _SOMETIMES:
-            (out / stale).unlink(missing_ok=True)
+    def write(self, out: Path, curves: Mapping[str, circuits.Curve]) -> None:
+        """Write graphs, their curves, changes, tables, figures and provenance, in place of an earlier comparison's."""
+        for stale in [path for pattern in _SOMETIMES for path in out.glob(pattern)]:
+            stale.unlink()
         for place, (name, graph) in enumerate(self.graphs.items()):
-            graph.save(out / f"{place}_{re.sub(r'[^A-Za-z0-9._-]', '-', name)}.safetensors")
+            stem = f"{place}_{re.sub(r'[^A-Za-z0-9._-]', '-', name)}"
+            graph.save(out / f"{stem}.safetensors")
+            if name in curves:
+                curves[name].save(out / f"{stem}_curve.safetensors")
         self.changes.save(out / "head_changes.safetensors")
         write_table(out / "heads.csv", self.changes.frame)
         write_table(out / "layers.csv", self.changes.layers)

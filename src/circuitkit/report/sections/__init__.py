@@ -40,7 +40,7 @@ MAKERS: Mapping[str, str] = {
 A maker tells the folder's contents what it has used; `figures` and `tables` show what is left.
 """
 
-OF_ALL_PARTS = frozenset({"delta", "threshold", "evaluation", "training"})
+OF_ALL_PARTS = frozenset({"delta", "threshold", "evaluation", "training", "head_changes", "head_cohorts", "generation"})
 """Kinds whose makers see the folders in a folder too, since what lies there belongs together in one picture."""
 
 _REST = (

@@ -11,8 +11,10 @@ if TYPE_CHECKING:
 
 
 class CurveData(TypedDict):
-    """How faithful circuits of growing size are, under both averagings."""
+    """How faithful circuits of growing size are, under both averagings; of which of a picture's graphs."""
 
+    graph: int
+    title: str
     by: str
     rule: str
     n_edges: int
@@ -26,16 +28,17 @@ class CurveData(TypedDict):
 
 
 class PointData(TypedDict):
-    """How faithful one circuit is, under both averagings."""
+    """How faithful one circuit is, under both averagings; of which of a picture's graphs."""
 
+    graph: int
     size: int
     n_edges: int
     values: dict[str, list[float]]
     undefined: str | None
 
 
-def curve_data(curve: Curve) -> CurveData:
-    """What is drawn of a curve."""
+def curve_data(curve: Curve, title: str, graph: int = 0) -> CurveData:
+    """What is drawn of a curve of one of a picture's graphs."""
     settings, parts = curve.settings, dict(iter(curve.frame.groupby("circuit", sort=False)))
     columns = (("faithfulness", "low", "high"), ("mean_of_ratios", "mean_of_ratios_low", "mean_of_ratios_high"))
 
@@ -53,6 +56,8 @@ def curve_data(curve: Curve) -> CurveData:
     outside = {"patch": "patched to the corrupt run", "mean": "at its mean", "zero": "at zero"}[settings["ablation"]]
     order = "helpfulness" if settings["by"] == "signed" else "magnitude"
     return {
+        "graph": graph,
+        "title": title,
         "by": str(settings["by"]),
         "rule": f"edges by {order}{grown}{pruned}; all else {outside}",
         "n_edges": int(settings["n_edges"]),
@@ -66,10 +71,11 @@ def curve_data(curve: Curve) -> CurveData:
     }
 
 
-def point_data(point: Faithfulness) -> PointData:
-    """What is drawn of one circuit's faithfulness."""
+def point_data(point: Faithfulness, graph: int = 0) -> PointData:
+    """What is drawn of the faithfulness of one circuit of a picture's."""
     values = (point.value, point.mean_of_ratios)
     return {
+        "graph": graph,
         "size": point.size,
         "n_edges": point.n_edges,
         "values": {how: [value, *point.interval(how)] for how, value in zip(AVERAGINGS, values, strict=True)},

@@ -45,12 +45,14 @@ class Nodes(TypedDict):
 class Own(TypedDict):
     """The file's own circuit: its kept edges, how many it has, and by each order, as how many strongest it comes out.
 
-    `n` holds an entry where the strongest so many edges, pruned, are this circuit.
+    `n` holds an entry where the strongest so many edges, pruned, are this circuit; `degrees`, where not all edges are
+    kept, of each node how many lead into it ("in") and out of it ("out").
     """
 
     edges: list[int]
     size: int
     n: dict[str, int]
+    degrees: dict[str, list[int]] | None
 
 
 class Sign(TypedDict):
@@ -179,12 +181,12 @@ def orders_of(graph: Graph) -> dict[By, Places2]:
 def _kept(graphs: Sequence[Named], orders: Sequence[dict[By, Places2]]) -> tuple[Places2, list[str]]:
     """The edges that the page holds: of each order the strongest, and those of the circuits themselves."""
     parts = [order[:MOST_RANKED] for each in orders for order in each.values()]
+    said = {"absolute": "magnitude", "signed": "helpfulness"}
     cut = [
-        f"Of {each.name}'s {len(order):,} edges the {MOST_RANKED:,} strongest by "
-        f"{'magnitude' if by == 'absolute' else 'helpfulness'} are in the page, and the slider ends there."
+        f"Of {each.name}'s {len(found['absolute']):,} edges the {MOST_RANKED:,} strongest by "
+        f"{' and by '.join(said[by] for by in found)} are in the page, and the slider ends there."
         for each, found in zip(graphs, orders, strict=True)
-        for by, order in found.items()
-        if len(order) > MOST_RANKED
+        if len(found["absolute"]) > MOST_RANKED
     ]
     for each in graphs:
         own = np.flatnonzero(each.graph.members.numpy())
@@ -237,7 +239,18 @@ def _own(graph: Graph, orders: dict[By, Places2], place: dict[int, int]) -> Own 
         n = 1 + max(at for at, edge in enumerate(order.tolist()) if edge in members)
         if _first(graph, order, n).equal(graph.members):
             sizes[str(by)] = n
-    return {"edges": [place[edge] for edge in _strongest_of(graph).tolist()], "size": graph.size, "n": sizes}
+    edges = [place[edge] for edge in _strongest_of(graph).tolist()]
+    return {
+        "edges": edges,
+        "size": graph.size,
+        "n": sizes,
+        "degrees": None if len(edges) == graph.size else _degrees(graph),
+    }
+
+
+def _degrees(graph: Graph) -> dict[str, list[int]]:
+    """How many edges lead into each node and out of it."""
+    return {way: graph.complexity[f"{way}_degree"].astype(int).tolist() for way in ("in", "out")}
 
 
 def _first(graph: Graph, order: Places2, n: int) -> Bool[torch.Tensor, "sources destinations"]:

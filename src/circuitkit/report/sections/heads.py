@@ -13,12 +13,11 @@ from circuitkit.circuits.comparing.comparable import there
 from circuitkit.report import sentences, stills
 from circuitkit.report.contents import Contents
 from circuitkit.report.section import Section
+from circuitkit.report.sections import choices
 from circuitkit.report.sections.tables import thinned
 
 if TYPE_CHECKING:
     from circuitkit.circuits import Cohorts, Graph, HeadChanges, Stability
-
-_COHORT_TABLES = ("counts", "turnover", "survival")
 
 
 class HeadMeasure(TypedDict):
@@ -119,39 +118,44 @@ def of_changes(changes: HeadChanges, stem: str) -> Section:
 
 
 def of_cohorts(contents: Contents) -> Iterator[Section]:
-    """Heads over a training: when each came, how many stay, and how long."""
-    for file in contents.of_kind("head_cohorts"):
+    """Heads over a training: when each came, how many stay, and how long; those of several trainings together."""
+    files = [(part, file) for part in contents.walk() for file in part.of_kind("head_cohorts")]
+    maps, counts, survival = {}, {}, {}
+    for (part, file), name in zip(files, choices.names_of(files, contents), strict=True):
         found: Cohorts = file.value
-        which = "" if file.stem == "head_cohorts" else f": {file.title}"
-        yield Section(
+        maps[name] = Section(
             file.stem,
-            f"Heads over the training{which}",
-            f"B: in the base's circuit; N: new, and active at the last checkpoint ({found.steps[-1]:,} {found.unit}s). "
-            "Point at a head for the checkpoint at which it first was active, and how often it is.",
+            "Heads over the training",
+            "B: in the base's circuit; N: new, and active at the last checkpoint. Point at a head for the checkpoint "
+            "at which it first was active, and how often it is.",
             view="heads",
             data=dict(_cohort_data(found)),
             stills=(stills.of_result(found, "How often each head is active", of="map"),),
             table=found.frame,
             says=sentences.of(found),
         )
-        told = {
-            "cohorts": ("Cohorts of heads", "Active heads by the checkpoint at which they first were.", found.counts),
-            "survival": (
-                "Survival of heads",
-                "How many heads still are active so many checkpoints later.",
-                found.survival,
-            ),
-        }
-        for of, (title, caption, table) in told.items():
-            yield Section(
-                f"{of} of {file.stem}",
-                title + which,
-                caption,
-                stills=(stills.of_result(found, title, of=of),),
-                table=table,
-            )
-        contents.used(file.path, "activation.png", "cohorts.png", "survival.png", "cohorts_frame.csv")
-        contents.used(*(f"cohorts_{name}.csv" for name in ("counts", "survival")))
+        counts[name] = Section(
+            f"cohorts of {file.stem}",
+            "Cohorts of heads",
+            "Active heads by the checkpoint at which they first were.",
+            stills=(stills.of_result(found, "Cohorts of heads", of="cohorts"),),
+            table=found.counts,
+        )
+        survival[name] = Section(
+            f"survival of {file.stem}",
+            "Survival of heads",
+            "How many heads still are active so many checkpoints later.",
+            stills=(stills.of_result(found, "Survival of heads", of="survival"),),
+            table=found.survival,
+        )
+        part.used(file.path, "activation.png", "cohorts.png", "survival.png", "cohorts_frame.csv")
+        part.used(*(f"cohorts_{each}.csv" for each in ("counts", "survival")))
+        # A study draws and tables each under its name.
+        contents.used(*(f"{what}, {file.stem}.png" for what in ("cohorts", "map", "survival")))
+    for each, called in ((maps, "heads over"), (counts, "cohorts over"), (survival, "survival over")):
+        if each:
+            title = next(iter(each.values())).title
+            yield choices.of_several(each, "Training", name=f"{called} the training", title=title)
 
 
 def _cohort_data(found: Cohorts) -> HeadData:

@@ -18,6 +18,7 @@ from circuitkit.evaluation.outcome import Evaluation, Share
 from circuitkit.report import sentences, stills
 from circuitkit.report.contents import Contents, File
 from circuitkit.report.section import Section, Still
+from circuitkit.report.sections import choices
 from circuitkit.report.sections.kept_items import ItemData, kept
 from circuitkit.report.sections.tables import thinned
 
@@ -29,6 +30,9 @@ MOST_OF_A_TASK = 700_000
 
 MOST_MODELS = 24
 """How many evaluations stand side by side: a table of more could not be read."""
+
+MOST_CARDS = 2
+"""How many cards of one task stand apart: of more, one is chosen."""
 
 MOST_SIGNS = 100_000
 """How many signs, one an item and model, tell who is right where."""
@@ -94,10 +98,15 @@ def sections(contents: Contents) -> Iterator[Section]:
     """A section for each task, with all evaluations of it that a folder and those in it hold, side by side."""
     groups = _of_one_task(contents)
     tasks = Counter(each[0].found.task for each in groups)
+    made: dict[str, dict[str, Section]] = defaultdict(dict)
     for each in groups:
         section = _section(each, min(MOST_OF_A_TASK, MOST_BYTES // len(groups)))
-        if tasks[each[0].found.task] > 1:
-            section = replace(section, title=f"{section.title}, {_where(each, contents)}")
+        task = each[0].found.task
+        where = _where(each, contents)
+        if where in made[task]:
+            where = f"{where} ({', '.join(one.name for one in each)})"
+        if tasks[task] > 1:
+            section = replace(section, title=f"{section.title}, {where}")
         # Of many models, a card each would hide what they are asked together.
         scores = [(one.part, file) for one in each for file in one.part.of_kind("gold_scores") if len(each) > 1]
         if scores:
@@ -105,9 +114,14 @@ def sections(contents: Contents) -> Iterator[Section]:
                 f"Attention scores of gold tokens lie beside {len(scores)} of these evaluations: make a report of one."
             )
             section = replace(section, notes=(*section.notes, told))
-        yield section
+        made[task][where] = section
         for part, file in [*((one.part, one.file) for one in each), *scores]:
             part.used(file.path)
+    for task, own in made.items():
+        if len(own) > MOST_CARDS:
+            yield choices.of_several(own, "Folder", name=f"responses {task}", title=f"Responses: {task}")
+        else:
+            yield from own.values()
 
 
 def _of_one_task(contents: Contents) -> list[list[Evaluated]]:

@@ -37,26 +37,32 @@ _OUTSIDE = "outside"
 
 
 class Board(TypedDict):
-    """A map: its columns, its rows (layers, the lowest first), and by measure the values, a list for each row."""
+    """A map: its columns, its rows (layers, the lowest first), and by measure the values, a list for each row.
+
+    `humps` are the cells, row and column, in which a weight has two humps that no null makes.
+    """
 
     name: str
     column: str
     columns: Sequence[str]
     rows: Sequence[str]
     values: Mapping[str, Any]
+    humps: list[tuple[int, int]]
 
 
 class Compared(TypedDict):
-    """A checkpoint that is held against A."""
+    """A checkpoint that is held against A; of how many weights it is known what explains their histogram."""
 
     name: str
     boards: list[Board]
+    judged: int
+    bimodal: int
 
 
 class Shape(TypedDict):
     """A module's histogram: shares of its weights in each bin, and those of the two nulls where they were drawn.
 
-    `wide` is over −1 to 1; `near` over −reach to reach, of a sample.
+    It is of the last checkpoint. `wide` is over −1 to 1; `near` over −reach to reach, of a sample.
     """
 
     module: str
@@ -128,13 +134,24 @@ def data_of(delta: Delta) -> tuple[DeltaData, list[str]]:
         "measures": {
             name: unit for name, unit in MEASURES.items() if name in delta.frame and delta.frame[name].notna().any()
         },
-        "checkpoints": [{"name": name, "boards": list(_boards(delta, name))} for name in delta.checkpoints],
+        "checkpoints": [_compared(delta, name) for name in delta.checkpoints],
         "formula": delta.histograms[0].formula if delta.histograms else "paper",
         "shapes": shapes,
     }
     if len(delta.checkpoints) > 1 and shapes:
         notes.append(f"Histograms are those of {delta.checkpoints[-1]}; `Delta.histogram` has those of the others.")
     return data, notes
+
+
+def _compared(delta: Delta, checkpoint: str) -> Compared:
+    rows = delta.frame[delta.frame["checkpoint"] == checkpoint]
+    verdicts = rows["verdict"].dropna() if "verdict" in rows else []
+    return {
+        "name": checkpoint,
+        "boards": list(_boards(delta, checkpoint)),
+        "judged": len(verdicts),
+        "bimodal": sum(each == "bimodal" for each in verdicts),
+    }
 
 
 def _boards(delta: Delta, checkpoint: str) -> Iterator[Board]:
@@ -149,6 +166,7 @@ def _boards(delta: Delta, checkpoint: str) -> Iterator[Board]:
             "columns": modules,
             "rows": [_layer(each) for each in first.index],
             "values": {name: table.to_numpy(dtype=float) for name, table in tables.items()},
+            "humps": _humps(rows, list(first.index), modules),
         }
     heads = delta.heads[delta.heads["checkpoint"] == checkpoint] if len(delta.heads) else delta.heads
     for module, part in heads.groupby("module", sort=False) if len(heads) else ():
@@ -160,7 +178,18 @@ def _boards(delta: Delta, checkpoint: str) -> Iterator[Board]:
             "columns": [str(each) for each in table.columns],
             "rows": [_layer(each) for each in table.index],
             "values": {name: each.to_numpy(dtype=float) for name, each in named.items()},
+            "humps": [],
         }
+
+
+def _humps(rows: pd.DataFrame, layers: Sequence[Any], modules: Sequence[str]) -> list[tuple[int, int]]:
+    """The cells of a map in which some weight has two humps of its own."""
+    if "verdict" not in rows:
+        return []
+    two = rows[rows["verdict"] == "bimodal"]
+    cells = [(int(layer), str(module)) for layer, module in zip(two["layer"], two["module"], strict=True)]
+    places = {int(layer): row for row, layer in enumerate(layers)}
+    return sorted({(places[layer], modules.index(module)) for layer, module in cells})
 
 
 def _shapes(delta: Delta) -> tuple[list[Shape], list[str]]:
