@@ -7,7 +7,7 @@ from circuitkit import attention
 from circuitkit.report import origin, read, sentences
 from circuitkit.report.contents import Contents
 from circuitkit.results import Baseline, Result
-from report.studies import ORIGIN, result, table, write_json
+from report.studies import ORIGIN, result, study, table, write_json
 
 
 def test_a_text_is_read_line_by_line_and_markdown_item_by_item(tmp_path):
@@ -169,3 +169,9 @@ def test_scores_of_attention_are_told_in_words():
     gold = attention.gold_scores(model, [prompt] * 2, [" Fae is a dumpus."] * 2, progress=False)
     (told,) = sentences.of(gold)
     assert f"score of {gold.mean:.2f} (95 % interval" in told and "2 proofs" in told
+
+
+def test_a_study_s_own_question_stands_for_those_of_its_steps(tmp_path):
+    study(tmp_path)
+    write_json(tmp_path / "provenance.json", ORIGIN | {"command": "experiments/thresholds.py --out x"})
+    assert origin.asked(Contents.of(tmp_path)) == ["Is there a size from which models reason?"]

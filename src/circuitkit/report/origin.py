@@ -134,8 +134,11 @@ def asked(contents: Contents) -> list[str]:
     """What the study asked, in sentences, by what its results are."""
     told = origins(contents)
     script, verb = (_script(told[0]), " ".join(_verb(told[0]))) if told else ("", "")
-    first = [_STUDIES.get(script), next((each for words, each in _OF_VERBS.items() if verb.startswith(words)), None)]
-    questions: dict[str, None] = dict.fromkeys([each for each in first if each])
+    if script in _STUDIES:
+        # What its trainings, evaluations and cells were asked each is but a step on the way.
+        return [_STUDIES[script]]
+    first = next((each for words, each in _OF_VERBS.items() if verb.startswith(words)), None)
+    questions: dict[str, None] = {first: None} if first else {}
     for part in contents.walk():
         for file in part.files:
             if file.kind == "result":
