@@ -298,3 +298,7 @@ def test_plot_gives_axes_that_show_the_picture(name: str, tmp_path: Path) -> Non
     if name == "Result":
         axes.set_title("of $x")  # no formula, which would be a broken one
         assert axes._repr_png_().startswith(b"\x89PNG")  # type: ignore[attr-defined]
+        axes.set_title("Patching z, /home/me/models/gpt2")
+        assert "/home/me" not in repr(axes) and "…/gpt2" in repr(axes)
+        axes._repr_png_()  # type: ignore[attr-defined]
+        assert axes.get_title() == "Patching z, …/gpt2"

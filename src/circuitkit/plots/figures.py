@@ -19,6 +19,8 @@ from matplotlib.text import Text
 from matplotlib.ticker import FixedFormatter, FixedLocator, FuncFormatter
 from numpy.typing import NDArray
 
+from circuitkit.showing import without_folders
+
 DIVERGING = "PuOr_r"
 """Purple below the centre, orange above, white at it: told apart under every common colour blindness."""
 SEQUENTIAL = "cividis"
@@ -31,12 +33,21 @@ _MOST_LABELS = 60
 
 
 class ShownAxes(Axes):
-    """Axes that a notebook shows as the picture that they are on, since no pyplot knows of it."""
+    """Axes that a notebook shows as the picture that they are on, since no pyplot knows of it.
+
+    What is shown there is committed: no title in it holds a folder of this machine, where a model was read.
+    """
+
+    def __repr__(self) -> str:
+        return without_folders(super().__repr__())
 
     def _repr_png_(self) -> bytes:
         whole = self.get_figure(root=True)
         assert whole is not None  # circuitkit's plots draw on figures
         as_written(whole)
+        for text in whole.findobj(Text):
+            if (plain := without_folders(text.get_text())) != text.get_text():
+                text.set_text(plain)
         pixels = io.BytesIO()
         with warnings.catch_warnings():
             # Tokens may be of a script that the font lacks: they are drawn as boxes.
