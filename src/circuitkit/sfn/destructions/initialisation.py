@@ -114,6 +114,11 @@ def _clamped(numbers: NDArray[np.float64], low: float = -math.inf, high: float =
     return np.clip(numbers, low, high)
 
 
+def _erfinv(numbers: NDArray[np.float64]) -> NDArray[np.float64]:
+    # As a function of ours, since scipy loads its parts when they are first named.
+    return np.asarray(scipy.special.erfinv(numbers))
+
+
 def _truncated(
     draws: Draws, start: int, stop: int, mean: float, std: float, low: float, high: float
 ) -> NDArray[np.float64]:
@@ -139,7 +144,7 @@ _STEPS: Mapping[str, Callable[..., NDArray[np.float64]]] = {
     "exp": np.exp,
     "log": np.log,
     "sqrt": np.sqrt,
-    "erfinv": lambda numbers: scipy.special.erfinv(numbers),  # noqa: PLW0108  scipy loads its parts when they are used
+    "erfinv": _erfinv,
 }
 _DEFAULTS: Mapping[str, tuple[float, ...]] = {"normal": (0.0, 1.0), "uniform": (0.0, 1.0), "zero": (), "fill": ()}
 _MADE: Mapping[str, float] = {"ones": 1.0, "zeros": 0.0, "ones_like": 1.0, "zeros_like": 0.0}
