@@ -98,6 +98,11 @@ function listen(
     chart.echarts.dispatchAction({ type: "highlight", seriesIndex, dataIndex });
     chart.echarts.dispatchAction({ type: "showTip", seriesIndex, dataIndex });
   };
+  // Choosing draws anew, which would put the numbers away: where nothing hovers, they would not come again.
+  const pick = (at: number): void => {
+    choose(at);
+    point(at);
+  };
   const [rows, columns] = flat ? [1, map.sizes[0]] : map.sizes.slice(-2);
   const keys = cursor(chart.place, {
     rows,
@@ -108,10 +113,7 @@ function listen(
       point(cell(row, column));
       say(sentence(map, cell(row, column), slice.measure));
     },
-    onChoose(row, column) {
-      choose(cell(row, column));
-      point(cell(row, column));
-    },
+    onChoose: (row, column) => pick(cell(row, column)),
     onLeave() {
       [0, 1].forEach((seriesIndex) => chart.echarts.dispatchAction({ type: "downplay", seriesIndex }));
       chart.echarts.dispatchAction({ type: "hideTip" });
@@ -119,16 +121,28 @@ function listen(
     },
   });
   const pointed = (item: any): number | null => (typeof item.data?.cell === "number" ? item.data.cell : null);
+  let under: number | null = null;
   chart.echarts.on("mouseover", (item: any) => {
     const at = pointed(item);
     if (at === null) return;
+    under = at;
     const where = map.placeOf(at).slice(-2);
     keys.at(flat ? 0 : where[0], where[where.length - 1]);
     say(sentence(map, at, slice.measure));
   });
   chart.echarts.on("click", (item: any) => {
     const at = pointed(item);
-    if (at !== null) choose(at);
+    if (at !== null) pick(at);
   });
-  chart.echarts.on("globalout", () => say(null));
+  // ECharts forgets a touch that takes longer than 0.3 s, as on a slow phone; the browser's own click comes after it.
+  chart.place.addEventListener("click", () => {
+    if (under !== null && under !== slice.chosen) pick(under);
+  });
+  chart.echarts.on("mouseout", () => {
+    under = null;
+  });
+  chart.echarts.on("globalout", () => {
+    under = null;
+    say(null);
+  });
 }

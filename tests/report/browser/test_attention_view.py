@@ -277,11 +277,12 @@ def test_tokens_are_never_code(page_of, open_page) -> None:
 
 
 def test_heads_that_are_left_out_are_seen_and_not_chosen(page_of, open_page) -> None:
-    page = open_page(page_of(attention=attention([words("w", 200)], layers=5, heads=4)))
+    kept = attention([words("w", 200)], layers=8, heads=8)
+    page = open_page(page_of(attention=kept))
     shown = card(page)
     before = shown.locator(".chosen-head").inner_text()
     left_out = shown.locator(".head[aria-disabled=true]")
-    assert 0 < left_out.count() < 20 and shown.locator(".head canvas").count() == 20
+    assert 0 < left_out.count() < 64 and shown.locator(".head canvas").count() == 64
     label = left_out.first.get_attribute("aria-label")
     assert label.endswith(", only this small map is in the page")
     left_out.first.click(force=True)
@@ -297,6 +298,14 @@ def test_heads_that_are_left_out_are_seen_and_not_chosen(page_of, open_page) -> 
         "one => new Set(one.getContext('2d').getImageData(0, 0, one.width, one.height).data).size"
     )
     assert colours > 10
+    # Of the others, weights have 8 bits, and no more digits are told than are known.
+    layer, head = map(int, re.match(r"Layer (\d+), head (\d+)", before).groups())
+    shown.locator(".token").nth(150).hover()
+    weights = said(shown.locator(".live"))
+    assert len(weights) == 3 and all(len(f"{weight:g}".lstrip("0.")) <= 2 for weight in weights.values())
+    for at, weight in weights.items():
+        true = float(kept.pattern(layer, head)[150, at])
+        assert weight == pytest.approx(true, abs=true**0.5 / 255 + 0.05 * true)
 
 
 def test_up_and_down_go_to_the_lines_above_and_below(page_of, open_page) -> None:
@@ -329,6 +338,18 @@ def test_nothing_moves_under_the_pointer_nor_scrolls_the_page_at_400_pixels(page
     assert shown.locator(".chart").first.evaluate(
         "one => one.parentElement.scrollWidth > one.parentElement.clientWidth"
     )
+
+
+def test_tokens_heads_and_what_is_chosen_are_on_paper(page_of, open_page) -> None:
+    kept = attention([words("a"), words("b")], names=("clean", "corrupt"))
+    page = open_page(page_of(attention=kept))
+    shown = card(page)
+    page.emulate_media(media="print")
+    for seen in (".token", ".head", ".chosen-head", ".live", "select"):
+        expect(shown.locator(seen).first).to_be_visible()
+    expect(shown.get_by_role("button", name="Looks at", exact=True)).to_be_visible()
+    for useless in (shown.get_by_role("button", name="Is looked at by"), shown.locator("input[type=range]")):
+        expect(useless).to_be_hidden()
 
 
 def test_the_theme_switch_draws_attention_in_other_colours(page_of, open_page) -> None:

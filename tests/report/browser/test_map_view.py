@@ -143,6 +143,28 @@ def test_cells_that_do_not_exist_are_hatched_and_said(page_of, open_page) -> Non
     expect(heads.locator(".live").first).to_have_text("layer 1, head 3: no such cell.")
 
 
+def test_names_of_rows_are_whole(page_of, open_page) -> None:
+    names = tuple(f"mlp_out.{i}" for i in range(3))
+    paths = card(open_page(page_of(paths=result((3, 2), ("sender", "receiver"), labels={"sender": names}))), "paths")
+    for name in names:
+        expect(paths.locator(".chart svg text", has_text=name)).to_be_visible()
+
+
+def test_a_cell_is_touched_where_nothing_hovers(page_of, browser) -> None:
+    study = result((3, 4), ("layer", "head"))
+    context = browser.new_context(viewport={"width": 400, "height": 800}, has_touch=True, is_mobile=True, offline=True)
+    page = context.new_page()
+    page.goto(page_of(heads=study).as_uri())
+    heads = card(page, "heads")
+    box = heads.locator(".chart").bounding_box()
+    page.touchscreen.tap(box["x"] + 0.9 * box["width"], box["y"] + 30)  # the last head of the highest layer
+    name, value = read(heads.locator(".live").first)
+    assert name == "layer 2, head 3" and value == pytest.approx(float(study.normalised[2, 3]), rel=6e-3)
+    expect(page.locator("body > div .facts").last).to_contain_text("95% interval")
+    expect(heads.locator(".examples")).to_contain_text("Each example at layer 2, head 3")
+    context.close()
+
+
 def test_more_than_two_axes_are_chosen_among(page_of, open_page) -> None:
     study = result((2, 3, 2, 4), ("layer", "head", "query", "key"))
     page = open_page(page_of(edges=study))
