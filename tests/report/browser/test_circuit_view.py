@@ -64,7 +64,7 @@ def test_the_slider_cuts_as_top_and_prune_do(folder, open_page, layout: Layout) 
     scored.save(place := folder())
     shown = card(open_page(page_of(place)), "graph")
     sizes = (1, 7, 20, 33, 50, 64, layout.n_edges)
-    for by, label in (("absolute", "magnitude"), ("signed", "helpfulness")):
+    for by, label in (("absolute", "Magnitude"), ("signed", "Helpfulness")):
         shown.get_by_label("Strongest by").select_option(label=label)
         lengths = set()
         for n in sizes:
@@ -186,7 +186,7 @@ def test_a_click_on_the_curve_moves_the_slider_and_both_averagings_are_shown(fol
         expect(live).to_contain_text(f"keeps {100 * row[name]:.0f}%")
         expect(live).to_contain_text("95% interval")
     expect(shown.locator(".beside .legend")).to_contain_text("mean of 2 random circuits")
-    shown.get_by_label("Strongest by").select_option(label="helpfulness")
+    shown.get_by_label("Strongest by").select_option(label="Helpfulness")
     expect(shown.locator(".beside .caption")).to_contain_text("No curve of edges by helpfulness was saved")
 
 
