@@ -100,7 +100,8 @@ export function levelsView(place: HTMLElement, data: LevelsData): void {
 
 function nameOf(data: LevelsData, row: number): string {
   const { told } = data.rows[row];
-  return told.length === 0 ? "all responses" : told.map((value, i) => `${words(data.groups[i])} ${plain(String(value ?? "–"), 60)}`).join(", ");
+  const named = told.flatMap((value, i) => (value === null || value === "" ? [] : [`${words(data.groups[i])} ${plain(String(value), 60)}`]));
+  return named.length === 0 ? "all responses" : named.join(", ");
 }
 
 function sentence(data: LevelsData, row: number, level: number): string {

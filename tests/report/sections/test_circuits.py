@@ -115,7 +115,7 @@ def test_the_curve_of_another_graph_is_not_put_beside_it(tmp_path: Path) -> None
     curve(graph(PLAIN)).save(tmp_path)
     first, _, alone = sections(tmp_path)
     assert first.data is not None and first.data["curves"] == []
-    assert any("`circuitkit circuit evaluate" in note for note in first.notes)
+    assert any("'circuitkit circuit evaluate" in note for note in first.notes)
     assert any("How stable this circuit is was not saved" in note for note in first.notes)
     assert alone.data is not None and alone.data["graphs"] == [] and len(alone.data["curves"]) == 1
 

@@ -85,7 +85,7 @@ def chosen(every: Sequence[Captured], start: Head | None, most: int = MOST_WEIGH
         left = measured.pop()
         notes.append(
             f"{_of(left.captured)} is left out: one head's attention on its {len(left.captured.words):,} tokens has "
-            f"{left.n_weights:,} weights, and the page has room for {most:,} in all. `circuitkit attention scores` "
+            f"{left.n_weights:,} weights, and the page has room for {most:,} in all. 'circuitkit attention scores' "
             "scores long prompts."
         )
     ranked = _ranked(measured, start)

@@ -86,8 +86,8 @@ def _overlaid(part: Contents, file: File) -> Section:
     data, notes = circuit_data(f"From {changes.names[0]} to {changes.names[1]}", pair, curves)
     if not curves:
         notes.append(
-            "What these circuits keep is not beside them, since no curves lie here: `circuitkit circuit compare` takes "
-            "along those that `circuitkit circuit find` wrote beside its graphs."
+            "What these circuits keep is not beside them, since no curves lie here: 'circuitkit circuit compare' takes "
+            "along those that 'circuitkit circuit find' wrote beside its graphs."
         )
     return Section(
         f"circuits of {file.stem}",
@@ -195,7 +195,7 @@ def _graph(contents: Contents, file: File, stable: File | None, *, alone: bool) 
         notes.append("How stable this circuit is was not saved here, so do not take it for a finding yet.")
     if not curves:
         notes.append(
-            "No curve over sizes is beside it; `circuitkit circuit evaluate MODEL GRAPH --out FOLDER` makes one."
+            "No curve over sizes is beside it; 'circuitkit circuit evaluate MODEL GRAPH --out FOLDER' makes one."
         )
     frame = graph.frame.drop(columns="in_circuit")
     if stable is not None:
@@ -226,7 +226,7 @@ def _graph(contents: Contents, file: File, stable: File | None, *, alone: bool) 
 
 
 def _beside_random(contents: Contents, graph: Graph) -> Iterator[str]:
-    """What random circuits of as many edges keep, which `circuitkit circuit find` writes into its summary alone."""
+    """What random circuits of as many edges keep, which 'circuitkit circuit find' writes into its summary alone."""
     for file in contents.of_kind("table"):
         if file.path.name == "summary.csv" and (table := contents.table_of(file)) is not None and len(table):
             row = table.iloc[0]
@@ -272,7 +272,7 @@ def _curves(contents: Contents) -> Iterator[Section]:
         ),
         stills=tuple(stills.of_result(each.value, f"Faithfulness against size: {each.title}") for each in curves),
         table=curves[0].value.frame if curves else None,
-        notes=() if curves else ("No curve over sizes was saved: `circuitkit circuit evaluate` makes one.",),
+        notes=() if curves else ("No curve over sizes was saved: 'circuitkit circuit evaluate' makes one.",),
         says=tuple(sentence for each in told for sentence in sentences.of(each)),
     )
     contents.used("curves.csv", *(each.path for each in (*curves, *points)))

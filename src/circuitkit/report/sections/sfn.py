@@ -139,7 +139,7 @@ def data_of(delta: Delta) -> tuple[DeltaData, list[str]]:
         "shapes": shapes,
     }
     if len(delta.checkpoints) > 1 and shapes:
-        notes.append(f"Histograms are those of {delta.checkpoints[-1]}; `Delta.histogram` has those of the others.")
+        notes.append(f"Histograms are those of {delta.checkpoints[-1]}; Delta.histogram has those of the others.")
     return data, notes
 
 

@@ -14,7 +14,7 @@ def sections(contents: Contents) -> Iterator[Section]:
     """The table of all cells, and of those that failed."""
     for file in contents.of_kind("sweep"):
         found = file.value
-        table, notes = thinned(found.frame, "`circuitkit sweep table --csv FILE`")
+        table, notes = thinned(found.frame, "'circuitkit sweep table --csv FILE'")
         yield Section(
             "cells",
             "Cells of the sweep",
@@ -24,7 +24,7 @@ def sections(contents: Contents) -> Iterator[Section]:
             says=sentences.of(found),
         )
         if len(failures := found.failures):
-            table, notes = thinned(failures, "`circuitkit sweep failures`", 50)
+            table, notes = thinned(failures, "'circuitkit sweep failures'", 50)
             yield Section(
                 "failures", "Cells that failed", "A row a failed cell, with its traceback.", table=table, notes=notes
             )
