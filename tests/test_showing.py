@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from matplotlib.axes import Axes
 
 import circuitkit as ck
+from circuitkit import report
 from circuitkit.doctor.examination import Check, Examination
 from circuitkit.results import Baseline, Result
 from circuitkit.tasks import prontoqa
@@ -95,6 +96,11 @@ def _twice(number: int) -> int:
     return 2 * number
 
 
+def reported(folder: Path) -> report.Report:
+    result().save(folder / "heads.safetensors")
+    return report.read(folder, progress=False)
+
+
 def swept(folder: Path) -> Any:
     return ck.sweep([(_twice, {"number": 2})], out=folder / "swept", progress=False)
 
@@ -138,6 +144,7 @@ MAKERS: dict[str, Made] = {
     "LogitLens": lambda _: ck.lens.logit_lens(model(), pairs().clean),
     "Threshold": threshold,
     "Sweep": swept,
+    "Report": reported,
 }
 
 

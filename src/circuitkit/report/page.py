@@ -97,6 +97,12 @@ class Report(Shown):
         written = [line.text for part in self.parts for line in part.said if not line.heading]
         return (*written, *(sentence for section in self.sections for sentence in section.says))
 
+    def _title(self) -> str:
+        return f"Report: {self.title}"
+
+    def _says(self) -> tuple[str, ...]:
+        return self.sentences
+
     @cached_property
     def html(self) -> str:
         """The page: one file that loads nothing, and is as small as `embedding.MOST_BYTES`, its text allowing."""

@@ -24,8 +24,8 @@ def sections(contents: Contents) -> Iterator[Section]:
         yield Section(
             "heads by part of speech",
             "What each head attends to",
-            "A row a head, means over prompts: how spread out its attention is (entropy, in nats), the share of it that "
-            "falls on function words, and the share that would if each token attended to all up to itself alike.",
+            "A row a head, means over prompts: how spread out its attention is (entropy, in nats), the share of it "
+            "that falls on function words, and the share that would if each token attended to all up to itself alike.",
             table=table,
             notes=notes,
             says=tuple(_said(frame)),
@@ -37,8 +37,8 @@ def _said(frame: pd.DataFrame) -> Iterator[str]:
     uniform, n = frame["function_words_uniform"].iloc[0], len(frame)
     most, least = (frame.loc[getattr(frame["function_words"], end)()] for end in ("idxmax", "idxmin"))
     yield (
-        f"Of the attention of {n} head{'s' * (n != 1)}, {frame['function_words'].mean():.1%} falls on function words on "
-        f"average, beside {uniform:.1%} if it were spread evenly (means over prompts, without an interval): "
+        f"Of the attention of {n} head{'s' * (n != 1)}, {frame['function_words'].mean():.1%} falls on function words "
+        f"on average, beside {uniform:.1%} if it were spread evenly (means over prompts, without an interval): "
         f"{most['function_words']:.1%} in {_name(most)}, which has most, and {least['function_words']:.1%} in "
         f"{_name(least)}."
     )

@@ -145,7 +145,7 @@ def data_of(delta: Delta) -> tuple[DeltaData, list[str]]:
 
 def _compared(delta: Delta, checkpoint: str) -> Compared:
     rows = delta.frame[delta.frame["checkpoint"] == checkpoint]
-    verdicts = rows["verdict"].dropna() if "verdict" in rows else []
+    verdicts: list[str] = list(rows["verdict"].dropna()) if "verdict" in rows else []
     return {
         "name": checkpoint,
         "boards": list(_boards(delta, checkpoint)),

@@ -65,7 +65,7 @@ class Verdict(Shown):
     def _says(self) -> list[str]:
         told = {"correct": self.correct, "strict": self.strict, "sound": self.sound}
         found = ", ".join(f"{name if right else f'not {name}'}" for name, right in told.items())
-        return [f"A proof of {len(self.steps)} steps: {found}."]
+        return [f"A proof of {len(self.steps)} step{'s' if len(self.steps) != 1 else ''}: {found}."]
 
     def _strongest(self) -> pd.DataFrame:
         import pandas as pd
