@@ -71,7 +71,7 @@ def published_study(out: Path, *, draws: int, seed: int) -> None:
         rows.append(row | {"breakpoint": found.breakpoint, "low": low, "high": high, "gain": found.gain[0]})
         said += [f"## {name}", *(f"- {sentence}" for sentence in found.sentences())]
     fits = threshold_answer.corrected(pd.DataFrame(rows))
-    said.insert(0, f"- {threshold_answer.answer(fits)}")
+    said.insert(0, f"- {threshold_answer.answer(fits, draws=draws)}")
     write_table(out / "thresholds.csv", fits)
     said += attention_within_families(out)
     hops_figure(out)

@@ -237,7 +237,7 @@ def fit_all(accuracy: pd.DataFrame, draws: int, seed: int, out: Path) -> tuple[p
     if not rows:
         return pd.DataFrame(rows), said
     fits = threshold_answer.corrected(pd.DataFrame(rows))
-    return fits, [f"- {threshold_answer.answer(fits)}", *said]
+    return fits, [f"- {threshold_answer.answer(fits, draws=draws)}", *said]
 
 
 @app.default
