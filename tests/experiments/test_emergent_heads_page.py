@@ -88,3 +88,26 @@ def test_when_heads_and_accuracy_come_is_measured():
     openings = new.loc["openings"]
     assert (openings["first"] == 200).sum() == 2 and not openings["at_end"].any()
     assert new.loc["published", "first"].min() == 4000
+
+
+def test_how_many_new_heads_each_checkpoint_has_is_measured():
+    steps = [200, 600, 1500, 4000, 8000]
+    accuracy = measured("accuracies").set_index("model")["accuracy"]
+    right = [f"{100 * accuracy[step]:.0f}" for step in ("200", "600", "1500", "4000", "post")]
+    cohorts = measured("cohorts")
+    counts = {}
+    for recipe, new in cohorts[~cohorts["in_base"]].groupby("recipe"):
+        present = dict.fromkeys(steps, 0)
+        for head in new.itertuples():
+            between = [step for step in steps if head.first <= step <= head.last]
+            # One that comes again was there at the first and the last of them alone.
+            there = between if len(between) == round(5 * head.frequency) else [head.first, head.last]
+            assert len(there) == round(5 * head.frequency)
+            for step in there:
+                present[step] += 1
+        counts[recipe] = list(present.values())
+    assert counts == {"step": [0, 1, 1, 2, 2], "published": [0, 0, 0, 2, 3], "openings": [2, 0, 1, 1, 0]}
+    page = " ".join(PAGE.split())
+    for numbers in (right, *counts.values()):
+        *most, last = map(str, numbers)
+        assert f"{', '.join(most)} and {last}" in page
