@@ -16,6 +16,7 @@ from typing import Any
 import hypothesis
 import pytest
 import torch
+from _pytest.doctest import DoctestModule
 
 import circuitkit as ck
 
@@ -62,7 +63,7 @@ def pytest_collect_file(file_path: Path) -> Generator[None, list[pytest.Collecto
     collectors = yield
     if not file_path.is_relative_to(TESTS):
         return collectors
-    return [each for each in collectors if isinstance(each, pytest.Module)]
+    return [each for each in collectors if not isinstance(each, DoctestModule)]
 
 
 class _Imported:
