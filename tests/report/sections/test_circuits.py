@@ -80,15 +80,60 @@ def test_large_graphs_keep_their_strongest_edges_and_say_so(monkeypatch: pytest.
     data, notes = data_of(circuit)
     (said,) = [note for note in notes if "and the slider ends there" in note]
     assert f"Of a model's {PLAIN.n_edges} edges the 9 strongest by magnitude and by helpfulness are in" in said
-    assert "Of the 12 edges of a model's circuit the 9 strongest are kept." in notes
     strongest = circuit.scores.abs()[circuit.top(9).members].min()
     kept = [data["graphs"][0]["scores"][edge] for edge in data["graphs"][0]["ranked"]["absolute"]]
     assert len(kept) == 9 and min(abs(float(score)) for score in kept) == pytest.approx(float(strongest))
     own = data["graphs"][0]["own"]
-    assert own is not None and own["size"] == 12 and len(own["edges"]) == 9
+    assert own is not None and own["size"] == 12 and 9 <= len(own["edges"]) < 12
+    assert f"Of the 12 edges of a model's circuit {len(own['edges'])}, the strongest among them, are kept." in notes
     # Nodes tell of the whole circuit, whichever of its edges are in the page.
     told = circuit.complexity.set_index("node").loc[data["nodes"]["names"]]
     assert own["degrees"] == {way: told[f"{way}_degree"].tolist() for way in ("in", "out")}
+
+
+def test_an_edge_of_two_large_circuits_is_told_as_one_of_both(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(circuit_data, "MOST_RANKED", 9)
+    graphs = [graph(seed=seed).top(25) for seed in (0, 1)]
+    data, _ = circuit_data.circuit_data("two", [Named(str(n), each) for n, each in enumerate(graphs)])
+    n = len(PLAIN.destinations)
+    places = [source * n + to for source, to in zip(data["source"], data["destination"], strict=True)]
+    for each, told in zip(graphs, data["graphs"], strict=True):
+        here = [at for at, place in enumerate(places) if bool(each.members.flatten()[place])]
+        assert told["own"] is not None and sorted(told["own"]["edges"]) == here
+        strengths = [abs(float(told["scores"][edge])) for edge in told["own"]["edges"]]
+        assert strengths == sorted(strengths, reverse=True)
+
+
+def test_each_circuit_of_one_model_has_its_own_curve_and_cards_of_one_title_stay_apart(tmp_path: Path) -> None:
+    for seed, name in enumerate(("a_b", "a b")):
+        one = graph(seed=seed).top(20 + seed)
+        one.save(tmp_path / f"{name}.safetensors")
+        curve(one, ("absolute", "signed")[seed]).save(tmp_path / f"{name}_curve.safetensors")
+    (card,) = sections(tmp_path)
+    assert card.data is not None and [each["name"] for each in card.data["choices"]] == [
+        "a b.safetensors",
+        "a_b.safetensors",
+    ]
+    curves = [each["data"]["curves"] for each in card.data["choices"]]
+    assert [[each["by"] for each in own] for own in curves] == [["signed"], ["absolute"]]
+
+
+def test_what_circuits_differ_in_is_told_of_each_and_no_table_crowds_out_another(tmp_path: Path) -> None:
+    first = graph(WIDER)
+    other = replace(graph(WIDER, 1), convention=replace(first.convention, steps=7))
+    for name, one in (("one", first), ("two", other)):
+        one.save(tmp_path / f"{name}.safetensors")
+    (card,) = sections(tmp_path)
+    assert card.data is not None and card.table is not None
+    captions = [each["caption"] for each in card.data["choices"]]
+    assert captions == [f"{each.convention}." for each in (first, other)]
+    assert not any(caption in card.caption for caption in captions) and "Layers are rows" in card.caption
+    n = WIDER.n_edges
+    assert n > 100 and card.table["circuit"].value_counts().to_dict() == {"One": 100, "Two": 100}
+    for name in ("One", "Two"):
+        told = f"{name}: The first 100 of {n} rows are shown; all are in {name.lower()}.safetensors (.frame)."
+        assert told in card.notes
+    assert not any("200" in note for note in card.notes)
 
 
 def test_a_found_circuit_has_its_curve_its_value_and_its_stability_beside_it(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,16 @@ def test_other_questions_of_a_task_stand_apart(tmp_path):
     assert len(sections(saved(tmp_path, one=choices("m", "ab"), two=other))) == 2
 
 
+def test_three_sets_of_questions_in_two_folders_are_all_shown(tmp_path):
+    for root in ("one", "two"):
+        for name in ("h1", "h2", "h3"):
+            asked = choices("m", "ab")
+            items = tuple(replace(item, question=f"{item.question} ({name})") for item in asked.items)
+            replace(asked, items=items).save(tmp_path / root / name)
+    (found,) = sections(tmp_path / "one", tmp_path / "two")
+    assert [each["name"] for each in found.data["choices"]] == ["h1", "h2", "h3"]
+
+
 def test_one_of_the_same_name_is_called_by_its_decoding_or_its_folder(tmp_path):
     folder = saved(tmp_path, a=choices("m", "ab"), b=choices("m", "ab", decoding="paper"), c=choices("m", "ab"))
     (found,) = sections(folder)
@@ -82,6 +93,12 @@ def test_each_step_of_a_proof_is_judged(tmp_path):
     assert {step[1] for step in gold} == {"correct"} and gold[-1][4]
     assert [step[1] for step in wrong] == ["invalid", "invalid"] and [step[1] for step in unread] == ["unparseable"]
     assert found.data["items"][1]["responses"][0][0]["right"] == [False, False, False]
+
+
+def test_how_many_steps_of_a_long_proof_are_left_out_is_told(tmp_path):
+    (found,) = sections(saved(tmp_path, one=proofs("m", {1: " Max is a zumpus." * 65})))
+    long, short = (found.data["items"][at]["responses"][0][0] for at in (1, 0))
+    assert (len(long["steps"]), long["left_out"], short["left_out"]) == (60, 5, 0)
 
 
 def test_letters_have_what_was_read_and_what_is_right(tmp_path):

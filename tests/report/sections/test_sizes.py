@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from circuitkit.report import read
+from circuitkit.report.embedding import as_json
 from circuitkit.report.section import Section
 from circuitkit.thresholds import Threshold, find
 from circuitkit.writing import write_table
@@ -44,11 +45,14 @@ def test_models_curves_and_breakpoint_are_those_of_the_search(tmp_path, found):
     for row in found.frame.to_dict("records"):
         point = points[row["model"]]
         assert (point["x"], point["y"], point["low"], point["high"]) == (
-            row["parameters"],
+            round(row["parameters"]),
             row["accuracy"],
             row["low"],
             row["high"],
         )
+    # With all of their digits, as they are told.
+    large = max(round(row["parameters"]) for row in found.frame.to_dict("records"))
+    assert large > 1e9 and f'"x":{large},' in as_json(one.data)
     assert plane["breakpoint"] == found.breakpoint and plane["interval"] == found.interval and plane["chance"] == 0.2
     best = {line["name"] for line in plane["lines"] if line["best"]}
     assert best == {str(row["curve"]).replace("_", " ") for row in (found.best, found.best_smooth)}

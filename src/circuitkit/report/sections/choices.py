@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from os.path import commonpath
@@ -10,12 +11,16 @@ from typing import Any, TypedDict
 import pandas as pd
 
 from circuitkit.report.contents import Contents, File
+from circuitkit.report.embedding import MOST_ROWS
 from circuitkit.report.section import Section
-from circuitkit.report.sections.tables import thinned
+from circuitkit.report.sections.tables import of_fewer
 
 
 class ChoiceData(TypedDict):
-    """What the front end's view of choices shows (`frontend/src/views/choice.ts`): each with the view that draws it."""
+    """What the front end's view of choices shows (`frontend/src/views/choice.ts`): each with the view that draws it.
+
+    A choice's `caption` is what holds of it and not of all; None where there is nothing.
+    """
 
     label: str
     choices: list[dict[str, Any]]
@@ -28,21 +33,19 @@ def of_several(each: Mapping[str, Section], label: str, *, name: str, title: str
     """
     if len(each) == 1:
         return next(iter(each.values()))
-    sections = list(each.values())
+    each = _with_fewer_rows(each)
+    caption, captions = _captions(each)
     choices = [
-        {"name": called, "title": one.title, "view": one.view, "data": one.data}
+        {"name": called, "title": one.title, "view": one.view, "data": one.data, "caption": captions[called]}
         for called, one in each.items()
         if one.view is not None
     ]
     tables = {called: one.table for called, one in each.items() if one.table is not None}
     table: pd.DataFrame | None = None
-    cut: tuple[str, ...] = ()
     if tables:
-        whole = pd.concat(tables, names=[label.lower()]).reset_index(level=0).reset_index(drop=True)
-        table, cut = thinned(whole, "the files themselves")
-    caption = sections[0].caption
+        table = pd.concat(tables, names=[label.lower()]).reset_index(level=0).reset_index(drop=True)
     if choices:
-        caption += f" There are {len(each)}: choose one above the picture."
+        caption = f"{caption} There are {len(each)}: choose one above the picture.".strip()
     data: ChoiceData = {"label": label, "choices": choices}
     return Section(
         name,
@@ -54,7 +57,7 @@ def of_several(each: Mapping[str, Section], label: str, *, name: str, title: str
             replace(still, alt=f"{called}: {still.alt}") for called, one in each.items() for still in one.stills
         ),
         table=table,
-        notes=(*dict.fromkeys(_told(each, "notes")), *cut),
+        notes=tuple(dict.fromkeys(_told(each, "notes"))),
         says=tuple(_told(each, "says")),
     )
 
@@ -73,6 +76,33 @@ def names_of(files: Sequence[tuple[Contents, File]], contents: Contents) -> list
     if len(set(named)) == len(named):
         return named
     return [f"{folder}: {title}" for folder, title in zip(named, titles, strict=True)]
+
+
+def _with_fewer_rows(each: Mapping[str, Section]) -> dict[str, Section]:
+    """The same with tables that together have as many rows as one may, none of which crowds out another."""
+    room, most = MOST_ROWS, MOST_ROWS
+    lengths = sorted(len(one.table) for one in each.values() if one.table is not None)
+    for at, length in enumerate(lengths):
+        # What short tables leave is the others'.
+        if length > (most := max(1, room // (len(lengths) - at))):
+            break
+        room -= length
+    return {called: _cut(one, most) for called, one in each.items()}
+
+
+def _cut(section: Section, most: int) -> Section:
+    if section.table is None or len(section.table) <= most:
+        return section
+    table, before, now = of_fewer(section.table, most)
+    return replace(section, table=table, notes=(*(note for note in section.notes if note not in before), *now))
+
+
+def _captions(each: Mapping[str, Section]) -> tuple[str, dict[str, str | None]]:
+    """The sentences of captions that all have, and those that hold of one."""
+    found = {called: re.split(r"(?<=\.) ", one.caption) for called, one in each.items()}
+    alike = [line for line in next(iter(found.values())) if all(line in lines for lines in found.values())]
+    own = {called: " ".join(line for line in lines if line not in alike) for called, lines in found.items()}
+    return " ".join(alike), {called: told or None for called, told in own.items()}
 
 
 def _told(each: Mapping[str, Section], what: str) -> list[str]:

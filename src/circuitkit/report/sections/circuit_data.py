@@ -188,15 +188,17 @@ def _kept(graphs: Sequence[Named], orders: Sequence[dict[By, Places2]]) -> tuple
         for each, found in zip(graphs, orders, strict=True)
         if len(found["absolute"]) > MOST_RANKED
     ]
+    owned: list[tuple[str, Places2]] = []
     for each in graphs:
         own = np.flatnonzero(each.graph.members.numpy())
         if len(own) < each.graph.layout.n_edges:
             parts.append(_strongest_of(each.graph))
-            if len(own) > MOST_RANKED:
-                cut.append(
-                    f"Of the {len(own):,} edges of {each.name}'s circuit the {MOST_RANKED:,} strongest are kept."
-                )
-    return np.unique(np.concatenate(parts)), cut
+            owned.append((each.name, own))
+    kept = np.unique(np.concatenate(parts))
+    for name, own in owned:
+        if (n := int(np.isin(own, kept).sum())) < len(own):
+            cut.append(f"Of the {len(own):,} edges of {name}'s circuit {n:,}, the strongest among them, are kept.")
+    return kept, cut
 
 
 def _strongest_of(graph: Graph) -> Places2:
@@ -239,7 +241,9 @@ def _own(graph: Graph, orders: dict[By, Places2], place: dict[int, int]) -> Own 
         n = 1 + max(at for at, edge in enumerate(order.tolist()) if edge in members)
         if _first(graph, order, n).equal(graph.members):
             sizes[str(by)] = n
-    edges = [place[edge] for edge in _strongest_of(graph).tolist()]
+    # All that the page holds, or an edge that the other circuit shares would be told as that one's alone.
+    first = np.argsort(-graph.scores.abs().flatten().numpy(), kind="stable").tolist()
+    edges = [place[edge] for edge in first if edge in members and edge in place]
     return {
         "edges": edges,
         "size": graph.size,

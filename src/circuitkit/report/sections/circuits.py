@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -68,7 +69,7 @@ def _compared(contents: Contents) -> Iterator[Section]:
             if any(_scored_alike(other.value, each) for each in (file.value.base, file.value.post)):
                 place.used(other.path)
         part.used(file.path)
-        if part is contents:
+        if file.stem == "head_changes":
             part.used("heads.csv", "heads.png", "circuits.png")
         # A study draws each under its name.
         contents.used(*(f"{what}, {file.stem}.png" for what in ("heads", "circuits")))
@@ -102,13 +103,8 @@ def _overlaid(part: Contents, file: File) -> Section:
 
 def _curves_of(part: Contents, graph: Graph, place: int, pair: Sequence[Named]) -> Iterator[CurveData]:
     """A circuit's curves among a folder's: named as its graph's file, or of its model where only one is of it."""
-    files = part.of_kind("curve")
-    stems = {f"{each.stem}{CURVE}" for each in part.of_kind("graph") if _same(each.value, graph)}
-    named = [each for each in files if each.stem in stems]
     models = [one.graph.provenance.get("model") for one in pair]
-    if not named and models.count(models[place]) == 1:
-        named = [each for each in files if not each.stem.endswith(CURVE) and _curve_fits(each.value, graph, False)]
-    for each in named:
+    for each in _curves_beside(part, graph, alone=False, guess=models.count(models[place]) == 1):
         yield curve_data(each.value, each.title, place)
         part.used(each.path)
 
@@ -153,12 +149,14 @@ def _graphs(contents: Contents) -> Iterator[Section]:
     if not shown:
         return
     alone = len(files) == 1
+    titles = Counter(file.title for file in shown)
     sections = {}
     for file in shown[:MOST_GRAPHS]:
+        called = file.title if titles[file.title] == 1 else file.path.name
         stable = next((each for each in contents.of_kind("stability") if _same(each.value.circuit, file.value)), None)
-        sections[file.title] = _graph(contents, file, stable, alone=alone)
+        sections[called] = _graph(contents, file, stable, alone=alone)
         if alone:
-            yield sections[file.title]
+            yield sections[called]
             if told := heads.of_circuit(file.value, None if stable is None else stable.value, _name(file)):
                 yield told
                 contents.used("heads.csv", "heads.png")
@@ -177,11 +175,7 @@ def _name(file: File, *, alone: bool = True) -> str:
 
 def _graph(contents: Contents, file: File, stable: File | None, *, alone: bool) -> Section:
     graph, name = file.value, _name(file, alone=alone)
-    curves = [
-        each
-        for each in contents.of_kind("curve")
-        if each.stem == f"{file.stem}{CURVE}" or _curve_fits(each.value, graph, alone)
-    ]
+    curves = _curves_beside(contents, graph, alone)
     points = [each for each in contents.of_kind("faithfulness") if _point_fits(each.value, graph)]
     data, notes = circuit_data(
         f"Circuit of {name}",
@@ -223,6 +217,16 @@ def _graph(contents: Contents, file: File, stable: File | None, *, alone: bool) 
     if alone:
         contents.used("circuit.csv", "circuit.png", "curves.csv", *(("summary.csv",) if points else ()))
     return section
+
+
+def _curves_beside(part: Contents, graph: Graph, alone: bool, *, guess: bool = True) -> list[File]:
+    """A graph's curves in its folder: those named as its file, or, of those that name no graph, the ones that fit."""
+    files = part.of_kind("curve")
+    stems = {f"{each.stem}{CURVE}" for each in part.files if each.kind == "graph" and _same(each.value, graph)}
+    named = [each for each in files if each.stem in stems]
+    if named or not guess:
+        return named
+    return [each for each in files if not each.stem.endswith(CURVE) and _curve_fits(each.value, graph, alone)]
 
 
 def _beside_random(contents: Contents, graph: Graph) -> Iterator[str]:

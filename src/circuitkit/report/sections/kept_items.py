@@ -26,7 +26,10 @@ Step = tuple[str, str, str, int, bool]
 
 
 class ResponseData(TypedDict):
-    """A response: its text, the answer that was read out of it, and whether each judge finds it right."""
+    """A response: its text, the answer that was read out of it, and whether each judge finds it right.
+
+    `left_out` is how many steps of its proof come after those that are here.
+    """
 
     text: str
     said: str | None
@@ -35,6 +38,7 @@ class ResponseData(TypedDict):
     n_tokens: int
     which: str
     steps: Sequence[Step] | None
+    left_out: int
 
 
 class ItemData(TypedDict):
@@ -114,6 +118,7 @@ def _in_turn(items: Sequence[Item], signs: Sequence[tuple[str, ...]], groups: Se
 
 def _response(item: Item, response: Response, judges: Sequence[str]) -> ResponseData:
     found: Mapping[str, object] = response.judgements
+    steps = _steps(item, response)
     return {
         "text": cut(response.text),
         "said": None if (said := next(iter(response.judgements.values())).said) is None else cut(said),
@@ -121,7 +126,8 @@ def _response(item: Item, response: Response, judges: Sequence[str]) -> Response
         "truncated": response.truncated,
         "n_tokens": response.n_tokens,
         "which": f"seed {response.seed}, sample {response.sample}",
-        "steps": _steps(item, response),
+        "steps": None if steps is None else steps[:MOST_STEPS],
+        "left_out": 0 if steps is None else max(0, len(steps) - MOST_STEPS),
     }
 
 
@@ -135,8 +141,7 @@ def _steps(item: Item, response: Response) -> tuple[Step, ...] | None:
         # Judges of these names that are another task's.
         return None
     return tuple(
-        (cut(step.text), step.verdict, step.kind, step.open_hypotheses, step.concludes)
-        for step in verdict.steps[:MOST_STEPS]
+        (cut(step.text), step.verdict, step.kind, step.open_hypotheses, step.concludes) for step in verdict.steps
     )
 
 

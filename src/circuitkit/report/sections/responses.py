@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from os.path import commonpath
@@ -102,9 +102,7 @@ def sections(contents: Contents) -> Iterator[Section]:
     for each in groups:
         section = _section(each, min(MOST_OF_A_TASK, MOST_BYTES // len(groups)))
         task = each[0].found.task
-        where = _where(each, contents)
-        if where in made[task]:
-            where = f"{where} ({', '.join(one.name for one in each)})"
+        where = _free(_where(each, contents), each, made[task])
         if tasks[task] > 1:
             section = replace(section, title=f"{section.title}, {where}")
         # Of many models, a card each would hide what they are asked together.
@@ -146,7 +144,26 @@ def _of_one_task(contents: Contents) -> list[list[Evaluated]]:
 def _where(group: Sequence[Evaluated], contents: Contents) -> str:
     """The folder that some evaluations lie in, from that of the page on."""
     shared = commonpath([each.part.name for each in group])
-    return shared.removeprefix(contents.name).strip("/") or shared
+    if shared:
+        return shared.removeprefix(contents.name).strip("/") or shared
+    # Of two folders beside each other: what they have in common is below their names.
+    assert contents.beside is not None
+    roots = (contents.name, contents.beside.name)
+    names = [each.part.name for each in group]
+    below = [name.removeprefix(root) for name in names for root in roots if f"{name}/".startswith(f"{root}/")]
+    plain = dict.fromkeys(name.strip("/") for name in below)
+    return commonpath(plain) or ", ".join(filter(None, plain)) or " and ".join(roots)
+
+
+def _free(where: str, group: Sequence[Evaluated], taken: Collection[str]) -> str:
+    """What some evaluations are called by their folder, with their names and a number where others are called so."""
+    if where not in taken:
+        return where
+    named = found = f"{where} ({', '.join(each.name for each in group)})"
+    number = 2
+    while found in taken:
+        found, number = f"{named} ({number})", number + 1
+    return found
 
 
 def _by_size(name: str) -> list[tuple[float, str]]:

@@ -18,6 +18,9 @@ from circuitkit.thresholds.finding import Threshold
 PLACES = 80
 """Of a curve so many are drawn: more could not be told apart on 1,200 pixels."""
 
+_LARGE = 1_000
+"""Sizes from here on are counts of parameters; smaller ones may be told in millions or billions."""
+
 _STEP = 0.02
 """Between neighbouring places of a curve: more is a step."""
 
@@ -38,7 +41,7 @@ _FACTS = {"shots": "exemplars", "unparseable_share": "no answer read", "failures
 
 
 class Point(TypedDict):
-    """A model: its size, the share that it gets right, what its line spans, and what else is known of it."""
+    """A model: its size in parameters, the share that it gets right, what its line spans, what else is known of it."""
 
     name: str
     x: float
@@ -191,12 +194,17 @@ def _point(row: Mapping[Any, Any]) -> Point:
             facts[name] = f"{100 * value:.0f} %" if column.endswith("_share") else str(value)
     return {
         "name": str(row["model"]),
-        "x": float(row["parameters"]),
+        "x": _size(row["parameters"]),
         "y": float(row["accuracy"]),
         "low": _number(row.get("low")),
         "high": _number(row.get("high")),
         "facts": facts,
     }
+
+
+def _size(parameters: Any) -> float:
+    """A size, a whole number where it is large, which the page then has with all of its digits."""
+    return round(parameters) if parameters >= _LARGE else float(parameters)
 
 
 def _number(value: Any) -> float | None:
@@ -253,7 +261,7 @@ def _trained(row: Mapping[Any, Any]) -> Point:
         facts["way to the reasoning model"] = f"{row['recovered']:.3g} % ({row['low']:.3g} to {row['high']:.3g})"
     return {
         "name": str(row.get("size", row["parameters"])),
-        "x": float(row["parameters"]),
+        "x": _size(row["parameters"]),
         "y": share,
         "low": _number(low),
         "high": _number(high),

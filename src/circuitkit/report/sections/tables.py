@@ -87,6 +87,16 @@ def thinned(frame: pd.DataFrame, where: str, most: int = MOST_ROWS) -> tuple[pd.
     >>> thinned(pd.DataFrame({"a": range(3)}), "a.csv", 2)[1]
     ('The first 2 of 3 rows are shown; all are in a.csv.',)
     """
-    if len(frame) <= most:
-        return frame, ()
-    return frame.head(most), (f"The first {most:,} of {len(frame):,} rows are shown; all are in {where}.",)
+    kept = frame.head(most)
+    kept.attrs["whole"] = (len(frame), where)
+    return kept, _cut(len(kept), len(frame), where)
+
+
+def of_fewer(table: pd.DataFrame, most: int) -> tuple[pd.DataFrame, tuple[str, ...], tuple[str, ...]]:
+    """A table that `thinned` made with fewer rows yet, the note that it had, and the one that it has now."""
+    n, where = table.attrs.get("whole", (len(table), "the files themselves"))
+    return table.head(most), _cut(len(table), n, where), _cut(min(most, len(table)), n, where)
+
+
+def _cut(shown: int, n: int, where: str) -> tuple[str, ...]:
+    return (f"The first {shown:,} of {n:,} rows are shown; all are in {where}.",) if shown < n else ()
