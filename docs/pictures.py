@@ -90,7 +90,7 @@ def _view(name: str) -> str:
 
 
 def _script(name: str, told: str) -> str:
-    return f"python {ROOT}/experiments/{name}.py --out . {told}"
+    return f"python {shlex.quote(str(ROOT / 'experiments' / name))}.py --out . {told}"
 
 
 DEMO = ("circuitkit demo --out .",)

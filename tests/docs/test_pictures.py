@@ -1,7 +1,9 @@
 """The pictures of reports are drawn by one script, from the studies that it names."""
 
 import importlib
+import os
 import re
+import shutil
 from pathlib import Path
 from types import ModuleType
 
@@ -10,6 +12,8 @@ import pytest
 from PIL import Image
 
 from pages import DOCS, ROOT
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +33,10 @@ def test_every_view_of_a_result_has_its_picture(pictures: ModuleType) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(
+    not any(map(shutil.which, BROWSERS)) and not os.environ.get("CI"),
+    reason=f"none of {', '.join(BROWSERS)} is on the PATH: make browser",
+)
 def test_the_script_draws_a_study_that_it_runs(pictures: ModuleType, tmp_path: Path) -> None:
     pictures.draw("map", out=tmp_path, within=tmp_path / "studies")
     wide, narrow = (
