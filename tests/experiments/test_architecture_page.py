@@ -37,16 +37,20 @@ def test_accuracies_and_sizes_are_those_of_the_table() -> None:
 
 def test_shares_of_variance_are_those_of_the_table() -> None:
     shares = measured("variance").set_index(["outcome", "source"])
-    told = {
-        source: " ".join(
-            [whole(100 * row["corrected"]), "% (" + whole(100 * row["low"]), "to", whole(100 * row["high"])]
-        )
-        for source, row in shares.loc["headline"].iterrows()
+    names = {
+        "architecture": "architecture makes",
+        "data": "data",
+        "architecture x data": "the two beyond their sum",
+        "seed": "the seed",
+        "left over": "a training's own luck",
     }
-    order = ("architecture", "data", "together", "seed", "luck")
-    found = [text for text in told.values() if f"{text})" in FLAT]
-    assert len(found) == len(told) == len(order)
-    loss = [whole(100 * share) for share in shares.loc["validation_loss", "corrected"]]
+    headline = shares.loc["headline"]
+    assert set(headline.index) == set(names)
+    for source, name in names.items():
+        share, low, high = (whole(100 * headline.loc[source, column]) for column in ("corrected", "low", "high"))
+        assert f"{name} {share} % ({low} to {high})" in FLAT
+    # In the same order.
+    loss = [whole(100 * share) for share in shares.loc["validation_loss"].loc[list(names), "corrected"]]
     assert f"{loss[0]} %, {loss[1]} %, {loss[2]} %, {loss[3]} % and {loss[4]} % in validation loss" in FLAT
 
 
