@@ -307,5 +307,11 @@ def test_plot_gives_axes_that_show_the_picture(name: str, tmp_path: Path) -> Non
         assert axes._repr_png_().startswith(b"\x89PNG")  # type: ignore[attr-defined]
         axes.set_title("Patching z, /home/me/models/gpt2")
         assert "/home/me" not in repr(axes) and "…/gpt2" in repr(axes)
-        axes._repr_png_()  # type: ignore[attr-defined]
-        assert axes.get_title() == "Patching z, …/gpt2"
+        axes.set_xticks([0], ["/a/b/c"])
+        drawn = axes._repr_png_()  # type: ignore[attr-defined]
+        # The picture alone is without folders: the figure is its maker's.
+        assert axes.get_title() == "Patching z, /home/me/models/gpt2"
+        assert [each.get_text() for each in axes.get_xticklabels()] == ["/a/b/c"]
+        axes.set_title("Patching z, …/gpt2")
+        axes.set_xticks([0], ["…/c"])
+        assert axes._repr_png_() == drawn  # type: ignore[attr-defined]

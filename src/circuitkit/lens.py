@@ -50,7 +50,7 @@ class LogitLens(Shown):
         ]
 
     def _strongest(self) -> pd.DataFrame:
-        places = [name for name in ("prompt", "column") if name in self.frame]
+        places = [name for name in ("prompt", "position") if name in self.frame]
         return self.frame.sort_values([*places, "layer"], kind="stable")
 
     def ranks(self, tokens: Int[Tensor, " batch"]) -> Int[Tensor, "layer batch *column"]:
@@ -165,11 +165,14 @@ class DirectLogits(Shown):
 
     def _says(self) -> list[str]:
         n, first = len(self.logit_difference), self._strongest().iloc[0]
+        interval = "no interval of one example or group"
+        if not pd.isna(first["low"]):
+            interval = f"95 % interval {first['low']:.3g} to {first['high']:.3g}"
         where = "".join(f" {name} {first[name]}" for name in ("layer", "head") if not pd.isna(first[name]))
         return [
             f"The logit difference is {float(self.logit_difference.mean()):.3g} logits (mean of {n} "
             f"example{'s' * (n != 1)}), the sum of {len(self.frame)} parts. Largest is {first['component']}{where}: "
-            f"{first['mean']:.3g} ({first['low']:.3g} to {first['high']:.3g})."
+            f"{first['mean']:.3g} ({interval})."
         ]
 
     def _strongest(self) -> pd.DataFrame:

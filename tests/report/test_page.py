@@ -198,6 +198,8 @@ def test_what_cannot_be_read_is_named_at_the_top_and_the_rest_is_shown(tmp_path)
     assert named == {"prompts.json", *(f"part/{name}" for name in spoilt if name != "summary.csv")}
     assert report.html.count("Not in this page: ") == len(named)
     assert "1 of 3 cells survives correction" in report.html
+    assert str(tmp_path) not in " ".join(report.unread)
+    assert sum(each.startswith("Not in this page: ") for each in report._says()) == len(named)
     with pytest.warns(UserWarning, match="not in the report"):
         ck.report.write(tmp_path, progress=False)
 

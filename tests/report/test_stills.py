@@ -32,6 +32,9 @@ def test_of_a_figure_that_is_saved_twice_the_svg_is_shown_once_with_its_title(tm
         ("<foreignObject><p>x</p></foreignObject>", "holds a foreignObject"),
         ('<rect onload="alert(1)"/>', r"run on an event \(onload\)"),
         ('<image xlink:href="https://example.org/x.png"/>', r"link to elsewhere \(https://example.org/x.png\)"),
+        ("<style>@import url(http://example.org/a.css);</style>", "a style that loads something"),
+        ('<rect style="fill:url(http://example.org/a.svg#b)"/>', "loaded from elsewhere"),
+        ('<iframe xmlns="http://www.w3.org/1999/xhtml" src="http://example.org/"/>', r"of no drawing \(iframe\)"),
         ("<rect>", "cannot be read"),
     ],
 )

@@ -61,10 +61,15 @@ class Effects(Shown):
 
     def _says(self) -> list[str]:
         frame, unit = self.frame, self.total.unit or self.total.metric
-        surviving = [f"{int(frame[f'{name}_significant'].sum())} by its {name} effect" for name in ("direct", "total")]
+        heads = f"{len(frame)} head{'s' * (len(frame) != 1)}"
+        reasons = [each.frame.attrs.get("statistics") for each in (self.direct, self.total)]
+        direct, total = (int(frame[f"{name}_significant"].sum()) for name in ("direct", "total"))
+        tested = f"{direct} of {heads} survive correction by direct effect, {total} by total effect."
+        if reason := next(filter(None, reasons), None):
+            tested = f"Nothing is tested: {reason}."
         most = frame.iloc[int(frame["repaired"].abs().argmax())]
         return [
-            f"Of {len(frame)} head{'s' * (len(frame) != 1)} survive correction: {', '.join(surviving)}.",
+            tested,
             f"Direct and total effect differ most at layer {most['layer']:.0f} head {most['head']:.0f}: "
             f"{most['direct']:.3g} {unit} directly, {most['total']:.3g} in all.",
         ]

@@ -34,12 +34,13 @@ def report(
     progress
         Show a bar while it is made.
     """
+    from circuitkit.report.html import visible
     from circuitkit.report.page import NAME, read
 
     made = read(folder, beside=beside, progress=progress)
     page = made.save(folder / NAME if out is None else out)
     for each in made.unread:
-        print(f"circuitkit: not in the report: {each}", file=sys.stderr)
+        print(f"circuitkit: not in the report: {visible(each)}", file=sys.stderr)
     print(f"{page} ({page.stat().st_size / 1e6:.1f} MB)")
     if open:
         import webbrowser

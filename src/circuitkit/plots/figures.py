@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import matplotlib as mpl
@@ -45,15 +47,37 @@ class ShownAxes(Axes):
         whole = self.get_figure(root=True)
         assert whole is not None  # circuitkit's plots draw on figures
         as_written(whole)
-        for text in whole.findobj(Text):
-            if (plain := without_folders(text.get_text())) != text.get_text():
-                text.set_text(plain)
         pixels = io.BytesIO()
-        with warnings.catch_warnings():
+        with _without_folders_in(whole), warnings.catch_warnings():
             # Tokens may be of a script that the font lacks: they are drawn as boxes.
             warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
             whole.savefig(pixels, format="png", dpi=_DPI_OF_NOTEBOOKS, metadata={"Software": None})
         return pixels.getvalue()
+
+
+@contextmanager
+def _without_folders_in(figure: Figure) -> Iterator[None]:
+    """A figure whose texts and written tick labels hold no folder of this machine, as long as this lasts."""
+    texts = [(text, text.get_text()) for text in figure.findobj(Text)]
+    changed = [(text, told) for text, told in texts if without_folders(told) != told]
+    # Texts of ticks are written anew whenever they are drawn.
+    formatters = {id(each): each for each in (axis.get_major_formatter() for axis in figure.findobj(Axis))}
+    writing = [(each, each.func) for each in formatters.values() if isinstance(each, FuncFormatter)]
+    for each, write in writing:
+        each.func = partial(_written_without_folders, write)
+    for text, told in changed:
+        text.set_text(without_folders(told))
+    try:
+        yield
+    finally:
+        for text, told in changed:
+            text.set_text(told)
+        for each, write in writing:
+            each.func = write
+
+
+def _written_without_folders(write: Callable[..., str], *place: Any) -> str:
+    return without_folders(write(*place))
 
 
 class NewFigure(Figure):

@@ -138,8 +138,9 @@ def _origin(file: File) -> Mapping[str, Any]:
         return dict(getattr(file.value, "provenance", None) or {})
     lists = [json.loads(path.read_bytes()) for path in sorted(file.path.parent.glob("lists/*.json"))]
     cells = [record.parameters for record in file.value.records]
-    same = {name: cells[0][name] for name in _alike(cells)} if len(cells) > 1 else {}
-    return {f"run {number}": _of_list(told) | same for number, told in enumerate(sorted(lists, key=_time), 1)}
+    alike = _alike(cells)
+    same = {name: cells[0][name] for name in cells[0] if name in alike} if len(cells) > 1 else {}
+    return {f"run {number}": same | _of_list(told) for number, told in enumerate(sorted(lists, key=_time), 1)}
 
 
 def _time(told: Mapping[str, Any]) -> float:
@@ -200,18 +201,21 @@ def _looked_through(folder: Path, name: str, depth: int) -> Contents | None:
                 unread.append(str(error))
         notes += [*file.warned, *note]
     parts = []
+    links = [note for note in notes if " is a link to " in note]
     for path in entries:
         if path.is_dir() and path.name not in own:
             if path.is_symlink():
-                notes.append(
+                links.append(
                     f"{path.name}/ is a link to another folder, which is not shown: make a report of that one."
                 )
+                notes.append(links[-1])
             elif depth == 0:
                 if _looked_through(path, path.name, -1) is not None:
                     notes.append(f"What lies deeper, in {path.name}/, is not shown: make a report of that folder.")
             elif depth > 0 and (part := _looked_through(path, f"{name}/{path.name}", depth - 1)) is not None:
                 parts.append(part)
-    if not files and not parts and not notes and not unread:
+    # Links alone make no heading, but at the top they say why there is nothing.
+    if not (files or parts or unread) and len(notes) == len(links) and (depth < DEPTH or not notes):
         return None
     return Contents(folder, name, tuple(files), tuple(parts), notes=tuple(notes), unread=unread)
 

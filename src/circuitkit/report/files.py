@@ -16,7 +16,7 @@ import pandas as pd
 from circuitkit.report.errors import ReportError
 from circuitkit.report.kinds import READERS, UNREADABLE, kind_of, spoiled
 
-_OPEN = frozenset({"table", "text"})
+_OPEN = frozenset({"table", "text", "figure"})
 """Kinds that any file may be of, so that a link could put what is none of the folder's into the page."""
 
 

@@ -72,7 +72,7 @@ _JSON_FIELDS: Mapping[str, frozenset[str]] = {
 }
 """What the JSON of each kind has, and that of no other."""
 
-UNREADABLE = (ValueError, OSError, KeyError, TypeError, AttributeError, RecursionError, SafetensorError)
+UNREADABLE = (ValueError, OSError, LookupError, TypeError, AttributeError, RuntimeError, SafetensorError)
 """What reading a file raises that is cut short, altered, or another's."""
 
 _SUFFIXES = {".csv": "table", ".png": "figure", ".svg": "figure", ".txt": "text", ".md": "text"}

@@ -116,8 +116,10 @@ def _without(title: str, says: Sequence[str]) -> list[str]:
 def _besides(result: Shown, table: pd.DataFrame | None) -> Iterator[str]:
     """What ends of intervals are, and what else there is of a result, by the names of what it has."""
     kind = type(result)
-    if table is not None and {"low", "high"} <= set(table.columns):
-        yield f"low to high: {100 * vars(result).get('level', 0.95):g} % interval"
+    level = vars(result).get("level", 0.95 if kind.__module__.startswith("circuitkit.") else None)
+    # What a class of the user's own calls low and high may be anything.
+    if table is not None and {"low", "high"} <= set(table.columns) and isinstance(level, float):
+        yield f"low to high: {100 * level:g} % interval"
     if isinstance(getattr(result, "frame", None), pd.DataFrame):
         yield ".frame is the whole table"
     if hasattr(kind, "plot"):

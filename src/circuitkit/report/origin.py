@@ -104,7 +104,10 @@ _STUDIES: Mapping[str, str] = {
 _LONGEST_NAME = 80
 _MOST_MODELS = 3
 
-_NO_COMMANDS = frozenset({"", "-", "-c", "-m", "pytest", "ipython", "jupyter", "ipykernel_launcher.py", "sphinx-build"})
+_NO_COMMANDS = frozenset(
+    {"", "-", "-c", "-m", "pytest", "ipython", "jupyter", "sphinx-build"}
+    | {"ipykernel_launcher.py", "colab_kernel_launcher.py"}
+)
 """Programs that only hold what made a result: called again, they would not make it."""
 
 
@@ -116,10 +119,10 @@ def title(contents: Contents) -> str:
         # Several studies of one verb have its name.
         names = list(dict.fromkeys(_TITLES.get(_verb(each)[0] if _verb(each) else "", "") for each in told))
     named = names[0] if len(names) == 1 and names[0] else contents.name
-    models = list(dict.fromkeys(str(each.get("model") or "") for each in told))
+    models = [model for model in dict.fromkeys(str(each.get("model") or "") for each in told) if model]
     if len(models) > _MOST_MODELS:
         return f"{named}: {len(models)} models"
-    of = ", ".join(model for model in models if model)
+    of = ", ".join(models)
     return f"{named}: {of}" if 0 < len(of) <= _LONGEST_NAME else named
 
 
@@ -210,9 +213,15 @@ def commands(every: Sequence[Contents]) -> list[str]:
     )
     found: dict[str, None] = {}
     for words in map(_words, told):
-        if words and PurePath(words[0]).name not in _NO_COMMANDS:
+        if words and _program(words[0]) not in _NO_COMMANDS:
             found[shlex.join(words)] = None
     return list(found)
+
+
+def in_order(every: Sequence[Contents]) -> bool:
+    """Whether it is known of all commands when they were run."""
+    parts = [part for contents in every for part in contents.walk()]
+    return all(each.get("time") for part in parts for each in origins(part))
 
 
 def times(every: Sequence[Contents]) -> list[str]:
@@ -261,9 +270,15 @@ def _words(told: Mapping[str, Any]) -> list[str]:
         return [str(told["command"])]
     if words and (PurePath(words[0]).name == "circuitkit" or PurePath(words[0]).parts[-2:] == ("circuitkit", "cli.py")):
         words[0] = "circuitkit"
-    elif words and words[0].endswith(".py") and PurePath(words[0]).name not in _NO_COMMANDS:
+    elif words and words[0].endswith(".py") and _program(words[0]) not in _NO_COMMANDS:
         words = ["python", *words]
     return words
+
+
+def _program(word: str) -> str:
+    """A program's name: a package's, where Python ran that."""
+    path = PurePath(word)
+    return path.parent.name if path.name == "__main__.py" else path.name
 
 
 def _script(told: Mapping[str, Any]) -> str:

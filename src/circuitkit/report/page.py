@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 import shlex
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -101,7 +102,7 @@ class Report(Shown):
         return f"Report: {self.title}"
 
     def _says(self) -> tuple[str, ...]:
-        return self.sentences
+        return (*self.sentences, *(f"Not in this page: {each}" for each in self.unread))
 
     @cached_property
     def html(self) -> str:
@@ -134,6 +135,7 @@ class Report(Shown):
             "asked": list(dict.fromkeys(each for contents in every for each in origin.asked(contents))),
             "versions": origin.versions(every),
             "times": origin.times(every),
+            "in_order": origin.in_order(every),
             "again": _again(self.contents),
             **{name: each[: _MOST[name]] for name, each in told.items()},
             "left_out": {name: max(0, len(each) - _MOST[name]) for name, each in told.items()},
@@ -228,8 +230,19 @@ def _part(contents: Contents, bar: tqdm[Any]) -> Part:
         bar.set_postfix_str(visible(section.title), refresh=False)
         bar.update()
     # The page calls the folder so, wherever it lies.
-    unread = tuple(each.replace(f"{contents.folder}/", f"{contents.name}/") for each in contents.unread)
-    return Part(contents.name, said, tuple(sections), contents.notes, unread)
+    unread, notes = (tuple(_called(each, contents) for each in told) for told in (contents.unread, contents.notes))
+    return Part(contents.name, said, tuple(sections), notes, unread)
+
+
+def _called(told: str, contents: Contents) -> str:
+    """A text with what the page calls the folder in place of where it lies."""
+    # Longest first: the folder as it was given may be the end of where it really is.
+    for folder in sorted({str(contents.folder), str(contents.folder.resolve())}, key=len, reverse=True):
+        if folder not in (".", ".."):
+            # A name without a folder may be a word, too.
+            end = r"(?![\w-]|\.\w)" if "/" in folder else "(?=/)"
+            told = re.sub(rf"(?<![\w./-]){re.escape(folder)}{end}", lambda _: contents.name, told)
+    return told
 
 
 def _anchored(parts: Sequence[Part]) -> list[Part]:

@@ -10,6 +10,7 @@ import pandas as pd
 
 from circuitkit.report.contents import Contents
 from circuitkit.report.embedding import short
+from circuitkit.report.kinds import spoiled
 
 if TYPE_CHECKING:
     from circuitkit.attention.gold import GoldScores
@@ -50,7 +51,11 @@ def written(contents: Contents) -> list[Line]:
     for file in contents.of_kind("text"):
         if file.path.name not in FINDINGS:
             continue
-        text = file.path.read_text(encoding="utf-8", errors="replace")
+        try:
+            text = file.path.read_text(encoding="utf-8", errors="replace")
+        except OSError as error:
+            contents.cannot_read(file, spoiled(file.path, error))
+            continue
         lines += [line._replace(markdown=file.path.suffix == ".md") for line in _lines(text)]
         contents.used(file.path)
     if not lines:

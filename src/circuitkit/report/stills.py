@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,18 @@ from circuitkit.report.section import Still
 _PNG = b"\x89PNG\r\n\x1a\n"
 _SVG = "{http://www.w3.org/2000/svg}"
 _ACTIVE = frozenset({"script", "foreignObject", "handler"})
+_DRAWN = frozenset(
+    {
+        "http://www.w3.org/2000/svg",
+        "http://www.w3.org/1999/02/22-rdf-syntax-ns#",
+        "http://creativecommons.org/ns#",
+        "http://purl.org/dc/elements/1.1/",
+    }
+)
+"""Namespaces of drawings and of what is told of them."""
+
+_LOADS = re.compile(r"url\(\s*['\"]?\s*(?!['\"#\s])|@import|image-set\(|\\", re.IGNORECASE)
+"""What loads in a style; a backslash could hide it."""
 
 
 def drawn(figure: Figure | Axes, alt: str) -> Still:
@@ -65,11 +78,15 @@ def of_file(path: Path, alt: str) -> Still:
 
 def _title_of_drawing(path: Path, image: bytes) -> str:
     """What an SVG is called, if it is nothing but a drawing."""
+    if b"\0" in image:
+        raise ReportError(f"{path} is not shown: it is not in UTF-8; make it again, or take it out of the folder")
+    if b"<?xml-stylesheet" in image:
+        raise ReportError(f"{path} is not shown: it loads a style sheet; make it again, or take it out of the folder")
     if b"<!ENTITY" in image:
         raise ReportError(f"{path} is not shown: it defines entities; make it again, or take it out of the folder")
     try:
         root = ET.fromstring(image)
-    except ET.ParseError as error:
+    except (ET.ParseError, ValueError, LookupError) as error:
         raise spoiled(path, error) from error
     if root.tag != f"{_SVG}svg":
         raise ReportError(f"{path} is no SVG, whatever its name says: make it again, or take it out of the folder")
@@ -81,12 +98,19 @@ def _title_of_drawing(path: Path, image: bytes) -> str:
 
 def _more_than_drawn(element: ET.Element) -> str | None:
     """What of an element runs or loads something."""
-    if (name := element.tag.rpartition("}")[2]) in _ACTIVE:
+    space, _, name = element.tag.rpartition("}")
+    if name in _ACTIVE:
         return f"a {name}"
+    if space.removeprefix("{") not in _DRAWN:
+        return f"what is of no drawing ({name[:60]})"
+    if name == "style" and _LOADS.search("".join(element.itertext())):
+        return "a style that loads something"
     for attribute, value in element.attrib.items():
         plain = attribute.rpartition("}")[2]
         if plain.lower().startswith("on"):
             return f"what is run on an event ({plain})"
         if plain == "href" and not value.strip().startswith(("#", "data:image/png;base64,")):
             return f"a link to elsewhere ({value[:60]})"
+        if _LOADS.search(value) and plain != "href":
+            return f"what is loaded from elsewhere ({value[:60]})"
     return None

@@ -87,8 +87,9 @@ class Sweep(Shown):
     def _strongest(self) -> pd.DataFrame:
         """What cells differ in and what they gave, without what all have in common and what is no short value."""
         texts = self.frame.map(str)
-        brief = texts.map(len).max() <= _LONGEST
-        differs = texts.nunique() > 1 if len(texts) > 1 else brief
+        names = {name for record in self.records for name in record.parameters} | {"error"}
+        brief = (texts.map(len).max() <= _LONGEST) | texts.columns.isin(names)
+        differs = (texts.nunique() > 1) | (texts.columns == "error") if len(texts) > 1 else brief
         return self.frame.loc[:, brief & differs]
 
     @property

@@ -28,7 +28,6 @@ _TABLES = ("frame", "counts", "turnover", "survival")
 _SOMETIMES = (
     "complexity.csv",
     "head_cohorts.safetensors",
-    "[0-9]*_curve.safetensors",
     *(f"cohorts_{name}.csv" for name in _TABLES),
     *(f"{name}.{suffix}" for name in ("cohorts", "activation", "survival") for suffix in ("png", "svg")),
 )
@@ -200,7 +199,7 @@ class Compared:
 
     def write(self, out: Path, curves: Mapping[str, circuits.Curve]) -> None:
         """Write graphs, their curves, changes, tables, figures and provenance, in place of an earlier comparison's."""
-        for stale in [path for pattern in _SOMETIMES for path in out.glob(pattern)]:
+        for stale in [*_curves_of_earlier(out), *(path for pattern in _SOMETIMES for path in out.glob(pattern))]:
             stale.unlink()
         for place, (name, graph) in enumerate(self.graphs.items()):
             stem = f"{place}_{re.sub(r'[^A-Za-z0-9._-]', '-', name)}"
@@ -238,6 +237,14 @@ class Compared:
         if self.cohorts is not None:
             print(self.cohorts)
         print(f"Graphs, tables and figures are in {out}/")
+
+
+def _curves_of_earlier(out: Path) -> list[Path]:
+    """The curves that an earlier comparison wrote, each beside its graph."""
+    curves = [path for path in out.glob("*_curve.safetensors") if re.match(r"\d+_", path.name)]
+    return [
+        path for path in curves if path.with_name(path.name.replace("_curve.safetensors", ".safetensors")).is_file()
+    ]
 
 
 def _check_distinct(names: Sequence[object]) -> None:

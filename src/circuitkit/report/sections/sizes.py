@@ -130,11 +130,7 @@ def thresholds(contents: Contents) -> Iterator[Section]:
 def elicited(contents: Contents) -> Iterator[Section]:
     """The section of each table of what training elicits at several sizes."""
     for file in contents.of_kind("table"):
-        with file.path.open(encoding="utf-8", errors="replace") as lines:
-            columns = frozenset(lines.readline().strip().split(","))
-        if not columns >= ELICITED:
-            continue
-        if (frame := contents.table_of(file)) is None:
+        if (frame := contents.table_of(file)) is None or not frozenset(frame.columns) >= ELICITED:
             continue
         spread = _INTERVAL if frame.columns.isin(_ENDS).sum() == len(_ENDS) else "standard error"
         planes, notes = _within(
