@@ -28,11 +28,13 @@ DEDUCTORS = ["deductor-5k", "deductor-20k", "deductor-60k", "deductor-130k", "de
 HOPS = ["prontoqa/implication_elimination/1"]
 EXPERIMENTS: Mapping[str, Mapping[str, Any]] = {
     "thresholds": {"models": DEDUCTORS, "n": 4, "draws": 19, "tasks": HOPS, "equal_shots": True},
+    "attention_causality": {"models": DEDUCTORS[0:4:3], "n": 12, "forced_n": 6, "k": (2,), "draws": 1},
+    "architecture": {"quick": True, "progress": False},
     "emergent_heads": {"published": True},
     "finetuning": {"published": True},
     "who_reasons": {"published": True},
 }
-"""Scripts of `experiments`, and what makes each a study of seconds."""
+"""Scripts of `experiments`, and what makes each a study of seconds: of the embedded models, or of published tables."""
 PageOf = Callable[[str], Path]
 Open = Callable[..., Page]
 
