@@ -40,8 +40,9 @@ def check_pictures(folder: Path) -> set[str]:
 def test_graphs_are_compared_as_the_api_compares_them(
     run: Run, tmp_path: Path, files: dict[str, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for stale in ("survival.png", "cohorts_frame.csv", "0_another_curve.safetensors"):
+    for stale in ("survival.png", "cohorts_frame.csv", "0_another.safetensors", "0_another_curve.safetensors"):
         (tmp_path / stale).write_text("of an earlier comparison")
+    (own := tmp_path / "3_of_mine_curve.safetensors").write_text("beside no graph of a comparison")
     measured = curve(Graph.load(files[POST]))
     measured.save(files[POST].parent)
     assert run("compare", files[BASE].parent, files[POST], "--resamples", 10, "--out", tmp_path) == 0
@@ -58,8 +59,10 @@ def test_graphs_are_compared_as_the_api_compares_them(
     assert check_pictures(tmp_path) == FIGURES and {path.name for path in tmp_path.glob("*.csv")} == TABLES
     assert Graph.load(tmp_path / f"1_{POST}.safetensors") == post
     # What find measured beside a graph goes with it; the other has none.
-    (taken,) = tmp_path.glob("*_curve.safetensors")
-    assert taken.name == f"1_{POST}_curve.safetensors" and Curve.load(taken).frame.equals(measured.frame)
+    (taken,) = set(tmp_path.glob("*_curve.safetensors")) - {own}
+    assert (
+        own.is_file() and taken.name == f"1_{POST}_curve.safetensors" and Curve.load(taken).frame.equals(measured.frame)
+    )
     told = json.loads((tmp_path / "provenance.json").read_text())
     assert told["circuits"] == {BASE: "the file's own", POST: "the file's own"} and told["resamples"] == 10
     said = capsys.readouterr().out
