@@ -82,3 +82,10 @@ export function slider(
   }
   return element("label", { class: "control slider" }, [element("span", {}, label), input, said]);
 }
+
+/** Say in a picture's place why it could not be made. */
+export function failed(place: HTMLElement, error: unknown): void {
+  const message = error instanceof Error ? error.message : String(error);
+  place.replaceChildren(element("p", { class: "error", role: "alert" }, `This picture could not be made interactive: ${message}`));
+  console.error(error);
+}

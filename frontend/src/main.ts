@@ -1,6 +1,6 @@
 // Brings a report's page to life: its views when they come near the window, its tables, its copy buttons, its theme.
 
-import { element, toggle } from "./dom";
+import { element, failed, toggle } from "./dom";
 import { copyButton, enhance } from "./table";
 import { theme, type Mode } from "./theme";
 import { views } from "./views";
@@ -23,10 +23,8 @@ function mount(place: HTMLElement): void {
     if (instead !== null) instead.open = false;
   } catch (error) {
     place.dataset.state = "failed";
-    const message = error instanceof Error ? error.message : String(error);
-    place.replaceChildren(element("p", { class: "error", role: "alert" }, `This picture could not be made interactive: ${message}`));
+    failed(place, error);
     if (still !== null) still.open = true;
-    console.error(error);
   }
 }
 

@@ -41,7 +41,7 @@ export function visible(text: string): string {
 }
 
 function asNumber(letter: string): string {
-  return `⟨${letter.codePointAt(0)!.toString(16).toUpperCase().padStart(4, "0")}⟩`;
+  return `⟨U+${letter.codePointAt(0)!.toString(16).toUpperCase().padStart(4, "0")}⟩`;
 }
 
 /** A name out of code, such as `logit_difference`, in words. */

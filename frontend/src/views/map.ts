@@ -136,7 +136,7 @@ function listen(
   });
   // ECharts forgets a touch that takes longer than 0.3 s, as on a slow phone; the browser's own click comes after it.
   chart.place.addEventListener("click", () => {
-    if (under !== null && under !== slice.chosen) pick(under);
+    if (under !== null && slice.drawn.has(under) && under !== slice.chosen) pick(under);
   });
   chart.echarts.on("mouseout", () => {
     under = null;

@@ -35,7 +35,9 @@ export function responsesView(place: HTMLElement, data: ResponsesData): void {
     const found = data.items.filter((item) => shownItem(data, filter, item));
     const textual = filter.text.trim() !== "" || filter.which === "unread" || filter.which === "broken";
     const all = [...Array(nItems(data)).keys()].filter((at) => matches(data, filter, at)).length;
-    line.textContent = textual || all === found.length
+    line.textContent = textual && data.items.length < nItems(data)
+      ? `${found.length.toLocaleString("en")} of the ${counted(data.items.length, "item")} whose texts are in the page.`
+      : textual || all === found.length
       ? `${counted(found.length, "item")} of ${nItems(data).toLocaleString("en")}.`
       : `${counted(all, "item")} of ${nItems(data).toLocaleString("en")}; the texts of ${found.length.toLocaleString("en")} of them are in the page.`;
     below.replaceChildren();
@@ -48,11 +50,17 @@ export function responsesView(place: HTMLElement, data: ResponsesData): void {
       (below.firstElementChild as HTMLElement).focus();
     }));
   }
+  let judged = "";
+  function summed(): void {
+    if (judged === filter.judge) return;
+    judged = filter.judge;
+    summary.replaceChildren(several ? overview(data, judged) : headline(data, judged));
+  }
   addControls(controls, data, filter, () => {
-    summary.replaceChildren(...(several ? [overview(data, filter.judge)] : [headline(data, filter.judge)]));
+    summed();
     changed();
   });
-  summary.replaceChildren(...(several ? [overview(data, filter.judge)] : [headline(data, filter.judge)]));
+  summed();
   changed();
 }
 
@@ -91,7 +99,9 @@ function addControls(place: HTMLElement, data: ResponsesData, filter: Filter, ch
 /** Of one evaluation its accuracy, in a line. */
 function headline(data: ResponsesData, judge: string): HTMLElement {
   const { shares, unparseable, truncated } = data.asked[0];
-  const { value, low, high, hits, n } = shares[judge];
+  const share = shares[judge];
+  if (share === undefined) return element("p", {}, `Nothing was judged as ${words(judge)}.`);
+  const { value, low, high, hits, n } = share;
   const chance = data.chance === null ? "" : ` Chance is ${percent(data.chance)}.`;
   return element("p", {}, `${percent(value)} right as ${words(judge)} (95% interval ${percent(low)} to ${percent(high)}; ${hits} of ${n}); no answer read in ${percent(unparseable)}, ${percent(truncated)} broken off.${chance}`);
 }
@@ -102,7 +112,7 @@ function overview(data: ResponsesData, judge: string): HTMLElement {
   const rows = data.asked.map(({ name, shares, unparseable, truncated }, i) => {
     const alone = (own: string, other: string): number => items.filter((signs) => signs[i] === own && signs.every((sign, j) => j === i || sign === other)).length;
     const share = shares[judge];
-    return [plain(name, 60), share.value, share.low, share.high, alone("1", "0"), alone("0", "1"), unparseable, truncated];
+    return [plain(name, 60), share?.value ?? null, share?.low ?? null, share?.high ?? null, alone("1", "0"), alone("0", "1"), unparseable, truncated];
   });
   const shares = (value: unknown): string => (typeof value === "number" ? percent(value) : "–");
   const table = makeTable([

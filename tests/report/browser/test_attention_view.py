@@ -267,7 +267,7 @@ def test_tokens_are_never_code(page_of, open_page) -> None:
     title = page.title()
     shown = card(page)
     expect(shown.locator(".token").first).to_contain_text("</script>")
-    expect(shown.locator(".token").nth(3)).to_contain_text("⟨202E⟩gnp.exe")
+    expect(shown.locator(".token").nth(3)).to_contain_text("⟨U+202E⟩gnp.exe")
     for at in range(len(HOSTILE)):
         shown.locator(".token").nth(at).hover()
     shown.get_by_text("Strongest edges as a table").click()

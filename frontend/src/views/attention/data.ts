@@ -171,8 +171,8 @@ export type Way = "to" | "from";
 
 /** The token of another reading that stands for one of this: the same text's, or else the one at the same position. */
 export function counterpart(from: Reading, to: Reading, at: number): number | null {
-  if (from.size === to.size) return at;
   const [ours, theirs] = [from, to].map(({ tokens }) => tokens.map((token) => token.replace(/\s/g, "")));
+  if (from.size === to.size && ours[at] === theirs[at]) return at;
   if (ours.join("") !== theirs.join("")) return at < to.size ? at : null;
   // Two tokenizers cut one text differently: the token that holds the last letter.
   const end = ours.slice(0, at + 1).join("").length;

@@ -97,6 +97,6 @@ function moveByLine(buttons: readonly HTMLButtonElement[], event: KeyboardEvent)
 
 /** A token as it stands in the text: without the space before it, everything that cannot be seen made visible. */
 export function written(token: string): string {
-  const bare = /^\s\S/.test(token) && !token.startsWith("\n") ? token.slice(1) : token;
+  const bare = /^ \S/.test(token) ? token.slice(1) : token;
   return plain(bare.replace(/\n/g, "↵").replace(/\t/g, "⇥").replace(/ /g, "·"), 60) || "∅";
 }

@@ -54,12 +54,15 @@ export function curvePanel(place: HTMLElement, data: CircuitData, choose: ((n: n
   chart.place.setAttribute("role", "application");
   const say = liveLine(place, choose === null ? "Point at the curve for its numbers." : HINT);
   const keys = listen(chart, state, data, say, choose);
+  // What stands under the curve, said anew when the averaging or the curve is another.
+  let told: () => string | null = () => null;
 
   function draw(): void {
     chart.update();
     keys.resize(1, Math.max(1, state.curves[0]?.fractions.length ?? 0));
     refill(key, legend(state, data, theme.palette));
     rule.textContent = ruleWords(state, data);
+    say(told());
   }
   theme.subscribe((palette) => refill(key, legend(state, data, palette)));
   draw();
@@ -69,8 +72,8 @@ export function curvePanel(place: HTMLElement, data: CircuitData, choose: ((n: n
       state.by = by;
       state.curves = graphs.flatMap((graph) => curves.find((curve) => curve.graph === graph && curve.by === by) ?? curves.find((curve) => curve.graph === graph) ?? []);
       state.points = points.filter(({ graph }) => graphs.includes(graph));
+      told = () => (state.curves.length === 0 ? "No curve of this circuit was saved." : state.curves.map((curve) => nearSentence(curve, n, state, data)).join(" "));
       draw();
-      say(state.curves.length === 0 ? null : state.curves.map((curve) => nearSentence(curve, n, state, data)).join(" "));
     },
   };
 }

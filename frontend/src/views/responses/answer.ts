@@ -1,7 +1,7 @@
 // One item: what was asked, what is right, and what each model answered; a proof step by step.
 
 import { element, select } from "../../dom";
-import { counted, plain, words } from "../../text";
+import { counted, plain, visible, words } from "../../text";
 import type { Item, Response, ResponsesData, Step } from "./data";
 
 /** What a verdict on a step means: its mark, and why it is so. */
@@ -61,6 +61,7 @@ function answer(data: ResponsesData, response: Response, several: boolean): HTML
       element("li", {}, `${counted(response.n_tokens, "token")}${response.truncated ? ", broken off" : ""}`),
     ]),
     response.steps === null || response.steps.length === 0 ? text(response.text) : proof(response.steps),
+    response.left_out > 0 && element("p", { class: "muted" }, `… and ${counted(response.left_out, "step")} more`),
     response.steps !== null && response.steps.length > 0 && element("details", {}, [element("summary", {}, "The response as it was written"), text(response.text)]),
   ]);
 }
@@ -71,7 +72,7 @@ function proof(steps: readonly Step[]): HTMLElement {
     const how = verdict === "correct" ? KINDS[kind] ?? `by ${words(kind)}` : why;
     const more = [how, times > 1 && `said ${times} times on end`, open > 0 && `rests on ${counted(open, "open assumption")}`, concludes && "this is what was to be proved"].filter(Boolean).join("; ");
     return element("li", {}, [
-      element("span", { class: "data-text" }, said),
+      element("span", { class: "data-text" }, visible(said)),
       element("span", { class: "verdict-of-step" }, [badge(mark, look), ` ${verdict}: ${more}`]),
     ]);
   }));
@@ -95,10 +96,5 @@ export function badge(mark: string, kind: string): HTMLElement {
 /** A text that models wrote or read, as it is: its spaces and breaks kept, its direction its own. */
 export function text(content: string): HTMLElement {
   if (content === "") return element("p", { class: "muted" }, "(nothing)");
-  return element("pre", { class: "data-text", tabindex: 0 }, readable(content));
-}
-
-/** Control characters and marks that turn the writing round, written as their numbers. */
-export function readable(content: string): string {
-  return content.replace(/[\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f\u2028-\u202e\u2066-\u2069\ufeff]/g, (hidden) => `⟨${hidden.codePointAt(0)!.toString(16).toUpperCase().padStart(4, "0")}⟩`);
+  return element("pre", { class: "data-text", tabindex: 0 }, visible(content));
 }

@@ -13,6 +13,8 @@ export interface Response {
   n_tokens: number;
   which: string;
   steps: readonly Step[] | null;
+  /** How many steps of the proof come after these. */
+  left_out: number;
 }
 
 export interface Item {
@@ -35,7 +37,7 @@ export interface Share {
 
 export interface Asked {
   name: string;
-  shares: Readonly<Record<string, Share>>;
+  shares: Readonly<Partial<Record<string, Share>>>;
   unparseable: number;
   truncated: number;
   n: number;
