@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
@@ -14,27 +12,18 @@ from playwright.sync_api import Browser, Page, expect
 from circuitkit import report
 from circuitkit.report.embedding import MOST_BYTES
 from circuitkit.writing import write_prompts
+from report import small_experiments, verb_folders
 from report.browser.looking import accessible, by_keys, mounted, sticking_out, too_faint, unfolded
 from report.circuit_folders import found, graph
 from report.evaluations import choices
+from report.small_experiments import EXPERIMENTS
 from report.studies import HOSTILE, ORIGIN, study, write_json
-from report.verb_folders import VERBS, make
+from report.verb_folders import VERBS
 
 pytestmark = pytest.mark.slow
 
 WIDE, NARROW = 1200, 400
 
-DEDUCTORS = ["deductor-5k", "deductor-20k", "deductor-60k", "deductor-130k", "deductor-60k-base=base"]
-HOPS = ["prontoqa/implication_elimination/1"]
-EXPERIMENTS: Mapping[str, Mapping[str, Any]] = {
-    "thresholds": {"models": DEDUCTORS, "n": 4, "draws": 19, "tasks": HOPS, "equal_shots": True},
-    "attention_causality": {"models": DEDUCTORS[0:4:3], "n": 12, "forced_n": 6, "k": (2,), "draws": 1},
-    "architecture": {"quick": True, "progress": False},
-    "emergent_heads": {"published": True},
-    "finetuning": {"published": True},
-    "who_reasons": {"published": True},
-}
-"""Scripts of `experiments`, and what makes each a study of seconds: of the embedded models, or of published tables."""
 PageOf = Callable[[str], Path]
 Open = Callable[..., Page]
 
@@ -49,10 +38,8 @@ def page_of(tmp_path_factory: pytest.TempPathFactory) -> PageOf:
 
     def written(study: str) -> Path:
         if study not in made:
-            if study in VERBS:
-                folder = make(study, within)
-            else:
-                importlib.import_module(study).main(out=(folder := within / study), **EXPERIMENTS[study])
+            make = verb_folders.make if study in VERBS else small_experiments.make
+            folder = make(study, within)
             made[study] = report.write(folder, progress=False)
         return made[study]
 
@@ -175,7 +162,7 @@ def test_names_keys_cells_and_texts_of_a_folder_are_never_more_than_text(tmp_pat
         "command": f"circuitkit patch '{told['command']}'",
         "time": told["time"],
         "versions": {told["library"]: told["version"]},
-        "nested": {told["key"]: [told["value"]], "__proto__": {"constructor": "kept"}},
+        "nested": {told["key"]: [told["value"]], "__proto__": {"constructor": "held under its name"}},
         "sentences": [told["sentence"]],
     }
     names = {"title": told["title"], "unit": told["unit"], "labels": {"layer": (told["label"], "$\\frac{$ $", "$x^2$")}}
@@ -191,6 +178,6 @@ def test_names_keys_cells_and_texts_of_a_folder_are_never_more_than_text(tmp_pat
     unfolded(page)
     seen = page.locator("body").inner_text()
     assert {place for place, text in told.items() if text not in seen} <= {"metric", "unit"}
-    assert "kept" in seen and "$x^2$" in page.locator("body").inner_html()
+    assert "held under its name" in seen and "$x^2$" in page.locator("body").inner_html()
     assert page.locator("script:not(.data)").count() == 1
     assert page.locator("img:not([src^='data:image/']), [onerror], iframe, object, embed, base, form").count() == 0

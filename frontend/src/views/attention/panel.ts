@@ -179,7 +179,7 @@ export class Panel {
     if (shown.way === "to" && !shown.withFirst) lines.push(element("li", {}, "first token: no colour, no edges"));
     if (shown.scores) {
       const [low, high] = [0.4, 1].map((share) => colourAt(scoreScale(palette), share));
-      lines.push(element("li", {}, unscored ? "no scores: all tokens have one" : [element("span", {}, "0"), swatch(gradient([low, high])), element("span", {}, "1"), "height of the bar: score (Kang & Shin)"]));
+      lines.push(element("li", {}, unscored ? "no bars: all tokens have the same score" : [element("span", {}, "0"), swatch(gradient([low, high])), element("span", {}, "1"), "height of the bar: score (Kang & Shin)"]));
     }
     return lines;
   }

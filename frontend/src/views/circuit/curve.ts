@@ -132,9 +132,9 @@ function share(n: number, { n_edges }: { n_edges: number }): number {
   return (100 * n) / n_edges;
 }
 
-/** How a circuit's curve looks: as its edges do where two are overlaid. */
-function lineOf({ graph }: { graph: number }, { graphs }: CircuitData, palette: Palette): { color: string; type: "solid" | "dashed" | "dotted" } {
-  if (graphs.length < 2) return { color: palette.diverging[9], type: "solid" };
+/** How a circuit's curve looks: as its edges do where two are shown. */
+function lineOf({ graph }: { graph: number }, { curves }: State, palette: Palette): { color: string; type: "solid" | "dashed" | "dotted" } {
+  if (curves.length < 2) return { color: palette.diverging[9], type: "solid" };
   return graph === 0 ? { color: palette.diverging[9], type: "dashed" } : { color: palette.diverging[1], type: "dotted" };
 }
 
@@ -154,10 +154,10 @@ function curveOption(state: State, data: CircuitData, palette: Palette): Option 
       series.push(bandSeries(at(curve), curve.random[averaging], beside, palette));
       series.push({ type: "line", name: "random", data: line(curve, curve.random[averaging]), symbol: "rect", symbolSize: 6, lineStyle: { color: beside, width: 1.5, type: "dotted" }, itemStyle: { color: beside }, silent: true });
     }
-    const { color } = lineOf(curve, data, palette);
+    const { color } = lineOf(curve, state, palette);
     series.push({ type: "line", name: "other", data: line(curve, curve.found[other]), symbol: "none", lineStyle: { color, width: 1.2, type: "dashed" }, silent: true });
   }
-  for (const curve of curves) series.push(bandSeries(at(curve), curve.found[averaging], lineOf(curve, data, palette).color, palette));
+  for (const curve of curves) series.push(bandSeries(at(curve), curve.found[averaging], lineOf(curve, state, palette).color, palette));
   const marks = {
     silent: true,
     symbol: "none",
@@ -169,7 +169,7 @@ function curveOption(state: State, data: CircuitData, palette: Palette): Option 
     ],
   };
   for (const [i, curve] of (curves.length > 0 ? curves : [null]).entries()) {
-    const look = lineOf(curve ?? { graph: 0 }, data, palette);
+    const look = lineOf(curve ?? { graph: 0 }, state, palette);
     series.push({
       type: "line",
       name: `${FOUND}${i}`,
@@ -182,7 +182,7 @@ function curveOption(state: State, data: CircuitData, palette: Palette): Option 
       ...(i === 0 ? { markLine: marks } : {}),
     });
   }
-  const there = points.flatMap((point) => (point.values[averaging][0] === null ? [] : [{ point, value: [share(point.size, point), ...point.values[averaging]] }]));
+  const there = points.flatMap((point) => (point.size === 0 || point.values[averaging][0] === null ? [] : [{ point, value: [share(point.size, point), ...point.values[averaging]] }]));
   series.push(whiskers(there.map(({ value }) => value), palette), {
     type: "scatter",
     name: "circuit",
@@ -276,14 +276,14 @@ function legend(state: State, data: CircuitData, palette: Palette): HTMLElement 
   const other = AVERAGINGS.find((how) => how !== averaging)!;
   const alone = curves.length === 1 ? curves[0] : null;
   const lines = curves.map((curve) => {
-    const { color, type } = lineOf(curve, data, palette);
+    const { color, type } = lineOf(curve, state, palette);
     return element("li", {}, [stroke(color, type), `circuits${ofWhich(curve, data)}, ${averaging}; band: 95% interval over examples`]);
   });
   return element("ul", { class: "legend" }, [
     ...lines,
-    alone !== null && element("li", {}, [stroke(lineOf(alone, data, palette).color, "dashed"), `circuits, ${other}`]),
+    alone !== null && element("li", {}, [stroke(lineOf(alone, state, palette).color, "dashed"), `circuits, ${other}`]),
     alone !== null && alone.random !== null && element("li", {}, [stroke(palette.categories[0], "dotted"), `mean of ${alone.draws} random circuits; band: their middle 95%`]),
-    points.length > 0 && element("li", {}, [element("span", { class: "swatch diamond" }), "the circuit itself, with its 95% interval"]),
+    points.length > 0 && element("li", {}, [element("span", { class: "swatch diamond" }), "the circuit itself, at the edges that it has, with its 95% interval"]),
     n !== null && element("li", {}, [stroke(palette.accent, "solid"), "the slider's place"]),
   ]);
 }

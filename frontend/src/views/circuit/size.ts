@@ -40,7 +40,7 @@ export function sizeControl(layered: Layered, choice: Choice, changed: (n: numbe
   const place = slider("Edges", { min: 0, max: sizes.length - 1, value: nearest(placeOf(layered, choice)) }, tell, (i) => changed(sizes[i]));
   const input = place.querySelector("input")!, said = place.querySelector("output")!;
   // The file's own circuit is marked on the slider.
-  const marks = element("datalist", { id: `marks-${Math.random().toString(36).slice(2)}` }, [...new Set(graphs.flatMap(({ own }) => (own === null ? [] : Object.values(own.n))))].map((n) =>
+  const marks = element("datalist", { id: `marks-${Math.random().toString(36).slice(2)}` }, [...new Set(graphs.flatMap(({ own }) => (own === null ? [] : Object.values(own.n).filter((n) => n <= most))))].map((n) =>
     element("option", { value: nearest(n) }),
   ));
   input.setAttribute("list", marks.id);

@@ -46,7 +46,7 @@ export function showShape(place: HTMLElement, shape: Shape, title: string, formu
   const caption = element("p", { class: "caption" });
   const explain = (): void => {
     const outside = `${percent(shape.beyond)} of the weights changed by more than all of themselves, and ${percent(shape.zeros)} were 0 before; these are in no bin.`;
-    caption.textContent = range === "wide" ? `Shares of what lies between −1 and 1, of all ${shape.elements.toLocaleString("en")} weights, and of a sample for the nulls. ${outside}` : `Shares of what lies here, of a sample of the weights and of its nulls: the range holds four of five of its weights, in ${bins(shape, range).length} bins.`;
+    caption.textContent = range === "wide" ? `Shares of what lies between −1 and 1, of all ${shape.elements.toLocaleString("en")} weights${shape.null === null ? "" : ", and of a sample for the nulls"}. ${outside}` : `Shares of what lies here, of a sample of the weights${shape.null === null ? "" : " and of its nulls"}: the range holds four of five of its weights, in ${bins(shape, range).length} bins.`;
   };
   explain();
   box.append(caption);

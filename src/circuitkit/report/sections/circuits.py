@@ -247,12 +247,12 @@ def _stills(graph: Graph, curves: Sequence[Curve]) -> tuple[Still, ...]:
 
 
 def _told(files: Sequence[File]) -> Section:
-    said = [sentence for file in files for sentence in sentences.of(file.value)]
+    said = [" ".join(sentences.of(file.value)) for file in files]
     return Section(
         "further graphs",
         f"{len(files)} graphs more",
-        "; ".join(f"{file.path.name}: {each}" for file, each in zip(files, said, strict=False)),
-        notes=(f"The first {MOST_GRAPHS} graphs of a folder can be touched; put another into a folder of its own.",),
+        f"The first {MOST_GRAPHS} graphs of a folder can be touched; put another into a folder of its own.",
+        table=pd.DataFrame({"file": [file.path.name for file in files], "says": said}),
     )
 
 
