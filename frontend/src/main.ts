@@ -2,6 +2,7 @@
 
 import { element, failed, toggle } from "./dom";
 import { copyButton, enhance } from "./table";
+import { visible } from "./text";
 import { theme, type Mode } from "./theme";
 import { views } from "./views";
 
@@ -31,7 +32,8 @@ function mount(place: HTMLElement): void {
 function dataOf(place: HTMLElement): unknown {
   const held = place.parentElement?.querySelector(":scope > script.data");
   if (held === null || held === undefined) throw new Error("its data are not in the page");
-  return JSON.parse(held.textContent ?? "");
+  // Names of models, folders and files stand in buttons, legends and sentences: none may turn the writing round them.
+  return JSON.parse(held.textContent ?? "", (key, value) => (key === "name" && typeof value === "string" ? visible(value) : value));
 }
 
 function mountWhenNear(places: readonly HTMLElement[]): void {

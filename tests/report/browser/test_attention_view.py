@@ -186,6 +186,7 @@ def test_the_slider_draws_so_many_of_the_strongest_edges(page_of, open_page) -> 
     shown.get_by_role("slider").fill("3")
     assert shown.locator(".chart path[fill=none]").count() < arcs
     shown.get_by_text("Strongest edges as a table").click()
+    expect(shown.locator(".reading table tbody tr")).to_have_count(3)  # filled when it is open
     values = shown.locator(".reading table tbody td:last-child").evaluate_all(
         "all => all.map(one => +one.dataset.value)"
     )
@@ -365,3 +366,11 @@ def test_the_theme_switch_draws_attention_in_other_colours(page_of, open_page) -
     assert dark[0] != light[0] and dark[1] != light[1]
     page.get_by_role("button", name="Light").click()
     assert seen() == light
+
+
+def test_a_name_turns_no_writing_round(page_of, open_page) -> None:
+    page = open_page(page_of(attention=attention([words("a"), words("b")], names=("\u202eclean", "corrupt"))))
+    shown = card(page)
+    assert "⟨U+202E⟩clean" in shown.get_by_label("Prompt").inner_text()
+    assert "⟨U+202E⟩clean" in shown.locator("h4").all_inner_texts()
+    assert "\u202e" not in page.locator("body").inner_text()

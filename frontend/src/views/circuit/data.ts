@@ -85,8 +85,6 @@ export interface CircuitData {
 /** A circuit out of one graph: its edges, strongest first, and each node's edges in and out. */
 export interface Circuit {
   edges: readonly number[];
-  /** Before edges on no way were dropped. */
-  taken: number;
   /** How many it has, kept in the page or not. */
   size: number;
   degreeIn: readonly number[];
@@ -124,7 +122,7 @@ export class Layered {
     return this.once(`${graph} ${by} ${n}`, () => {
       const taken = this.ranking(graph, by).slice(0, n);
       const edges = this.pruned(taken);
-      return this.circuit(graph, edges, taken.length, edges.length);
+      return this.circuit(graph, edges, edges.length);
     });
   }
 
@@ -132,7 +130,7 @@ export class Layered {
   own(graph: number): Circuit {
     return this.once(`${graph} own`, () => {
       const { own } = this.data.graphs[graph];
-      const found = this.circuit(graph, own?.edges ?? [], own?.size ?? 0, own?.size ?? 0);
+      const found = this.circuit(graph, own?.edges ?? [], own?.size ?? 0);
       if (own === null || own.degrees === null) return found;
       const { in: degreeIn, out: degreeOut } = own.degrees;
       const inside = new Set(degreeIn.flatMap((n, node) => (node !== this.logits && n + degreeOut[node] > 0 ? [node] : [])));
@@ -162,7 +160,7 @@ export class Layered {
     return edges.filter((edge) => led[source[edge]] && this.readers[destination[edge]].some((reader) => on[reader]));
   }
 
-  private circuit(graph: number, edges: readonly number[], taken: number, size: number): Circuit {
+  private circuit(graph: number, edges: readonly number[], size: number): Circuit {
     const { source, destination, reads, graphs } = this.data;
     const leading = new Set(edges.map((edge) => source[edge]));
     const entered = reads.map(() => 0), degreeOut = reads.map(() => 0);
@@ -179,7 +177,7 @@ export class Layered {
     inside.forEach((node) => (entered[node] = reads[node].reduce((sum, column) => sum + into[column], 0)));
     const strength = (edge: number): number => Math.abs(graphs[graph].scores[edge]);
     const ordered = [...edges].sort((a, b) => strength(b) - strength(a));
-    return { edges: ordered, taken, size, degreeIn: entered, degreeOut, inside };
+    return { edges: ordered, size, degreeIn: entered, degreeOut, inside };
   }
 
   private once(key: string, make: () => Circuit): Circuit {
